@@ -1,0 +1,81 @@
+//! Objects as the control plane holds them: encoded once, shared, with the metadata everyone asks for already parsed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::de::DeserializeOwned;
+
+use crate::resource::GroupResource;
+use crate::status::Status;
+
+/// A point in the one history of a store. Starts at 1; every commit takes the next one. On the wire it is
+/// `metadata.resourceVersion`, an opaque decimal string.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where an object lives. Orders by resource, then namespace, then name: a namespace of a resource is one contiguous range.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    pub resource: GroupResource,
+    /// Empty for objects of cluster scope.
+    pub namespace: Arc<str>,
+    pub name: Arc<str>,
+}
+
+impl Key {
+    pub fn new(resource: GroupResource, namespace: &str, name: &str) -> Self {
+        Self { resource, namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.resource, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.resource, self.namespace, self.name)
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One version of one object: immutable and shared by everyone who looks at it.
+#[derive(Debug)]
+pub struct Object {
+    pub key: Key,
+    /// The revision that wrote this version; the same as `meta.resource_version`.
+    pub revision: Revision,
+    /// Parsed from `json`.
+    pub meta: ObjectMeta,
+    /// The whole object as JSON in its storage version, `apiVersion`, `kind` and `metadata.resourceVersion` included:
+    /// what a GET answers, byte for byte.
+    pub json: Bytes,
+}
+
+impl Object {
+    /// The object as one of `k8s_openapi`'s types.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Status> {
+        serde_json::from_slice(&self.json).map_err(|e| Status::internal(format!("decoding {}: {e}", self.key)))
+    }
+
+    pub fn uid(&self) -> &str {
+        self.meta.uid.as_deref().unwrap_or_default()
+    }
+
+    pub fn is_deleting(&self) -> bool {
+        self.meta.deletion_timestamp.is_some()
+    }
+}

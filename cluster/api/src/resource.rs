@@ -1,0 +1,210 @@
+//! The row type of the resource table, and the names by which a resource is called.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+/// A resource regardless of version, e.g. `pods` or `deployments.apps`. Cheap to copy around: built-in names are static.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GroupResource {
+    /// Empty for the core group.
+    pub group: Name,
+    /// The plural, e.g. `pods`.
+    pub resource: Name,
+}
+
+impl GroupResource {
+    pub const fn of(group: &'static str, resource: &'static str) -> Self {
+        Self { group: Name::Static(group), resource: Name::Static(resource) }
+    }
+}
+
+impl fmt::Display for GroupResource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.group.as_str() {
+            "" => f.write_str(self.resource.as_str()),
+            group => write!(f, "{}.{group}", self.resource.as_str()),
+        }
+    }
+}
+
+impl fmt::Debug for GroupResource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A name that is either known at compile time or made at run time (custom resources). Compares by its text.
+#[derive(Clone)]
+pub enum Name {
+    Static(&'static str),
+    Shared(Arc<str>),
+}
+
+impl Name {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Static(s) => s,
+            Self::Shared(s) => s,
+        }
+    }
+}
+
+impl From<&str> for Name {
+    fn from(s: &str) -> Self {
+        Self::Shared(s.into())
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Name {}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.as_str().cmp(other.as_str())
+    }
+}
+
+impl std::hash::Hash for Name {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// What a request does to a resource, as authorization names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    Get,
+    List,
+    Watch,
+    Create,
+    Update,
+    Patch,
+    Delete,
+    DeleteCollection,
+    /// A subresource's connection: exec, attach, port-forward, proxy.
+    Connect,
+}
+
+impl Verb {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Watch => "watch",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+            Self::Connect => "connect",
+        }
+    }
+}
+
+/// The row of one served resource: all that discovery, OpenAPI, Table printing, patching and kubectl need to know of it.
+/// Its behaviour (defaulting, validation, …) stands beside it in the registry.
+#[derive(Clone, Debug)]
+pub struct Resource {
+    /// Group and plural.
+    pub id: GroupResource,
+    pub version: Cow<'static, str>,
+    pub kind: Cow<'static, str>,
+    pub singular: Cow<'static, str>,
+    pub short_names: Cow<'static, [&'static str]>,
+    pub categories: Cow<'static, [&'static str]>,
+    pub namespaced: bool,
+    pub verbs: &'static [Verb],
+    /// Names of its subresources, e.g. `status`, `log`.
+    pub subresources: &'static [Subresource],
+    /// Printer columns after `Name`, in order.
+    pub columns: &'static [Column],
+    /// Fields beside `metadata.name` and `metadata.namespace` that a field selector may name.
+    pub selectable: &'static [&'static str],
+    /// The schema's name, e.g. `io.k8s.api.core.v1.Pod`.
+    pub schema: Cow<'static, str>,
+    /// Kept in memory only: what every node rewrites each few seconds (leases, events).
+    pub volatile: bool,
+}
+
+impl Resource {
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        match self.id.group.as_str() {
+            "" => self.version.to_string(),
+            group => format!("{group}/{}", self.version),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Subresource {
+    pub name: &'static str,
+    /// The kind it takes and gives, e.g. `Scale`; empty means the resource's own kind.
+    pub kind: &'static str,
+    /// Group and version of that kind where it differs from the resource's, e.g. `("autoscaling", "v1")`.
+    pub group_version: Option<(&'static str, &'static str)>,
+    pub verbs: &'static [Verb],
+}
+
+/// A column of the Table that `kubectl get` prints.
+#[derive(Clone, Copy)]
+pub struct Column {
+    pub name: &'static str,
+    /// OpenAPI type: `string`, `integer`, `date`, …
+    pub r#type: &'static str,
+    pub format: &'static str,
+    /// 0 is shown always, above only with `-o wide`.
+    pub priority: u8,
+    /// The cell's value from the object as JSON.
+    pub cell: fn(&serde_json::Value) -> serde_json::Value,
+}
+
+impl fmt::Debug for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Resources that code names. Further ones exist only as rows of the registry's table.
+pub mod known {
+    use super::GroupResource;
+    pub const CONFIG_MAPS: GroupResource = GroupResource::of("", "configmaps");
+    pub const ENDPOINTS: GroupResource = GroupResource::of("", "endpoints");
+    pub const EVENTS: GroupResource = GroupResource::of("", "events");
+    pub const NAMESPACES: GroupResource = GroupResource::of("", "namespaces");
+    pub const NODES: GroupResource = GroupResource::of("", "nodes");
+    pub const PODS: GroupResource = GroupResource::of("", "pods");
+    pub const SECRETS: GroupResource = GroupResource::of("", "secrets");
+    pub const SERVICES: GroupResource = GroupResource::of("", "services");
+    pub const SERVICE_ACCOUNTS: GroupResource = GroupResource::of("", "serviceaccounts");
+    pub const DAEMON_SETS: GroupResource = GroupResource::of("apps", "daemonsets");
+    pub const DEPLOYMENTS: GroupResource = GroupResource::of("apps", "deployments");
+    pub const REPLICA_SETS: GroupResource = GroupResource::of("apps", "replicasets");
+    pub const JOBS: GroupResource = GroupResource::of("batch", "jobs");
+    pub const LEASES: GroupResource = GroupResource::of("coordination.k8s.io", "leases");
+    pub const ENDPOINT_SLICES: GroupResource = GroupResource::of("discovery.k8s.io", "endpointslices");
+}
