@@ -1,5 +1,6 @@
 //! The in-process client: requests that enter at authorization, so that controllers pass the same gates as anyone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -17,11 +18,18 @@ pub struct User {
     pub name: Arc<str>,
     pub uid: Arc<str>,
     pub groups: Arc<[String]>,
+    /// What else the authenticator knows, e.g. the pod that a token is bound to.
+    pub extra: Arc<BTreeMap<String, Vec<String>>>,
 }
 
 impl User {
     pub fn new(name: &str, groups: &[&str]) -> Self {
-        Self { name: name.into(), uid: "".into(), groups: groups.iter().map(|g| (*g).to_owned()).collect() }
+        Self {
+            name: name.into(),
+            uid: "".into(),
+            groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+            extra: Arc::default(),
+        }
     }
 }
 
