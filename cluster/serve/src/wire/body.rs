@@ -1,0 +1,393 @@
+//! Bodies: JSON or YAML into a value, noting keys that stand twice, within bounds of depth and number.
+//!
+//! A repeated key is not an error here: whether it is one depends on `fieldValidation`. Its values are merged the way
+//! that upstream's decoder does: objects into each other, all else replaced.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use kedge_api::Status;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use super::media::Format;
+
+/// More than any object has that fits the size limit and is no attack; a node takes some 50 bytes of memory.
+const MAX_NODES: usize = 512 * 1024;
+
+/// A body that was read.
+#[derive(Debug, Default, PartialEq)]
+pub struct Decoded {
+    pub value: Value,
+    /// One line for each key that stood twice, as a warning shows it.
+    pub duplicates: Vec<String>,
+}
+
+/// Reads a body; `strict` words YAML's duplicates as one error. The error is the text that upstream puts after
+/// "couldn't get version/kind" or the like.
+pub fn decode(bytes: &[u8], format: Format, strict: bool) -> Result<Decoded, String> {
+    match format {
+        Format::Json => json(bytes),
+        // JSON is YAML, and kubectl labels JSON so: the quick parser first.
+        Format::Yaml => match bytes.iter().find(|b| !b.is_ascii_whitespace()) {
+            Some(b'{') => json(bytes).or_else(|_| yaml(bytes, strict)),
+            _ => yaml(bytes, strict),
+        },
+    }
+}
+
+fn json(bytes: &[u8]) -> Result<Decoded, String> {
+    let state = State::new(None);
+    let mut parser = serde_json::Deserializer::from_slice(bytes);
+    let value = Seed { state: &state, path: Path::Root }
+        .deserialize(&mut parser)
+        .and_then(|value| parser.end().map(|()| value));
+    match value {
+        Ok(value) => {
+            let duplicates =
+                state.into_duplicates().into_iter().map(|path| format!("duplicate field {path:?}")).collect();
+            Ok(Decoded { value, duplicates })
+        }
+        Err(e) if e.is_eof() => Err("unexpected end of JSON input".to_owned()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+fn yaml(bytes: &[u8], strict: bool) -> Result<Decoded, String> {
+    let text = std::str::from_utf8(bytes).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
+    let once = |stop_at| {
+        let state = State::new(stop_at);
+        // Of several documents the first counts.
+        let value = match serde_yaml::Deserializer::from_str(text).next() {
+            Some(document) => Seed { state: &state, path: Path::Root }.deserialize(document),
+            None => Ok(Value::Null),
+        };
+        (value, state.into_duplicates())
+    };
+    let (value, duplicates) = once(None);
+    let value = value.map_err(|e| format!("yaml: {e}"))?;
+    let mut lines = Vec::with_capacity(duplicates.len());
+    for (nth, path) in duplicates.iter().enumerate().take(16) {
+        // Only errors carry a position: fail at the nth duplicate on purpose.
+        let line = once(Some(nth)).0.err().and_then(|e| e.location()).map_or(0, |at| at.line());
+        let key = path.rsplit('.').next().unwrap_or(path);
+        lines.push(format!("line {line}: key {key:?} already set in map"));
+    }
+    if strict && !lines.is_empty() {
+        lines = vec![format!("yaml: unmarshal errors:\n  {}", lines.join("\n  "))];
+    }
+    Ok(Decoded { value, duplicates: lines })
+}
+
+/// What is noted while a document is walked.
+struct State {
+    nodes: RefCell<usize>,
+    duplicates: RefCell<Vec<String>>,
+    stop_at: Option<usize>,
+}
+
+impl State {
+    fn new(stop_at: Option<usize>) -> Self {
+        Self { nodes: RefCell::new(0), duplicates: RefCell::default(), stop_at }
+    }
+
+    fn into_duplicates(self) -> Vec<String> {
+        self.duplicates.into_inner()
+    }
+
+    fn count<E: serde::de::Error>(&self) -> Result<(), E> {
+        let mut nodes = self.nodes.borrow_mut();
+        *nodes += 1;
+        if *nodes > MAX_NODES { Err(E::custom(format!("more than {MAX_NODES} values"))) } else { Ok(()) }
+    }
+}
+
+/// Where in the document we are: a list of steps on the stack, so that only a duplicate costs memory.
+#[derive(Clone, Copy)]
+enum Path<'a> {
+    Root,
+    Key(&'a Path<'a>, &'a str),
+    Index(&'a Path<'a>, usize),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Key(Self::Root, key) => f.write_str(key),
+            Self::Key(parent, key) => write!(f, "{parent}.{key}"),
+            Self::Index(parent, index) => write!(f, "{parent}[{index}]"),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Seed<'a> {
+    state: &'a State,
+    path: Path<'a>,
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.state.count()?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("json: unsupported value: not a finite number"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let mut out = Vec::new();
+        let next = |index| Seed { state: self.state, path: Path::Index(&self.path, index) };
+        while let Some(item) = items.next_element_seed(next(out.len()))? {
+            out.push(item);
+        }
+        Ok(Value::Array(out))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let mut out = Map::new();
+        while let Some(key) = entries.next_key_seed(KeySeed { seed: self, seen: &out })? {
+            let value = entries.next_value_seed(Seed { state: self.state, path: Path::Key(&self.path, &key) })?;
+            match out.get_mut(&key) {
+                Some(old) => {
+                    self.state.duplicates.borrow_mut().push(Path::Key(&self.path, &key).to_string());
+                    merge(old, value);
+                }
+                None => {
+                    out.insert(key, value);
+                }
+            }
+        }
+        Ok(Value::Object(out))
+    }
+}
+
+fn merge(old: &mut Value, new: Value) {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            for (key, value) in new {
+                match old.get_mut(&key) {
+                    Some(old) => merge(old, value),
+                    None => {
+                        old.insert(key, value);
+                    }
+                }
+            }
+        }
+        (old, new) => *old = new,
+    }
+}
+
+/// Reads a key: YAML's may be numbers or booleans, which JSON writes as text.
+struct KeySeed<'a> {
+    seed: Seed<'a>,
+    seen: &'a Map<String, Value>,
+}
+
+impl KeySeed<'_> {
+    fn check<E: serde::de::Error>(self, key: String) -> Result<String, E> {
+        let state = self.seed.state;
+        if state.stop_at.is_some()
+            && state.stop_at == Some(state.duplicates.borrow().len())
+            && self.seen.contains_key(&key)
+        {
+            return Err(E::custom("duplicate"));
+        }
+        Ok(key)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for KeySeed<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<String, E> {
+        self.check(key.to_owned())
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, key: bool) -> Result<String, E> {
+        self.check(key.to_string())
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, key: i64) -> Result<String, E> {
+        self.check(key.to_string())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, key: u64) -> Result<String, E> {
+        self.check(key.to_string())
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, key: f64) -> Result<String, E> {
+        self.check(key.to_string())
+    }
+}
+
+/// The error of a body that is no object of `kind`, as upstream words it.
+pub fn unrecognized(kind: &str, why: &str, bytes: &[u8], format: Format) -> Status {
+    let prefix = match format {
+        Format::Json => "couldn't get version/kind; json parse error: ",
+        Format::Yaml => "",
+    };
+    let seen = excerpt(bytes);
+    Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {prefix}{why} ({seen})"))
+}
+
+/// The beginning of a body: as it is if it looks like JSON, else in hexadecimal.
+fn excerpt(bytes: &[u8]) -> String {
+    const MAX: usize = 30;
+    let (head, more) = bytes
+        .split_at_checked(MAX)
+        .map_or((bytes, ""), |(head, tail)| (head, if tail.is_empty() { "" } else { " ..." }));
+    match head.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{more}", String::from_utf8_lossy(head)),
+        Some(_) => {
+            let hex = head.iter().fold(String::new(), |mut hex, byte| {
+                hex.push_str(&format!("{byte:02x}"));
+                hex
+            });
+            format!("{hex}{more}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn repeated_keys_are_merged_and_reported() {
+        let body = br#"{"kind":"ConfigMap","data":{"k":"1","k":"2"},"data":{"z":"3"},"l":[{"a":1,"a":2}]}"#;
+        let decoded = decode(body, Format::Json, false).unwrap();
+        assert_eq!(decoded.value, json!({"kind": "ConfigMap", "data": {"k": "2", "z": "3"}, "l": [{"a": 2}]}));
+        assert_eq!(
+            decoded.duplicates,
+            [r#"duplicate field "data.k""#, r#"duplicate field "data""#, r#"duplicate field "l[0].a""#]
+        );
+    }
+
+    #[test]
+    fn yaml_names_the_line() {
+        let body = b"kind: ConfigMap\ndata:\n  k: '1'\n  1: x\n  k: '2'\nkind: X\n---\nkind: Y\n";
+        let decoded = decode(body, Format::Yaml, false).unwrap();
+        assert_eq!(decoded.value, json!({"kind": "X", "data": {"k": "2", "1": "x"}}));
+        assert_eq!(
+            decoded.duplicates,
+            [r#"line 5: key "k" already set in map"#, r#"line 6: key "kind" already set in map"#]
+        );
+        let strict = decode(body, Format::Yaml, true).unwrap().duplicates;
+        assert_eq!(
+            strict,
+            [
+                "yaml: unmarshal errors:\n  line 5: key \"k\" already set in map\n  line 6: key \"kind\" already set in map"
+            ]
+        );
+    }
+
+    #[test]
+    fn broken_bodies_are_worded_as_upstream_does() {
+        assert_eq!(decode(b"{", Format::Json, false).unwrap_err(), "unexpected end of JSON input");
+        assert_eq!(decode(b"", Format::Json, false).unwrap_err(), "unexpected end of JSON input");
+        assert!(
+            decode(b"a: b: c", Format::Yaml, false).unwrap_err().starts_with("yaml: mapping values are not allowed")
+        );
+        let status = unrecognized("ConfigMap", "x", b"[]", Format::Json);
+        assert!(status.message.ends_with(": x (5b5d)"), "{}", status.message);
+    }
+
+    #[test]
+    fn bombs_are_refused() {
+        let deep = "[".repeat(100_000);
+        assert!(decode(deep.as_bytes(), Format::Json, false).is_err());
+        assert!(decode(deep.as_bytes(), Format::Yaml, false).is_err());
+        let wide = format!("[{}0]", "0,".repeat(MAX_NODES));
+        assert!(decode(wide.as_bytes(), Format::Json, false).unwrap_err().contains("more than"));
+        let mut aliases = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
+        for n in 1..12 {
+            aliases.push_str(&format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(",")));
+        }
+        assert!(decode(aliases.as_bytes(), Format::Yaml, false).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200), strict: bool) {
+            for format in [Format::Json, Format::Yaml] {
+                if let Err(why) = decode(&bytes, format, strict) {
+                    prop_assert!(!why.is_empty());
+                    prop_assert!(!unrecognized("X", &why, &bytes, format).message.is_empty());
+                }
+            }
+        }
+
+        #[test]
+        fn almost_documents_never_panic(text in r#"([{}\[\]":,&* \n0-9a-z.~|>-]|true|null|- |a: ){0,80}"#) {
+            for format in [Format::Json, Format::Yaml] {
+                let decoded = decode(text.as_bytes(), format, false);
+                if let (Ok(decoded), Format::Json) = (decoded, format) {
+                    prop_assert_eq!(decoded.duplicates.is_empty(), serde_json::from_str::<Value>(&text).is_ok_and(|v| v == decoded.value) || !decoded.duplicates.is_empty());
+                }
+            }
+        }
+    }
+}
