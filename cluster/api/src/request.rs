@@ -59,7 +59,10 @@ pub enum Body {
     #[default]
     None,
     /// An object, or the `DeleteOptions` of a delete. Duplicate keys were reported by the decoder in `warnings`.
-    Object { value: Value, duplicates: Vec<String> },
+    Object {
+        value: Value,
+        duplicates: Vec<String>,
+    },
     Patch(PatchType, Value),
 }
 
@@ -118,5 +121,8 @@ impl std::fmt::Debug for Payload {
 pub enum WatchEvent {
     Object(Change),
     /// Everything up to this revision has been sent. `initial_end` marks the end of `sendInitialEvents`.
-    Bookmark { revision: Revision, initial_end: bool },
+    Bookmark {
+        revision: Revision,
+        initial_end: bool,
+    },
 }

@@ -24,7 +24,11 @@ impl Snapshot {
     }
 
     /// All objects of a resource, by namespace and name; an empty `namespace` means all namespaces.
-    pub fn list<'a>(&'a self, resource: &GroupResource, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
+    pub fn list<'a>(
+        &'a self,
+        resource: &GroupResource,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Arc<Object>> + use<'a> {
         let from: Name = (namespace.into(), "".into());
         self.resources
             .get(resource)
