@@ -1,0 +1,34 @@
+//! What image tool, stage 1 and init agree on: board config, machine config, slot record, partition names and paths.
+//!
+//! Owns: the shapes, their defaults, their checks and the messages a person sees when a document is wrong.
+//! Never knows: how anything is done with them. It opens no file, mounts nothing and talks to nobody.
+//!
+//! Start reading at [`board::BoardConfig`], [`machine::MachineConfig`] and [`slot::Record`].
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "documents")]
+pub mod board;
+#[cfg(feature = "documents")]
+pub mod cidr;
+#[cfg(feature = "documents")]
+pub mod document;
+#[cfg(feature = "documents")]
+pub mod machine;
+pub mod names;
+#[cfg(feature = "documents")]
+pub mod size;
+pub mod slot;
+#[cfg(feature = "documents")]
+mod source;
+
+#[cfg(feature = "documents")]
+pub use board::BoardConfig;
+#[cfg(feature = "documents")]
+pub use document::ConfigError;
+#[cfg(feature = "documents")]
+pub use machine::MachineConfig;
+#[cfg(feature = "documents")]
+pub use source::Source;
+
+/// The version of this build, as `kedge --version`, the boot menu and the node's status tell it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

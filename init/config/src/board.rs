@@ -1,0 +1,324 @@
+//! Board config: what the hardware is. One file a board in `board-configs/`; baked into the image as `/etc/kedge/board.yaml`.
+
+use crate::document::{self, ConfigError};
+use crate::size::Size;
+use serde::{Deserialize, Serialize};
+
+/// A whole board file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct BoardConfig {
+    /// The file's name without `.yaml`.
+    pub name: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub description: String,
+    pub architecture: Architecture,
+    pub kernel: Kernel,
+    pub bootloader: Bootloader,
+    #[serde(default)]
+    pub partitions: Partitions,
+    pub modules: Modules,
+    /// Kernel consoles, such as `tty0` and `ttyS0`; the last one is `/dev/console`, where the status screen is drawn.
+    #[serde(default)]
+    pub console: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watchdog: Option<Watchdog>,
+    /// The virtual machine that stands for this board in `kedge-image run` and in tests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qemu: Option<Qemu>,
+}
+
+/// The names of Rust's targets, which are the kernel's for two of three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Architecture {
+    #[serde(rename = "x86_64")]
+    X86_64,
+    #[serde(rename = "aarch64")]
+    Aarch64,
+    #[serde(rename = "armv7")]
+    Armv7,
+}
+
+impl Architecture {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64",
+            Self::Aarch64 => "aarch64",
+            Self::Armv7 => "armv7",
+        }
+    }
+
+    /// Debian's name of the architecture.
+    pub fn debian(self) -> &'static str {
+        match self {
+            Self::X86_64 => "amd64",
+            Self::Aarch64 => "arm64",
+            Self::Armv7 => "armhf",
+        }
+    }
+
+    /// The name in OCI image platforms and in a node's `kubernetes.io/arch`.
+    pub fn oci(self) -> &'static str {
+        match self {
+            Self::X86_64 => "amd64",
+            Self::Aarch64 => "arm64",
+            Self::Armv7 => "arm",
+        }
+    }
+
+    /// The target triple that `kedge` is built for.
+    pub fn rust_target(self) -> &'static str {
+        match self {
+            Self::X86_64 => "x86_64-unknown-linux-gnu",
+            Self::Aarch64 => "aarch64-unknown-linux-gnu",
+            Self::Armv7 => "armv7-unknown-linux-gnueabihf",
+        }
+    }
+}
+
+/// Where the kernel comes from and what it is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Kernel {
+    /// A Debian package; a meta package such as `linux-image-cloud-amd64` is followed to what it depends on.
+    pub package: String,
+    /// The Debian suite the package is taken from.
+    pub suite: String,
+    /// Without `console=` (see [`BoardConfig::console`]) and `kedge.slot=` (the boot entry's).
+    #[serde(default)]
+    pub command_line: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bootloader {
+    pub kind: BootloaderKind,
+    /// The Debian package that holds it.
+    pub package: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootloaderKind {
+    /// Boot entries as files on the ESP, one a slot.
+    SystemdBoot,
+}
+
+/// Sizes on disk. STATE is as small as is useful: init grows it to the disk's end at first boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Partitions {
+    pub esp: Size,
+    /// Of each of the two slots.
+    pub system: Size,
+    pub meta: Size,
+    pub state: Size,
+}
+
+impl Default for Partitions {
+    fn default() -> Self {
+        Self { esp: Size::mib(64), system: Size::mib(48), meta: Size::mib(1), state: Size::mib(64) }
+    }
+}
+
+/// Kernel modules by name; the image tool adds what they depend on and puts them in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Modules {
+    /// In the initramfs: what it takes to find the disk and mount the system. A module that the kernel has built in is skipped.
+    pub stage1: Vec<String>,
+    /// In the system image: everything else, loaded by init.
+    pub system: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Watchdog {
+    pub device: String,
+    /// The hardware resets when init was silent for so long.
+    pub timeout_seconds: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Qemu {
+    pub binary: String,
+    pub machine: String,
+    pub cpu: String,
+    #[serde(default = "one")]
+    pub cpus: u32,
+    pub memory: Size,
+    /// UEFI firmware file names, tried in order in the usual folders of the host.
+    #[serde(default)]
+    pub firmware: Vec<String>,
+    /// Further arguments. `{disk}` is replaced by the image's path and `{network}` by the user network with its port forwards.
+    #[serde(default)]
+    pub args: Vec<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+const MIB: u64 = 1 << 20;
+
+impl BoardConfig {
+    /// Reads and checks a board file. `file` is only for messages.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ConfigError> {
+        let board: Self = document::parse(file, text)?;
+        match board.mistakes().into_iter().next() {
+            Some((path, message)) => Err(ConfigError::at(file, text, path, message)),
+            None => Ok(board),
+        }
+    }
+
+    /// What is wrong although each field has the right type: where, and what was expected.
+    fn mistakes(&self) -> Vec<(&'static [&'static str], String)> {
+        let mut found: Vec<(&'static [&'static str], String)> = Vec::new();
+        if !is_label(&self.name) {
+            found.push((&["name"], format!("name \"{}\", expected letters, digits, \"-\" and \"_\"", self.name)));
+        }
+        let packages: [(&'static [&'static str], &str); 2] =
+            [(&["kernel", "package"], &self.kernel.package), (&["bootloader", "package"], &self.bootloader.package)];
+        for (path, package) in packages {
+            if !is_package(package) {
+                found.push((path, format!("\"{package}\" is no Debian package name")));
+            }
+        }
+        for forbidden in ["console=", "kedge.slot="] {
+            if self.kernel.command_line.split_whitespace().any(|word| word.starts_with(forbidden)) {
+                let message = format!("\"{forbidden}\" is added by the image tool, expected a command line without it");
+                found.push((&["kernel", "commandLine"], message));
+            }
+        }
+        let sizes: [(&'static [&'static str], Size, u64); 4] = [
+            (&["partitions", "esp"], self.partitions.esp, 33),
+            (&["partitions", "system"], self.partitions.system, 1),
+            (&["partitions", "meta"], self.partitions.meta, 1),
+            (&["partitions", "state"], self.partitions.state, 16),
+        ];
+        for (path, size, least) in sizes {
+            if size.bytes() % MIB != 0 || size.bytes() < least * MIB {
+                found.push((path, format!("size {size}, expected whole MiB, at least {least}MiB")));
+            }
+        }
+        let lists: [(&'static [&'static str], &Vec<String>); 3] = [
+            (&["modules", "stage1"], &self.modules.stage1),
+            (&["modules", "system"], &self.modules.system),
+            (&["console"], &self.console),
+        ];
+        for (path, list) in lists {
+            for (at, name) in list.iter().enumerate() {
+                if !is_label(name) {
+                    found.push((path, format!("\"{name}\", expected letters, digits, \"-\" and \"_\"")));
+                } else if list.iter().take(at).any(|before| before == name) {
+                    found.push((path, format!("\"{name}\" is listed twice")));
+                }
+            }
+        }
+        found
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    !text.is_empty()
+        && text.len() <= 64
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+/// Debian policy 5.6.1, which also keeps a name from being taken for an option of apt.
+fn is_package(text: &str) -> bool {
+    text.len() >= 2
+        && text.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
+        && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "\
+name: test
+architecture: x86_64
+kernel:
+  package: linux-image-cloud-amd64
+  suite: trixie
+bootloader:
+  kind: systemd-boot
+  package: systemd-boot-efi
+modules:
+  stage1: [virtio_blk]
+  system:
+    - overlay
+";
+
+    fn error(from: &str, to: &str) -> String {
+        assert!(GOOD.contains(from), "{from}");
+        BoardConfig::parse("b.yaml", &GOOD.replace(from, to)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn every_board_of_the_repository_parses_and_bears_its_files_name() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../board-configs");
+        let mut seen = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let board =
+                BoardConfig::parse(&path.display().to_string(), &std::fs::read_to_string(&path).unwrap()).unwrap();
+            assert_eq!(Some(board.name.as_str()), path.file_stem().and_then(|stem| stem.to_str()));
+            let written = serde_yaml::to_string(&board).unwrap();
+            assert_eq!(BoardConfig::parse("again", &written).unwrap(), board);
+            seen += 1;
+        }
+        assert!(seen > 0);
+    }
+
+    #[test]
+    fn mistakes_are_told_with_their_place() {
+        assert_eq!(BoardConfig::parse("b.yaml", GOOD).unwrap().partitions, Partitions::default());
+        assert_eq!(
+            error("kernel:", "kernal:"),
+            "b.yaml:3:1: unknown field \"kernal\", expected one of \"name\", \"description\", \"architecture\", \"kernel\", \
+             \"bootloader\", \"partitions\", \"modules\", \"console\", \"watchdog\", \"qemu\""
+        );
+        assert_eq!(
+            error("  suite: trixie", "  suit: trixie"),
+            "b.yaml:5:3: kernel: unknown field \"suit\", expected one of \"package\", \"suite\", \"commandLine\""
+        );
+        assert_eq!(
+            error("x86_64", "mips"),
+            "b.yaml:2:15: architecture: unknown variant \"mips\", expected one of \"x86_64\", \"aarch64\", \"armv7\""
+        );
+        assert_eq!(
+            error("[virtio_blk]", "virtio_blk"),
+            "b.yaml:10:11: modules.stage1: invalid type: string \"virtio_blk\", expected a sequence"
+        );
+        assert_eq!(
+            error("name: test", "name: te/st"),
+            "b.yaml:1:1: name \"te/st\", expected letters, digits, \"-\" and \"_\""
+        );
+        assert_eq!(
+            error("suite: trixie", "suite: trixie\n  commandLine: quiet console=ttyS0"),
+            "b.yaml:6:3: \"console=\" is added by the image tool, expected a command line without it"
+        );
+        assert_eq!(
+            error("modules:", "partitions:\n  state: 1MiB\nmodules:"),
+            "b.yaml:10:3: size 1MiB, expected whole MiB, at least 16MiB"
+        );
+        assert_eq!(
+            error("modules:", "partitions:\n  state: 1MB\nmodules:"),
+            "b.yaml:10:10: partitions.state: \"1MB\" is not a size, expected a whole number of bytes or one with KiB, MiB, GiB or \
+             TiB, such as \"64MiB\""
+        );
+        assert_eq!(error("- overlay", "- overlay\n    - overlay"), "b.yaml:11:3: \"overlay\" is listed twice");
+    }
+
+    #[test]
+    fn a_missing_field_and_a_broken_document_are_told() {
+        let missing = error("architecture: x86_64\n", "");
+        assert!(missing.contains("missing field \"architecture\""), "{missing}");
+        let broken = error("name: test", "name: [test");
+        assert!(broken.starts_with("b.yaml:"), "{broken}");
+        assert!(!broken.contains(" at line "), "{broken}");
+    }
+}

@@ -1,0 +1,73 @@
+//! Names that two programs must agree on: partitions, files in the initramfs, files in the system image.
+
+/// A partition of the disk, in the order in which the image tool writes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partition {
+    /// The GPT partition name, by which stage 1 and init find it (`PARTNAME` in the kernel's uevent).
+    pub name: &'static str,
+    /// The GPT partition type in the byte order of the disk (first three fields little-endian).
+    pub type_guid: [u8; 16],
+}
+
+pub const ESP: Partition = Partition { name: "ESP", type_guid: disk_guid(0xC12A7328_F81F_11D2_BA4B_00A0C93EC93B) };
+pub const SYSTEM_A: Partition = Partition { name: "SYSTEM-A", type_guid: SYSTEM_TYPE };
+pub const SYSTEM_B: Partition = Partition { name: "SYSTEM-B", type_guid: SYSTEM_TYPE };
+pub const META: Partition = Partition { name: "META", type_guid: disk_guid(0xba79066f_fde5_4512_b858_c3938b87fcb8) };
+/// Last on the disk, so that it can grow. Its type is "Linux filesystem".
+pub const STATE: Partition = Partition { name: "STATE", type_guid: disk_guid(0x0FC63DAF_8483_4772_8E79_3D69D8477DE4) };
+
+/// The partition table, in order.
+pub const PARTITIONS: [Partition; 5] = [ESP, SYSTEM_A, SYSTEM_B, META, STATE];
+
+const SYSTEM_TYPE: [u8; 16] = disk_guid(0xdb3fc47d_7c14_40bb_b55f_5d1ab7b35879);
+
+/// A GUID as GPT stores it, from the number as it is written (UEFI 2.10, appendix A).
+pub const fn disk_guid(written: u128) -> [u8; 16] {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = written.to_be_bytes();
+    [d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p]
+}
+
+/// In the initramfs: one path of a raw module a line, in load order. Empty lines and lines starting with `#` are skipped.
+pub const STAGE1_MODULES: &str = "/modules.load";
+/// In the system image, below `/usr/lib/modules/KERNEL-RELEASE/`: the same for the modules that init loads; paths are relative to that folder.
+pub const SYSTEM_MODULES: &str = "kedge.modules";
+pub const MODULES_DIR: &str = "/usr/lib/modules";
+
+/// In the system image: the board config the image was built for.
+pub const BOARD_FILE: &str = "/etc/kedge/board.yaml";
+/// In the system image: the lowest source of the machine config. The same file name is looked for on the ESP and in STATE.
+pub const MACHINE_FILE: &str = "/etc/kedge/kedge.yaml";
+/// In the system image: the second since 1970 below which the clock never starts, in decimal.
+pub const BUILD_EPOCH_FILE: &str = "/etc/kedge/build-epoch";
+/// In the system image: unpacked container images and their index.
+pub const IMAGES_DIR: &str = "/usr/lib/kedge/images";
+/// The init of the system image; the same binary as `/usr/bin/kedge`.
+pub const INIT: &str = "/sbin/init";
+/// Where STATE is mounted.
+pub const STATE_DIR: &str = "/var/lib/kedge";
+/// What a successor of PID 1 needs to adopt the running system (tmpfs).
+pub const RUN_DIR: &str = "/run/kedge";
+/// Written by stage 1, read by init: lines `name value`; times are nanoseconds of CLOCK_MONOTONIC.
+pub const STAGE1_REPORT: &str = "/run/kedge/stage1";
+/// QEMU's firmware configuration entry that carries a machine config.
+pub const FW_CFG_MACHINE: &str = "opt/kedge/kedge.yaml";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guid_byte_order_is_that_of_the_specification() {
+        // UEFI 2.10, table 5.7 and appendix A: C12A7328-F81F-11D2-BA4B-00A0C93EC93B on disk.
+        let on_disk = [0x28, 0x73, 0x2A, 0xC1, 0x1F, 0xF8, 0xD2, 0x11, 0xBA, 0x4B, 0x00, 0xA0, 0xC9, 0x3E, 0xC9, 0x3B];
+        assert_eq!(ESP.type_guid, on_disk);
+    }
+
+    #[test]
+    fn names_fit_into_a_gpt_entry_and_are_unique() {
+        for (at, partition) in PARTITIONS.iter().enumerate() {
+            assert!(partition.name.len() <= 36, "{}", partition.name);
+            assert!(PARTITIONS[..at].iter().all(|other| other.name != partition.name));
+        }
+    }
+}
