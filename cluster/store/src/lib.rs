@@ -1,0 +1,127 @@
+//! The one place where the cluster's state is kept.
+//!
+//! Owns durability, the revision counter and compare-and-swap. Invariant: it never looks into an object beyond its metadata, and never
+//! learns what a Pod is. Start reading at [`Store`]; [`sqlite`] is what a device runs on, [`memory`] what tests run on.
+//!
+//! ```text
+//! commit(expect, write) ──▶ writer ──▶ disk ──▶ Hub ──▶ watch(after) ──▶ the watch cache
+//!        ▲                    │ acknowledged only when durable
+//!        └──── Commit ◀───────┘
+//! ```
+#![forbid(unsafe_code)]
+
+mod document;
+mod hub;
+pub mod memory;
+pub mod sqlite;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use kedge_api::{GroupResource, Key, Object, Revision};
+
+pub use document::{Draft, EncodeError, decode, restamp};
+pub use memory::Memory;
+pub use sqlite::Sqlite;
+
+/// etcd's semantics: one revision counter over all keys, compare-and-swap as the only write, ordered events from a revision on.
+#[async_trait]
+pub trait Store: Send + Sync {
+    async fn get(&self, key: &Key) -> Result<Option<Arc<Object>>, Error>;
+
+    /// All objects in `range`, and the revision at which this is the whole truth.
+    async fn list(&self, range: &Range) -> Result<(Revision, Vec<Arc<Object>>), Error>;
+
+    /// Writes if `expect` holds. Returns after the write is as durable as its resource is meant to be.
+    async fn commit(&self, expect: Expect, write: Write) -> Result<Commit, Error>;
+
+    /// Every write after `after`, in order, without a gap. The stream ends when the store closes.
+    async fn watch(&self, after: Revision) -> Result<BoxStream<'static, Event>, Error>;
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Range {
+    All,
+    Resource(GroupResource),
+    Namespace(GroupResource, Arc<str>),
+}
+
+impl Range {
+    pub fn contains(&self, key: &Key) -> bool {
+        match self {
+            Self::All => true,
+            Self::Resource(resource) => key.resource == *resource,
+            Self::Namespace(resource, namespace) => key.resource == *resource && key.namespace == *namespace,
+        }
+    }
+}
+
+/// What must be true of the key for a write to happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    Absent,
+    /// The key's newest version was written by this revision.
+    Revision(Revision),
+}
+
+impl Expect {
+    /// Whether `found`, the revision of the key's newest version, is what is expected.
+    pub fn holds(self, found: Option<Revision>) -> bool {
+        match self {
+            Self::Absent => found.is_none(),
+            Self::Revision(revision) => found == Some(revision),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub enum Write {
+    Put(Draft),
+    Delete(Key),
+}
+
+impl Write {
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Put(draft) => draft.key(),
+            Self::Delete(key) => key,
+        }
+    }
+}
+
+/// A write that happened.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    pub revision: Revision,
+    /// The version written; `None` after a deletion.
+    pub object: Option<Arc<Object>>,
+}
+
+/// A write, as watchers see it.
+#[derive(Clone, Debug)]
+pub struct Event {
+    pub revision: Revision,
+    pub key: Key,
+    /// `None`: deleted.
+    pub after: Option<Arc<Object>>,
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{key} was expected {expect:?}, but is {found:?}")]
+    Conflict { key: Key, expect: Expect, found: Option<Revision> },
+    #[error("writing {}: the file system is full; free space on it, reads go on meanwhile", path.display())]
+    Full { path: PathBuf },
+    #[error("the database {} is corrupt: {what}; restore it from a backup or remove it to start anew", path.display())]
+    Corrupt { path: PathBuf, what: String },
+    #[error("opening {}: {what}", path.display())]
+    Open { path: PathBuf, what: String },
+    #[error("the database {} failed: {what}", path.display())]
+    Database { path: PathBuf, what: String },
+    #[error("revision {asked} is no longer known; the oldest is {oldest}")]
+    Compacted { asked: Revision, oldest: Revision },
+    #[error("the store is closed")]
+    Closed,
+}
