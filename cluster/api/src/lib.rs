@@ -11,7 +11,9 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod event;
 pub mod object;
+pub mod placement;
 pub mod quantity;
 pub mod request;
 pub mod resource;

@@ -50,6 +50,23 @@ impl Operator {
         ];
         NAMES.iter().find(|(name, _)| *name == text).map(|(_, operator)| *operator)
     }
+
+    /// Whether a label's value (`None`: no such label) satisfies the operator.
+    pub fn holds(self, value: Option<&str>, values: &[String]) -> bool {
+        let number = |text: &str| text.parse::<i64>().ok();
+        let compare = |order: fn(&i64, &i64) -> bool| {
+            let bound = values.first().and_then(|v| number(v));
+            value.and_then(number).zip(bound).is_some_and(|(v, b)| order(&v, &b))
+        };
+        match self {
+            Self::In => value.is_some_and(|v| values.iter().any(|x| x == v)),
+            Self::NotIn => value.is_none_or(|v| values.iter().all(|x| x != v)),
+            Self::Exists => value.is_some(),
+            Self::DoesNotExist => value.is_none(),
+            Self::Gt => compare(i64::gt),
+            Self::Lt => compare(i64::lt),
+        }
+    }
 }
 
 /// One condition on one label.
@@ -100,17 +117,7 @@ impl Requirement {
     }
 
     pub fn matches(&self, labels: &impl Labels) -> bool {
-        let value = labels.label(&self.key);
-        let number = |text: &str| text.parse::<i64>().ok();
-        let bound = || self.values.first().and_then(|v| number(v));
-        match self.operator {
-            Operator::In => value.is_some_and(|v| self.values.iter().any(|x| x == v)),
-            Operator::NotIn => value.is_none_or(|v| self.values.iter().all(|x| x != v)),
-            Operator::Exists => value.is_some(),
-            Operator::DoesNotExist => value.is_none(),
-            Operator::Gt => value.and_then(number).zip(bound()).is_some_and(|(v, b)| v > b),
-            Operator::Lt => value.and_then(number).zip(bound()).is_some_and(|(v, b)| v < b),
-        }
+        self.operator.holds(labels.label(&self.key), &self.values)
     }
 }
 

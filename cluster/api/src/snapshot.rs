@@ -38,6 +38,11 @@ impl Snapshot {
             .map(|(_, object)| object)
     }
 
+    /// The resources that have, or had, an object: what garbage collection and namespace deletion go through.
+    pub fn resources(&self) -> impl Iterator<Item = &GroupResource> {
+        self.resources.keys()
+    }
+
     pub fn len(&self, resource: &GroupResource) -> usize {
         self.resources.get(resource).map_or(0, OrdMap::len)
     }
