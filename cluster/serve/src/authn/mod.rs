@@ -1,0 +1,200 @@
+//! Who is asking: a client certificate, a ServiceAccount's token, or nobody.
+//!
+//! Never says what they may do. Nobody (`system:anonymous`) gets as far as [`OPEN`] and no further.
+
+mod impersonate;
+pub mod token;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use kedge_api::resource::known;
+use kedge_api::{GroupResource, Informer, Key, Reason, Status, User};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use sha2::{Digest, Sha256};
+
+use crate::clock::Clock;
+use crate::pki::Seen;
+pub use impersonate::impersonated;
+use token::{Bound, Claims, ISSUER, Ref, Tokens};
+
+/// Paths that are answered to anyone.
+pub const OPEN: &[&str] = &["/healthz", "/livez", "/readyz", "/version"];
+
+pub const AUTHENTICATED: &str = "system:authenticated";
+pub const ANONYMOUS: &str = "system:anonymous";
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
+
+/// What the other side of a connection showed in the TLS handshake; checked once, then only for its time.
+#[derive(Clone, Debug)]
+pub enum Peer {
+    None,
+    /// A certificate of our authority.
+    Known {
+        user: User,
+        not_before: u64,
+        not_after: u64,
+    },
+    /// A certificate that is not valid here.
+    Unknown {
+        why: String,
+    },
+}
+
+/// Tells who sends a request.
+pub struct Authenticator {
+    verifier: Arc<dyn ClientCertVerifier>,
+    tokens: Arc<Tokens>,
+    informer: Arc<dyn Informer>,
+    clock: Clock,
+}
+
+impl Authenticator {
+    pub fn new(
+        verifier: Arc<dyn ClientCertVerifier>,
+        tokens: Arc<Tokens>,
+        informer: Arc<dyn Informer>,
+        clock: Clock,
+    ) -> Self {
+        Self { verifier, tokens, informer, clock }
+    }
+
+    /// Checks the certificates of a handshake, the peer's own first.
+    pub fn peer(&self, chain: Option<&[CertificateDer<'_>]>) -> Peer {
+        let Some((own, rest)) = chain.and_then(<[_]>::split_first) else { return Peer::None };
+        let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(self.clock.unix()));
+        if let Err(why) = self.verifier.verify_client_cert(own, rest, now) {
+            return Peer::Unknown { why: why.to_string() };
+        }
+        match Seen::of(own) {
+            Ok(seen) if seen.common_name.is_empty() => Peer::Unknown { why: "it has no common name".to_owned() },
+            Ok(seen) => {
+                let id =
+                    Sha256::digest(own).iter().fold("X509SHA256=".to_owned(), |text, byte| format!("{text}{byte:02x}"));
+                let (not_before, not_after) = (seen.not_before, seen.not_after);
+                let extra = BTreeMap::from([("authentication.kubernetes.io/credential-id".to_owned(), vec![id])]);
+                Peer::Known { user: user(&seen.common_name, "", seen.organizations, extra), not_before, not_after }
+            }
+            Err(why) => Peer::Unknown { why: why.to_string() },
+        }
+    }
+
+    /// The user of one request. `path` decides whether nobody is acceptable.
+    pub fn authenticate(&self, peer: &Peer, headers: &HeaderMap, path: &str) -> Result<User, Status> {
+        let why = match peer {
+            Peer::Known { user, not_before, not_after } => {
+                let now = self.clock.unix();
+                if (*not_before..=*not_after).contains(&now) {
+                    return Ok(user.clone());
+                }
+                "its certificate is not valid now".to_owned()
+            }
+            Peer::Unknown { why } => why.clone(),
+            Peer::None => String::new(),
+        };
+        if let Some(token) = bearer(headers) {
+            return match self.token(token, &[ISSUER]) {
+                Ok((user, _)) => Ok(user),
+                Err(why) => {
+                    tracing::debug!(why, "refused a token");
+                    Err(unauthorized())
+                }
+            };
+        }
+        if !why.is_empty() {
+            tracing::debug!(why, "refused a client certificate");
+            return Err(unauthorized());
+        }
+        if OPEN.iter().any(|open| path.strip_prefix(open).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+        {
+            return Ok(User::new(ANONYMOUS, &[UNAUTHENTICATED]));
+        }
+        Err(unauthorized())
+    }
+
+    /// The user of a token that is valid for one of `audiences`, and the audiences it is for.
+    pub fn token(&self, token: &str, audiences: &[&str]) -> Result<(User, Vec<String>), String> {
+        let claims = self.tokens.verify(token, audiences).map_err(|e| e.to_string())?;
+        self.exists(&claims.bound)?;
+        let named = claims.aud.list();
+        Ok((service_account(&claims), named))
+    }
+
+    /// Everything a token is bound to must still be the same object.
+    fn exists(&self, bound: &Bound) -> Result<(), String> {
+        let snapshot = self.informer.snapshot();
+        let bonds: [(GroupResource, &str, Option<&Ref>); 4] = [
+            (known::SERVICE_ACCOUNTS, &bound.namespace, Some(&bound.serviceaccount)),
+            (known::PODS, &bound.namespace, bound.pod.as_ref()),
+            (known::SECRETS, &bound.namespace, bound.secret.as_ref()),
+            // A pod's token names its node for information only.
+            (known::NODES, "", bound.node.as_ref().filter(|_| bound.pod.is_none())),
+        ];
+        for (resource, namespace, bond) in bonds {
+            let Some(bond) = bond else { continue };
+            let key = Key::new(resource, namespace, &bond.name);
+            match snapshot.get(&key) {
+                Some(object) if object.uid() == bond.uid => {}
+                Some(_) => return Err(format!("{key} is not the one it was issued for")),
+                None => return Err(format!("{key} is gone")),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn service_account(claims: &Claims) -> User {
+    let bound = &claims.bound;
+    let mut extra = BTreeMap::new();
+    let mut note = |name: &str, value: &str| {
+        if !value.is_empty() {
+            extra.insert(format!("authentication.kubernetes.io/{name}"), vec![value.to_owned()]);
+        }
+    };
+    if !claims.jti.is_empty() {
+        note("credential-id", &format!("JTI={}", claims.jti));
+    }
+    for (kind, bond) in [("pod", &bound.pod), ("node", &bound.node)] {
+        if let Some(bond) = bond {
+            note(&format!("{kind}-name"), &bond.name);
+            note(&format!("{kind}-uid"), &bond.uid);
+        }
+    }
+    let groups = service_account_groups(&bound.namespace);
+    user(&claims.sub, &bound.serviceaccount.uid, groups, extra)
+}
+
+/// The groups that every ServiceAccount of a namespace is in.
+pub fn service_account_groups(namespace: &str) -> Vec<String> {
+    vec!["system:serviceaccounts".to_owned(), format!("system:serviceaccounts:{namespace}")]
+}
+
+fn user(name: &str, uid: &str, mut groups: Vec<String>, extra: BTreeMap<String, Vec<String>>) -> User {
+    if !groups.iter().any(|g| g == AUTHENTICATED) {
+        groups.push(AUTHENTICATED.to_owned());
+    }
+    User { name: name.into(), uid: uid.into(), groups: groups.into(), extra: Arc::new(extra) }
+}
+
+/// The token of `Authorization: Bearer TOKEN`, or of a WebSocket's subprotocol, where browsers can set no header.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    const PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+    if let Some(value) = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()) {
+        let (scheme, token) = value.trim().split_once(' ')?;
+        let token = token.trim();
+        return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token);
+    }
+    let protocols = headers.get_all("sec-websocket-protocol").iter().filter_map(|v| v.to_str().ok());
+    // Refused rather than ignored: the client meant to show who it is.
+    protocols.flat_map(|v| v.split(',')).map(str::trim).find(|p| p.starts_with(PROTOCOL))
+}
+
+pub fn unauthorized() -> Status {
+    Status::new(Reason::Unauthorized, "Unauthorized")
+}
+
+#[cfg(test)]
+mod tests;

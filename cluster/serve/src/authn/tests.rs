@@ -1,0 +1,152 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use http::HeaderMap;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::*;
+use crate::authz::Authorizer;
+use crate::authz::table::Table;
+use crate::fixture::Objects;
+use crate::pki::{Names, Pki, Profile, Signer};
+use crate::tls;
+
+const START: i64 = 1_790_000_000;
+
+struct World {
+    _dir: tempfile::TempDir,
+    pki: Pki,
+    objects: Arc<Objects>,
+    tokens: Arc<Tokens>,
+    authn: Authenticator,
+    now: Arc<AtomicI64>,
+}
+
+fn world() -> World {
+    let dir = tempfile::tempdir().unwrap();
+    let now = Arc::new(AtomicI64::new(START));
+    let shared = Arc::clone(&now);
+    let clock = Clock::new(move || Timestamp::from_second(shared.load(Ordering::Relaxed)).unwrap());
+    let pki = Pki::open(dir.path(), Names::new("n1", vec![]), clock.clone()).unwrap();
+    let objects = Arc::new(Objects::default());
+    let tokens = Arc::new(Tokens::new(pki.token_key(), clock.clone()).unwrap());
+    let verifier = tls::client_verifier(pki.authority(Signer::Client)).unwrap();
+    let authn = Authenticator::new(verifier, Arc::clone(&tokens), objects.clone(), clock);
+    World { _dir: dir, pki, objects, tokens, authn, now }
+}
+
+fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+}
+
+fn peer(world: &World, profile: &Profile) -> Peer {
+    world.authn.peer(Some(&[world.pki.identity(profile).unwrap().certificate.clone()]))
+}
+
+#[test]
+fn a_certificate_is_its_subject_while_it_is_valid() {
+    let world = world();
+    let admin = peer(&world, &Profile::Admin);
+    let user = world.authn.authenticate(&admin, &HeaderMap::new(), "/api/v1/pods").unwrap();
+    assert_eq!(
+        (&*user.name, &*user.groups),
+        ("system:admin", &["system:masters".to_owned(), AUTHENTICATED.to_owned()][..])
+    );
+    assert!(user.extra["authentication.kubernetes.io/credential-id"][0].starts_with("X509SHA256="));
+    let node = world.authn.authenticate(&peer(&world, &Profile::Kubelet), &HeaderMap::new(), "/api").unwrap();
+    assert_eq!(&*node.name, "system:node:n1");
+    world.now.store(START + 400 * 86_400, Ordering::Relaxed);
+    assert!(world.authn.authenticate(&admin, &HeaderMap::new(), "/api/v1/pods").is_err());
+}
+
+#[test]
+fn foreign_and_serving_certificates_are_refused_even_where_nobody_is_welcome() {
+    let (world, other) = (world(), super::tests::world());
+    for bad in [
+        peer(&world, &Profile::ApiServer),
+        world.authn.peer(Some(&[other.pki.identity(&Profile::Admin).unwrap().certificate.clone()])),
+    ] {
+        assert!(matches!(bad, Peer::Unknown { .. }), "{bad:?}");
+        let error = world.authn.authenticate(&bad, &HeaderMap::new(), "/healthz").unwrap_err();
+        assert_eq!((error.reason, error.message.as_str()), (Reason::Unauthorized, "Unauthorized"));
+    }
+}
+
+#[test]
+fn nobody_sees_health_and_version_only() {
+    let world = world();
+    for (path, allowed) in [
+        ("/healthz", true),
+        ("/livez/ping", true),
+        ("/version", true),
+        ("/healthzz", false),
+        ("/api", false),
+        ("/metrics", false),
+    ] {
+        let user = world.authn.authenticate(&Peer::None, &HeaderMap::new(), path);
+        assert_eq!(user.is_ok_and(|u| &*u.name == ANONYMOUS), allowed, "{path}");
+    }
+    for value in ["Bearer garbage", "bearer a.b.c"] {
+        assert!(world.authn.authenticate(&Peer::None, &headers(&[("authorization", value)]), "/healthz").is_err());
+    }
+}
+
+#[test]
+fn a_token_lives_as_long_as_what_it_is_bound_to() {
+    let world = world();
+    let object = |name: &str, uid: &str| json!({"metadata": {"namespace": "ns", "name": name, "uid": uid}});
+    world.objects.put(known::SERVICE_ACCOUNTS, object("sa", "sa-1"));
+    world.objects.put(known::PODS, object("web", "web-1"));
+    let of = |name: &str, uid: &str| Ref { name: name.into(), uid: uid.into() };
+    let bound = Bound {
+        namespace: "ns".into(),
+        node: Some(of("n1", "n1-1")),
+        pod: Some(of("web", "web-1")),
+        secret: None,
+        serviceaccount: of("sa", "sa-1"),
+        warnafter: None,
+    };
+    let token = world.tokens.issue(bound, &[], 600).unwrap();
+    let header = headers(&[("authorization", &format!("Bearer {token}"))]);
+    let ask = || world.authn.authenticate(&Peer::None, &header, "/api/v1/pods");
+    let user = ask().unwrap();
+    assert_eq!((&*user.name, &*user.uid), ("system:serviceaccount:ns:sa", "sa-1"));
+    assert_eq!(&*user.groups, ["system:serviceaccounts", "system:serviceaccounts:ns", AUTHENTICATED]);
+    assert_eq!(user.extra["authentication.kubernetes.io/pod-name"], ["web"]);
+    assert_eq!(user.extra["authentication.kubernetes.io/node-name"], ["n1"]);
+    world.objects.put(known::PODS, object("web", "web-2"));
+    assert!(ask().is_err(), "another pod of the same name");
+    world.objects.put(known::PODS, object("web", "web-1"));
+    assert!(ask().is_ok());
+    world.objects.remove(known::SERVICE_ACCOUNTS, "ns", "sa");
+    assert!(ask().is_err(), "the account is gone");
+}
+
+#[test]
+fn only_who_may_impersonate_does() {
+    let authorizer = Authorizer::new(vec![Box::new(Table)]);
+    let admin = || User::new("admin", &["system:masters", AUTHENTICATED]);
+    let as_of = |user, pairs: &[(&'static str, &str)]| impersonated(user, &headers(pairs), &authorizer);
+    assert_eq!(as_of(admin(), &[]).unwrap(), admin());
+    assert_eq!(as_of(admin(), &[("impersonate-user", "")]).unwrap(), admin());
+    let jane = as_of(
+        admin(),
+        &[("impersonate-user", "jane"), ("impersonate-group", "devs"), ("impersonate-extra-scopes", "view")],
+    )
+    .unwrap();
+    assert_eq!((&*jane.name, &*jane.groups), ("jane", &["devs".to_owned(), AUTHENTICATED.to_owned()][..]));
+    assert_eq!(jane.extra["scopes"], ["view"]);
+    let account = as_of(admin(), &[("impersonate-user", "system:serviceaccount:ns:sa")]).unwrap();
+    assert_eq!(&*account.groups, ["system:serviceaccounts", "system:serviceaccounts:ns", AUTHENTICATED]);
+    let refused = as_of(jane, &[("impersonate-user", "admin")]).unwrap_err();
+    assert_eq!(
+        refused.message,
+        r#"users "admin" is forbidden: User "jane" cannot impersonate resource "users" in API group "" at the cluster scope"#
+    );
+    let nameless = as_of(admin(), &[("impersonate-group", "g")]).unwrap_err();
+    assert_eq!(
+        nameless.message,
+        r#"requested &user.DefaultInfo{Name:"", UID:"", Groups:[]string{"g"}, Extra:map[string][]string(nil)} without impersonating a user name"#
+    );
+}

@@ -1,0 +1,169 @@
+//! What a user may do. Sources are asked in order; the first that allows ends it, and nobody's silence allows.
+//!
+//! ```text
+//! Attributes ─▶ table (masters, controllers, scheduler, everyone) ─▶ node ─▶ later: RBAC
+//! ```
+
+pub mod node;
+pub mod table;
+
+use kedge_api::{GroupResource, Reason, Status, Target, User, Verb};
+
+use crate::wire::path::{About, Asked};
+use table::Rule;
+
+/// One thing someone wants to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Attributes<'a> {
+    pub user: &'a User,
+    pub verb: &'a str,
+    pub what: What<'a>,
+    pub group: &'a str,
+    pub resource: &'a str,
+    pub subresource: &'a str,
+    /// Empty for cluster scope, or for all namespaces.
+    pub namespace: &'a str,
+    pub name: &'a str,
+    /// `fieldSelector` of a list or watch.
+    pub field_selector: &'a str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What<'a> {
+    Resource,
+    Path(&'a str),
+}
+
+impl<'a> Attributes<'a> {
+    pub fn resource(user: &'a User, verb: &'a str, group: &'a str, resource: &'a str) -> Self {
+        Self {
+            user,
+            verb,
+            what: What::Resource,
+            group,
+            resource,
+            subresource: "",
+            namespace: "",
+            name: "",
+            field_selector: "",
+        }
+    }
+
+    pub fn path(user: &'a User, verb: &'a str, path: &'a str) -> Self {
+        Self { what: What::Path(path), ..Self::resource(user, verb, "", "") }
+    }
+
+    /// Of a request inside this process.
+    pub fn request(user: &'a User, verb: Verb, target: &'a Target, field_selector: &'a str) -> Self {
+        // A connection is got or created; in-process callers make none.
+        let verb = if verb == Verb::Connect { "create" } else { verb.as_str() };
+        Self {
+            subresource: &target.subresource,
+            namespace: &target.namespace,
+            name: &target.name,
+            field_selector,
+            ..Self::resource(user, verb, target.resource.group.as_str(), target.resource.resource.as_str())
+        }
+    }
+
+    /// Of a request that came over HTTP.
+    pub fn asked(user: &'a User, asked: &'a Asked, field_selector: &'a str) -> Self {
+        match &asked.about {
+            About::Path { verb } => Self::path(user, verb, &asked.path),
+            About::Resource(resource) => {
+                let mut attributes = Self::request(user, resource.verb, &resource.target, field_selector);
+                // A namespace itself is in itself, as upstream has it.
+                if attributes.resource == "namespaces" && attributes.group.is_empty() && attributes.namespace.is_empty()
+                {
+                    attributes.namespace = attributes.name;
+                }
+                if let Some(selected) = &resource.selected {
+                    attributes.name = selected;
+                }
+                attributes
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    Allow,
+    /// With what upstream would append to its message; may be empty.
+    NoOpinion(String),
+}
+
+/// Someone who may know that a thing is allowed.
+pub trait Source: Send + Sync {
+    fn decide(&self, attributes: &Attributes<'_>) -> Decision;
+
+    /// The rules that apply to a user in a namespace, as far as they can be listed.
+    fn rules(&self, user: &User, namespace: &str) -> Vec<Rule>;
+}
+
+/// All sources together.
+pub struct Authorizer(Vec<Box<dyn Source>>);
+
+impl Authorizer {
+    pub fn new(sources: Vec<Box<dyn Source>>) -> Self {
+        Self(sources)
+    }
+
+    /// Whether it is allowed, and if not, why as far as anyone said.
+    pub fn decide(&self, attributes: &Attributes<'_>) -> Result<(), String> {
+        let mut reasons = Vec::new();
+        for source in &self.0 {
+            match source.decide(attributes) {
+                Decision::Allow => return Ok(()),
+                Decision::NoOpinion(why) if why.is_empty() => {}
+                Decision::NoOpinion(why) => reasons.push(why),
+            }
+        }
+        Err(reasons.join(", "))
+    }
+
+    /// Allowed, or the `Forbidden` that the client sees.
+    pub fn check(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        self.decide(attributes).map_err(|why| forbidden(attributes, &why))
+    }
+
+    pub fn rules(&self, user: &User, namespace: &str) -> Vec<Rule> {
+        self.0.iter().flat_map(|source| source.rules(user, namespace)).collect()
+    }
+}
+
+fn forbidden(a: &Attributes<'_>, why: &str) -> Status {
+    let (user, verb) = (&a.user.name, a.verb);
+    let mut text = match a.what {
+        What::Path(path) => format!("User {user:?} cannot {verb} path {path:?}"),
+        What::Resource => {
+            let slash = if a.subresource.is_empty() { "" } else { "/" };
+            let scope = match a.namespace {
+                "" => "at the cluster scope".to_owned(),
+                // Upstream counts a namespace's own name as no namespace here.
+                _ if a.resource == "namespaces" && a.group.is_empty() => format!("in the namespace {:?}", a.namespace),
+                namespace => format!("in the namespace {namespace:?}"),
+            };
+            format!(
+                "User {user:?} cannot {verb} resource \"{}{slash}{}\" in API group {:?} {scope}",
+                a.resource, a.subresource, a.group
+            )
+        }
+    };
+    if !why.is_empty() {
+        text = format!("{text}: {why}");
+    }
+    match a.what {
+        What::Path(_) => {
+            Status { details: Some(Box::default()), ..Status::new(Reason::Forbidden, format!("forbidden: {text}")) }
+        }
+        What::Resource => {
+            let resource = GroupResource { group: a.group.into(), resource: a.resource.into() };
+            let name = if a.name.is_empty() { String::new() } else { format!(" {:?}", a.name) };
+            Status::about(Reason::Forbidden, &resource, a.name, format!("{resource}{name} is forbidden: {text}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! What a node may do: its own Node object, lease and pods, and what those pods refer to. Nothing of other nodes.
+//!
+//! Follows upstream's Node authorizer with node selectors, and of its NodeRestriction admission what can be told without the
+//! body. The relations are looked up in the snapshot when asked, not kept as a graph: a node asks seldom, and has few pods.
+
+use std::sync::Arc;
+
+use kedge_api::resource::known;
+use kedge_api::{Informer, Key, Object, Snapshot, User};
+use serde_json::Value;
+
+use super::table::{Rule, matches_resource};
+use super::{Attributes, Decision, Source, What};
+
+pub const GROUP: &str = "system:nodes";
+const PREFIX: &str = "system:node:";
+const LEASES: &str = "kube-node-lease";
+
+/// What a node may do without regard to which object.
+const ALWAYS: &[(&[&str], &str, &str)] = &[
+    (&["create"], "authentication.k8s.io", "tokenreviews"),
+    (&["create"], "authorization.k8s.io", "localsubjectaccessreviews"),
+    (&["create"], "authorization.k8s.io", "subjectaccessreviews"),
+    (&["create", "get", "list", "watch"], "certificates.k8s.io", "certificatesigningrequests"),
+    (&["get", "list", "watch"], "", "services"),
+    (&["get", "list", "watch"], "", "endpoints"),
+    (&["get", "list", "watch"], "discovery.k8s.io", "endpointslices"),
+    (&["get", "list", "watch"], "node.k8s.io", "runtimeclasses"),
+    (&["get", "list", "watch"], "storage.k8s.io", "csidrivers"),
+    (&["create", "patch", "update"], "", "events"),
+    (&["create", "patch", "update"], "events.k8s.io", "events"),
+    // Registers itself; that the name is its own is for admission to see in the body.
+    (&["create"], "", "nodes"),
+    // Mirror pods, likewise.
+    (&["create"], "", "pods"),
+];
+
+pub struct Nodes {
+    informer: Arc<dyn Informer>,
+}
+
+impl Nodes {
+    pub fn new(informer: Arc<dyn Informer>) -> Self {
+        Self { informer }
+    }
+}
+
+/// The node's name, if the user is a node.
+pub fn node_of(user: &User) -> Option<&str> {
+    user.name.strip_prefix(PREFIX).filter(|_| user.groups.iter().any(|g| g == GROUP))
+}
+
+impl Source for Nodes {
+    fn decide(&self, a: &Attributes<'_>) -> Decision {
+        let Some(node) = node_of(a.user) else { return Decision::NoOpinion(String::new()) };
+        if a.what != What::Resource {
+            return Decision::NoOpinion(String::new());
+        }
+        if ALWAYS.iter().any(|(verbs, group, resource)| {
+            verbs.contains(&a.verb) && *group == a.group && matches_resource(resource, a.resource, a.subresource)
+        }) {
+            return Decision::Allow;
+        }
+        match self.related(a, node) {
+            Ok(()) => Decision::Allow,
+            Err(why) => Decision::NoOpinion(why),
+        }
+    }
+
+    fn rules(&self, _: &User, _: &str) -> Vec<Rule> {
+        // As upstream: what a node may do depends on objects and cannot be listed.
+        Vec::new()
+    }
+}
+
+impl Nodes {
+    fn related(&self, a: &Attributes<'_>, node: &str) -> Result<(), String> {
+        let read = matches!(a.verb, "get" | "list" | "watch");
+        let write = matches!(a.verb, "update" | "patch" | "delete");
+        let own = |name: &str| {
+            if name == node { Ok(()) } else { Err(format!("node {node:?} cannot {} node {name:?}", a.verb)) }
+        };
+        match (a.group, a.resource, a.subresource) {
+            ("", "nodes", "") if read || matches!(a.verb, "update" | "patch") => own(a.name),
+            ("", "nodes", "status") if write || read => own(a.name),
+            ("coordination.k8s.io", "leases", "") => match a.verb {
+                _ if a.namespace != LEASES => Err(format!("can only access leases in the {LEASES:?} system namespace")),
+                "create" => Ok(()),
+                "get" | "update" | "patch" | "delete" if a.name == node => Ok(()),
+                _ => Err("can only access node lease with the same name as the requesting node".to_owned()),
+            },
+            ("storage.k8s.io", "csinodes", "") => own(a.name),
+            ("", "pods", "") if matches!(a.verb, "list" | "watch") => match selects_node(a.field_selector, node) {
+                true => Ok(()),
+                false => Err("can only list/watch pods with spec.nodeName field selector".to_owned()),
+            },
+            ("", "pods", "") if matches!(a.verb, "get" | "delete") => self.own_pod(a, node),
+            ("", "pods", "status") if matches!(a.verb, "update" | "patch") => self.own_pod(a, node),
+            ("", "pods", "eviction") if a.verb == "create" => self.own_pod(a, node),
+            ("", "secrets" | "configmaps" | "persistentvolumeclaims" | "serviceaccounts", "") if read => {
+                self.referenced(a, node)
+            }
+            ("", "serviceaccounts", "token") if a.verb == "create" => self.referenced(a, node),
+            ("", "persistentvolumes", "") if a.verb == "get" => self.bound_volume(a, node),
+            _ => Err(String::new()),
+        }
+    }
+
+    fn own_pod(&self, a: &Attributes<'_>, node: &str) -> Result<(), String> {
+        let snapshot = self.informer.snapshot();
+        match snapshot.get(&Key::new(known::PODS, a.namespace, a.name)) {
+            // Gone: the registry says so; nothing can be learnt.
+            None => Ok(()),
+            Some(pod) if is_on(&spec(pod), node) => Ok(()),
+            Some(_) => Err(unrelated(node)),
+        }
+    }
+
+    fn referenced(&self, a: &Attributes<'_>, node: &str) -> Result<(), String> {
+        if a.name.is_empty() {
+            return Err("No Object name found".to_owned());
+        }
+        let refers = |spec: &Value| is_on(spec, node) && refers(spec, a.resource, a.name);
+        let snapshot = self.informer.snapshot();
+        match pods(&snapshot, a.namespace).any(|pod| refers(&spec(pod))) {
+            true => Ok(()),
+            false => Err(unrelated(node)),
+        }
+    }
+
+    fn bound_volume(&self, a: &Attributes<'_>, node: &str) -> Result<(), String> {
+        let claims = kedge_api::GroupResource::of("", "persistentvolumeclaims");
+        let snapshot = self.informer.snapshot();
+        let bound = snapshot
+            .list(&claims, "")
+            .filter(|claim| spec(claim).get("volumeName").and_then(Value::as_str) == Some(a.name))
+            .any(|claim| {
+                let (namespace, name) = (&claim.key.namespace, &claim.key.name);
+                pods(&snapshot, namespace)
+                    .map(|pod| spec(pod))
+                    .any(|s| is_on(&s, node) && refers(&s, "persistentvolumeclaims", name))
+            });
+        if bound { Ok(()) } else { Err(unrelated(node)) }
+    }
+}
+
+fn unrelated(node: &str) -> String {
+    format!("no relationship found between node '{node}' and this object")
+}
+
+fn pods<'a>(snapshot: &'a Snapshot, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Object>> {
+    snapshot.list(&known::PODS, namespace)
+}
+
+fn spec(object: &Object) -> Value {
+    object.decode::<Value>().ok().and_then(|mut v| v.get_mut("spec").map(Value::take)).unwrap_or_default()
+}
+
+fn is_on(spec: &Value, node: &str) -> bool {
+    spec.get("nodeName").and_then(Value::as_str) == Some(node)
+}
+
+fn selects_node(selector: &str, node: &str) -> bool {
+    selector.split(',').any(|term| {
+        let (field, value) = term.split_once('=').unwrap_or((term, ""));
+        field.trim() == "spec.nodeName" && value.trim_start_matches('=').trim() == node
+    })
+}
+
+/// Where a pod's spec names an object of a kind. A `*` steps into every element of a list.
+const REFERENCES: &[(&str, &str)] = &[
+    ("secrets", "/volumes/*/secret/secretName"),
+    ("secrets", "/volumes/*/projected/sources/*/secret/name"),
+    ("secrets", "/imagePullSecrets/*/name"),
+    ("secrets", "/*containers/*/env/*/valueFrom/secretKeyRef/name"),
+    ("secrets", "/*containers/*/envFrom/*/secretRef/name"),
+    ("secrets", "/volumes/*/csi/nodePublishSecretRef/name"),
+    ("configmaps", "/volumes/*/configMap/name"),
+    ("configmaps", "/volumes/*/projected/sources/*/configMap/name"),
+    ("configmaps", "/*containers/*/env/*/valueFrom/configMapKeyRef/name"),
+    ("configmaps", "/*containers/*/envFrom/*/configMapRef/name"),
+    ("persistentvolumeclaims", "/volumes/*/persistentVolumeClaim/claimName"),
+    ("serviceaccounts", "/serviceAccountName"),
+];
+
+fn refers(spec: &Value, resource: &str, name: &str) -> bool {
+    REFERENCES.iter().filter(|(kind, _)| *kind == resource).any(|(_, path)| finds(spec, path, name))
+}
+
+fn finds(value: &Value, path: &str, name: &str) -> bool {
+    let Some(path) = path.strip_prefix('/') else { return value.as_str() == Some(name) };
+    let at = path.find('/').unwrap_or(path.len());
+    let (step, rest) = path.split_at(at);
+    match step {
+        "*" => value.as_array().is_some_and(|items| items.iter().any(|item| finds(item, rest, name))),
+        "*containers" => ["containers", "initContainers", "ephemeralContainers"]
+            .iter()
+            .filter_map(|key| value.get(key))
+            .any(|list| finds(list, rest, name)),
+        key => value.get(key).is_some_and(|inner| finds(inner, rest, name)),
+    }
+}

@@ -1,0 +1,141 @@
+use std::sync::Arc;
+
+use http::Method;
+use kedge_api::resource::known;
+use serde_json::json;
+
+use super::node::Nodes;
+use super::table::Table;
+use super::*;
+use crate::fixture::Objects;
+use crate::wire::path::parse;
+use crate::wire::query::Query;
+
+fn authorizer(objects: Arc<Objects>) -> Authorizer {
+    Authorizer::new(vec![Box::new(Table), Box::new(Nodes::new(objects))])
+}
+
+fn ask(authorizer: &Authorizer, user: &User, method: &str, uri: &str) -> Result<(), String> {
+    let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
+    let method: Method = method.parse().unwrap();
+    let query = Query::parse(query);
+    let asked = parse(&method, path, &query).unwrap();
+    let attributes = Attributes::asked(user, &asked, query.first("fieldSelector").unwrap_or_default());
+    authorizer.check(&attributes).map_err(|status| status.message)
+}
+
+#[test]
+fn role_by_verb_by_kind() {
+    let authorizer = authorizer(Arc::default());
+    let admin = User::new("admin", &["system:masters", "system:authenticated"]);
+    let jane = User::new("jane", &["system:authenticated"]);
+    let account = User::new("system:serviceaccount:a:b", &["system:serviceaccounts", "system:authenticated"]);
+    let manager = User::new("system:kube-controller-manager", &["system:authenticated"]);
+    let scheduler = User::new("system:kube-scheduler", &["system:authenticated"]);
+    let nobody = User::new("system:anonymous", &["system:unauthenticated"]);
+    for (method, uri, allowed) in [
+        ("GET", "/api/v1/nodes", &[&admin, &manager, &scheduler][..]),
+        ("GET", "/api/v1/namespaces/a/secrets/s", &[&admin, &manager]),
+        ("POST", "/api/v1/namespaces/a/pods", &[&admin, &manager]),
+        ("POST", "/apis/apps/v1/namespaces/a/deployments", &[&admin]),
+        ("POST", "/api/v1/namespaces/a/pods/p/binding", &[&admin, &scheduler]),
+        ("POST", "/api/v1/namespaces/a/pods/p/exec", &[&admin]),
+        ("DELETE", "/apis/apps/v1/namespaces/a/replicasets/r", &[&admin, &manager]),
+        ("GET", "/apis", &[&admin, &jane, &account, &manager, &scheduler]),
+        ("GET", "/openapi/v3/apis/apps/v1", &[&admin, &jane, &account, &manager, &scheduler]),
+        ("GET", "/healthz", &[&admin, &jane, &account, &manager, &scheduler, &nobody]),
+        ("GET", "/metrics", &[&admin]),
+        ("GET", "/openid/v1/jwks", &[&admin, &account]),
+        ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", &[&admin, &jane, &account, &manager, &scheduler]),
+        ("POST", "/apis/authentication.k8s.io/v1/tokenreviews", &[&admin, &manager]),
+    ] {
+        for user in [&admin, &jane, &account, &manager, &scheduler, &nobody] {
+            let want = allowed.iter().any(|u| u.name == user.name);
+            assert_eq!(ask(&authorizer, user, method, uri).is_ok(), want, "{} {method} {uri}", user.name);
+        }
+    }
+}
+
+#[test]
+fn refusals_are_worded_as_upstream_does() {
+    let authorizer = authorizer(Arc::default());
+    let jane = User::new("jane", &["system:authenticated"]);
+    for (method, uri, want) in [
+        (
+            "GET",
+            "/api/v1/namespaces/n/configmaps",
+            r#"configmaps is forbidden: User "jane" cannot list resource "configmaps" in API group "" in the namespace "n""#,
+        ),
+        (
+            "DELETE",
+            "/api/v1/namespaces/n/configmaps/a",
+            r#"configmaps "a" is forbidden: User "jane" cannot delete resource "configmaps" in API group "" in the namespace "n""#,
+        ),
+        (
+            "GET",
+            "/api/v1/nodes/n",
+            r#"nodes "n" is forbidden: User "jane" cannot get resource "nodes" in API group "" at the cluster scope"#,
+        ),
+        (
+            "GET",
+            "/apis/apps/v1/namespaces/n/deployments/d/scale",
+            r#"deployments.apps "d" is forbidden: User "jane" cannot get resource "deployments/scale" in API group "apps" in the namespace "n""#,
+        ),
+        ("GET", "/metrics", r#"forbidden: User "jane" cannot get path "/metrics""#),
+        (
+            "GET",
+            "/apis/nope.example.com/v1/things",
+            r#"things.nope.example.com is forbidden: User "jane" cannot list resource "things" in API group "nope.example.com" at the cluster scope"#,
+        ),
+    ] {
+        assert_eq!(ask(&authorizer, &jane, method, uri).unwrap_err(), want);
+    }
+}
+
+#[test]
+fn a_node_reaches_its_own_and_what_its_pods_name() {
+    let objects = Arc::new(Objects::default());
+    let pod = |name: &str, node: &str, secret: &str| {
+        json!({"metadata": {"namespace": "n", "name": name}, "spec": {"nodeName": node, "serviceAccountName": "sa",
+            "volumes": [{"name": "v", "projected": {"sources": [{"configMap": {"name": "cm"}}]}}],
+            "initContainers": [{"name": "i", "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": secret, "key": "k"}}}]}]}})
+    };
+    objects.put(known::PODS, pod("mine", "n1", "s1"));
+    objects.put(known::PODS, pod("other", "n2", "s2"));
+    let authorizer = authorizer(objects);
+    let node = User::new("system:node:n1", &["system:nodes", "system:authenticated"]);
+    for (method, uri, want) in [
+        ("GET", "/api/v1/namespaces/n/secrets/s1", true),
+        ("GET", "/api/v1/namespaces/n/secrets?watch=1&fieldSelector=metadata.name%3Ds1", true),
+        ("GET", "/api/v1/namespaces/n/secrets/s2", false),
+        ("GET", "/api/v1/namespaces/m/secrets/s1", false),
+        ("GET", "/api/v1/namespaces/n/secrets", false),
+        ("PUT", "/api/v1/namespaces/n/secrets/s1", false),
+        ("GET", "/api/v1/namespaces/n/configmaps/cm", true),
+        ("POST", "/api/v1/namespaces/n/serviceaccounts/sa/token", true),
+        ("POST", "/api/v1/namespaces/n/serviceaccounts/admin/token", false),
+        ("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1", true),
+        ("GET", "/api/v1/pods?fieldSelector=spec.nodeName%3Dn2", false),
+        ("GET", "/api/v1/pods", false),
+        ("GET", "/api/v1/namespaces/n/pods/mine", true),
+        ("GET", "/api/v1/namespaces/n/pods/other", false),
+        ("PATCH", "/api/v1/namespaces/n/pods/mine/status", true),
+        ("PATCH", "/api/v1/namespaces/n/pods/other/status", false),
+        ("DELETE", "/api/v1/namespaces/n/pods/other", false),
+        ("PATCH", "/api/v1/nodes/n1/status", true),
+        ("PATCH", "/api/v1/nodes/n2/status", false),
+        ("DELETE", "/api/v1/nodes/n1", false),
+        ("PUT", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1", true),
+        ("PUT", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n2", false),
+        ("PUT", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/n1", false),
+        ("POST", "/api/v1/namespaces/n/events", true),
+        ("POST", "/apis/apps/v1/namespaces/n/deployments", false),
+    ] {
+        assert_eq!(ask(&authorizer, &node, method, uri).is_ok(), want, "{method} {uri}");
+    }
+    let refused = ask(&authorizer, &node, "GET", "/api/v1/namespaces/n/secrets/s2").unwrap_err();
+    assert!(refused.ends_with(": no relationship found between node 'n1' and this object"), "{refused}");
+    // The name alone makes no node.
+    let liar = User::new("system:node:n1", &["system:authenticated"]);
+    assert!(ask(&authorizer, &liar, "GET", "/api/v1/namespaces/n/secrets/s1").is_err());
+}
