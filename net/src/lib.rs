@@ -18,6 +18,8 @@ pub mod address;
 pub mod dhcp;
 pub mod dns;
 mod error;
+pub mod ipam;
+pub mod link;
 mod network;
 
 pub use address::{IpNet, Mac};
