@@ -28,7 +28,7 @@ pub enum EncodeError {
 #[derive(Clone, Debug)]
 pub struct Draft {
     key: Key,
-    meta: ObjectMeta,
+    meta: Box<ObjectMeta>,
     json: Vec<u8>,
     hole: usize,
 }
@@ -73,7 +73,7 @@ impl Draft {
             put(name, value).map_err(failed)?;
         }
         json.push(b'}');
-        Ok(Self { key, meta, json, hole })
+        Ok(Self { key, meta: Box::new(meta), json, hole })
     }
 
     pub fn key(&self) -> &Key {
@@ -91,7 +91,7 @@ impl Draft {
 
     /// Fills the hole.
     pub(crate) fn stamp(&self, revision: Revision) -> Arc<Object> {
-        let mut meta = self.meta.clone();
+        let mut meta = (*self.meta).clone();
         meta.resource_version = Some(revision.to_string());
         let (before, after) = self.json.split_at(self.hole.min(self.json.len()));
         Arc::new(Object { key: self.key.clone(), revision, meta, json: fill(before, revision, after) })

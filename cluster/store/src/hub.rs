@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use crate::{Error, Event};
 
 /// Enough to bridge the moment between a list and the watch that follows it.
-const REMEMBERED: usize = 256;
+const REMEMBERED: usize = 64;
 /// Events that a watcher may be behind.
 pub(crate) const BACKLOG: usize = 1024;
 

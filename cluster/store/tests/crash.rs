@@ -1,4 +1,5 @@
 //! A process killed in the middle of its writes: what it was told is written, is.
+#![expect(clippy::unwrap_used, reason = "tests and their helpers")]
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};

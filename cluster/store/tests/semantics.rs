@@ -1,4 +1,5 @@
 //! What every store must do, run against each of them; then what only the durable one must.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests and their helpers")]
 
 use std::sync::Arc;
 

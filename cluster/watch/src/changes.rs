@@ -1,0 +1,115 @@
+//! A watcher's place in history.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use kedge_api::{Change, GroupResource, Revision, Snapshot};
+use tokio::sync::Notify;
+
+use crate::Error;
+use crate::state::{Shared, State};
+
+/// Changes taken out of the rings at a time.
+const BATCH: usize = 32;
+
+/// Why there are no further changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// History was overwritten before it was read here.
+    Lagged,
+    Closed,
+}
+
+/// Changes of some resources after a revision, in order, without a gap.
+pub struct Changes {
+    shared: Arc<Shared>,
+    /// Empty: all.
+    resources: Vec<GroupResource>,
+    taken: VecDeque<Change>,
+    cursor: Revision,
+    woken: Arc<Notify>,
+}
+
+impl Changes {
+    pub(crate) fn new(shared: Arc<Shared>, resources: &[GroupResource], after: Revision) -> Self {
+        let woken = Arc::new(Notify::new());
+        shared.register(resources, &woken);
+        Self { shared, resources: resources.to_vec(), taken: VecDeque::new(), cursor: after, woken }
+    }
+
+    pub(crate) fn from_now(shared: Arc<Shared>, resources: &[GroupResource]) -> (Snapshot, Self) {
+        let snapshot = shared.snapshot();
+        let changes = Self::new(shared, resources, snapshot.revision);
+        (snapshot, changes)
+    }
+
+    /// Whether history reaches back to the cursor.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let oldest = self.forgotten(&self.shared.read());
+        if self.cursor < oldest { Err(Error::Expired { asked: self.cursor, oldest }) } else { Ok(()) }
+    }
+
+    fn forgotten(&self, state: &State) -> Revision {
+        let worst = |resources: &mut dyn Iterator<Item = &GroupResource>| {
+            resources.map(|r| state.forgotten(r)).max().unwrap_or_default()
+        };
+        if self.resources.is_empty() { worst(&mut state.resources()) } else { worst(&mut self.resources.iter()) }
+    }
+
+    /// The next change, once there is one. May be dropped while waiting without losing anything.
+    pub async fn next(&mut self) -> Result<Change, Ended> {
+        loop {
+            if let Some(change) = self.taken.pop_front() {
+                return Ok(change);
+            }
+            if !self.take()? {
+                self.woken.notified().await;
+            }
+        }
+    }
+
+    /// Everything up to here was returned by [`Changes::next`]; `None` while some of it is still to be.
+    pub fn revision(&mut self) -> Result<Option<Revision>, Ended> {
+        if self.taken.is_empty() && !self.take()? { Ok(Some(self.cursor)) } else { Ok(None) }
+    }
+
+    /// Takes what came since; false if nothing did.
+    fn take(&mut self) -> Result<bool, Ended> {
+        let state = self.shared.read();
+        if self.cursor < self.forgotten(&state) {
+            return Err(Ended::Lagged);
+        }
+        let after = self.cursor;
+        let mut found: Vec<&Change> = Vec::new();
+        let mut whole = true;
+        {
+            let mut gather = |resource: &GroupResource| {
+                let mut last = Revision::default();
+                for (count, change) in state.since(resource, after).enumerate() {
+                    // Changes of one revision go together.
+                    if count >= BATCH && change.revision != last {
+                        whole = false;
+                        break;
+                    }
+                    last = change.revision;
+                    found.push(change);
+                }
+            };
+            if self.resources.is_empty() {
+                state.resources().for_each(&mut gather);
+            } else {
+                self.resources.iter().for_each(&mut gather);
+            }
+        }
+        found.sort_by_key(|c| c.revision);
+        if !whole {
+            // Some ring has more: only what is surely older than that may go now.
+            let last = found.get(BATCH - 1).map_or(after, |c| c.revision);
+            found.retain(|c| c.revision <= last);
+        }
+        self.cursor =
+            if whole { state.snapshot.revision.max(after) } else { found.last().map_or(after, |c| c.revision) };
+        self.taken.extend(found.into_iter().cloned());
+        if self.taken.is_empty() && state.closed { Err(Ended::Closed) } else { Ok(!self.taken.is_empty()) }
+    }
+}

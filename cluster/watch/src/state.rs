@@ -1,0 +1,190 @@
+//! The state that the pump changes and everyone reads.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
+use std::time::Duration;
+
+use kedge_api::{Change, GroupResource, Object, Revision, Snapshot};
+use kedge_store::Event;
+use tokio::sync::{Notify, watch};
+
+use crate::Error;
+use crate::kept::Kept;
+use crate::ring::Ring;
+
+pub(crate) struct Shared {
+    /// Orders the snapshot against the rings: a reader sees both at the same revision.
+    state: RwLock<State>,
+    /// Orders registering against waking; never held together with `state`.
+    waiters: Mutex<Waiters>,
+    head: watch::Sender<Revision>,
+    pub(crate) kept: Kept,
+}
+
+pub(crate) struct State {
+    pub(crate) snapshot: Snapshot,
+    rings: HashMap<GroupResource, Ring>,
+    /// History begins here.
+    floor: Revision,
+    pub(crate) closed: bool,
+}
+
+#[derive(Default)]
+struct Waiters {
+    all: Vec<Weak<Notify>>,
+    by_resource: HashMap<GroupResource, Vec<Weak<Notify>>>,
+}
+
+impl State {
+    pub(crate) fn forgotten(&self, resource: &GroupResource) -> Revision {
+        self.rings.get(resource).map_or(self.floor, Ring::forgotten)
+    }
+
+    pub(crate) fn since(&self, resource: &GroupResource, after: Revision) -> impl Iterator<Item = &Change> {
+        self.rings.get(resource).into_iter().flat_map(move |ring| ring.since(after))
+    }
+
+    pub(crate) fn resources(&self) -> impl Iterator<Item = &GroupResource> {
+        self.rings.keys()
+    }
+
+    fn record(&mut self, change: Change) {
+        let floor = self.floor;
+        self.rings.entry(change.key.resource.clone()).or_insert_with(|| Ring::new(floor)).push(change);
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(snapshot: Snapshot, keep: Duration) -> Self {
+        let floor = snapshot.revision;
+        Self {
+            state: RwLock::new(State { snapshot, rings: HashMap::new(), floor, closed: false }),
+            waiters: Mutex::default(),
+            head: watch::Sender::new(floor),
+            kept: Kept::new(keep),
+        }
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        self.read().snapshot.clone()
+    }
+
+    pub(crate) fn revision(&self) -> Revision {
+        self.read().snapshot.revision
+    }
+
+    pub(crate) async fn reach(&self, revision: Revision) -> Result<(), Error> {
+        let mut head = self.head.subscribe();
+        head.wait_for(|now| *now >= revision).await.map_err(|_| Error::Closed)?;
+        // At the end the head is set to the last revision there could be.
+        if self.read().closed { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    pub(crate) fn apply(&self, event: Event) {
+        let resource = event.key.resource.clone();
+        let applied = self.write(|state| {
+            let new = event.revision > state.snapshot.revision;
+            if new {
+                apply(state, event);
+            }
+            new.then_some(state.snapshot.revision)
+        });
+        if let Some(revision) = applied {
+            self.wake(&resource);
+            self.head.send_replace(revision);
+        }
+    }
+
+    /// Takes over a list of the whole store as if each difference had been an event.
+    pub(crate) fn resync(&self, revision: Revision, objects: Vec<Arc<Object>>) {
+        self.write(|state| {
+            let before = state.snapshot.clone();
+            let mut events: Vec<Event> = Vec::new();
+            let mut listed = Snapshot::default();
+            for object in objects {
+                if before.get(&object.key).is_none_or(|old| old.revision != object.revision) {
+                    let (revision, key) = (object.revision, object.key.clone());
+                    events.push(Event { revision, key, after: Some(object.clone()) });
+                }
+                listed.insert(object);
+            }
+            let gone = state.rings.keys().chain(before.resources()).flat_map(|r| before.list(r, ""));
+            let mut gone: Vec<_> = gone.filter(|o| listed.get(&o.key).is_none()).map(|o| o.key.clone()).collect();
+            gone.sort();
+            gone.dedup();
+            events.sort_by_key(|e| e.revision);
+            events.extend(gone.into_iter().map(|key| Event { revision, key, after: None }));
+            for event in events {
+                apply(state, event);
+            }
+            state.snapshot.revision = revision;
+        });
+        self.wake_all();
+        self.head.send_replace(revision);
+    }
+
+    pub(crate) fn close(&self) {
+        self.write(|state| state.closed = true);
+        self.wake_all();
+        self.head.send_replace(Revision(u64::MAX));
+    }
+
+    /// Wakes `notify` after each change of one of `resources`, or of any if there is none.
+    pub(crate) fn register(&self, resources: &[GroupResource], notify: &Arc<Notify>) {
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        if resources.is_empty() {
+            waiters.all.push(Arc::downgrade(notify));
+        }
+        for resource in resources {
+            waiters.by_resource.entry(resource.clone()).or_default().push(Arc::downgrade(notify));
+        }
+    }
+
+    fn wake(&self, resource: &GroupResource) {
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        wake(&mut waiters.all);
+        if let Some(list) = waiters.by_resource.get_mut(resource) {
+            wake(list);
+        }
+    }
+
+    fn wake_all(&self) {
+        let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
+        wake(&mut waiters.all);
+        waiters.by_resource.values_mut().for_each(wake);
+    }
+}
+
+fn apply(state: &mut State, event: Event) {
+    let Event { revision, key, after } = event;
+    let before = match &after {
+        Some(object) => {
+            let before = state.snapshot.get(&key).cloned();
+            state.snapshot.insert(object.clone());
+            before
+        }
+        None => state.snapshot.remove(&key, revision),
+    };
+    state.snapshot.revision = state.snapshot.revision.max(revision);
+    if before.is_some() || after.is_some() {
+        state.record(Change { revision, key, before, after });
+    }
+}
+
+fn wake(waiters: &mut Vec<Weak<Notify>>) {
+    waiters.retain(|waiter| match waiter.upgrade() {
+        Some(notify) => {
+            notify.notify_one();
+            true
+        }
+        None => false,
+    });
+}
