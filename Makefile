@@ -1,0 +1,77 @@
+# Every command a person types. Thin: it installs what is missing, calls cargo, kedge-image and the tests in qemu-tests/.
+
+BOARD   ?= qemu-x86_64
+MEMORY  ?= 256M
+# `boot` links quickly and is what tests boot; `release` is smaller and is what ships.
+PROFILE ?= release
+
+CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/kedge
+OUT     ?= out/$(BOARD)
+SUDO    := $(if $(filter-out 0,$(shell id -u)),sudo)
+TARGET  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+BIN      = $(CARGO_TARGET_DIR)/$(TARGET)/$(PROFILE)
+
+# What `kedge` links statically, and the one rustc flag that makes it so. Not in .cargo/config.toml: there they would reach proc-macros.
+TRIPLE  := $(shell uname -m)-linux-gnu
+STATIC   = LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=/usr/lib/$(TRIPLE) \
+           CARGO_TARGET_$(shell echo '$(TARGET)' | tr a-z- A-Z_)_RUSTFLAGS='-C target-feature=+crt-static'
+
+# Needed to build, to bake, to boot and to test; nothing here is needed on the device.
+PACKAGES = build-essential ca-certificates libseccomp-dev e2fsprogs qemu-system-x86 qemu-utils python3-pip busybox-static iproute2 nftables dnsmasq-base
+
+.PHONY: help
+help: ## this text
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+.PHONY: setup
+setup: ## install what building and testing need (apt; asks sudo when not root)
+	@command -v rustc >/dev/null || { echo "rustc is missing: install Rust 1.95 or newer (rustup, or Debian's rustc and cargo)"; exit 1; }
+	@missing=""; for p in $(PACKAGES); do dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "installing:$$missing"; \
+	  $(SUDO) apt-get update -q && $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing; fi
+
+.PHONY: build
+build: setup ## build kedge (static), its stage 1 and the host tools
+	$(STATIC) cargo build --locked --target $(TARGET) --profile $(PROFILE) -p kedge -p kedge-stage1 -p kedge-image -p kedge-qemu-tests
+
+.PHONY: image
+image: build ## bake the image of BOARD into OUT, with a busybox image in it
+	$(BIN)/kedge-qemu bake --board $(BOARD) --bin $(BIN) --out $(OUT)
+
+.PHONY: run
+run: image ## boot the image and stay attached to its console
+	$(BIN)/kedge-image run --board $(BOARD) --out $(OUT) --memory $(MEMORY)
+
+.PHONY: demo
+demo: image ## boot the image, run a workload on it with kubectl, show what was measured
+	$(BIN)/kedge-qemu demo --board $(BOARD) --bin $(BIN) --out $(OUT) --memory $(MEMORY)
+
+.PHONY: test
+test: ## everything CI runs: unit tests, API tests with kubectl, the boot test
+test: PROFILE = boot
+test: unit-test boot-test
+
+.PHONY: unit-test
+unit-test: setup ## unit and API tests; those that need root run under sudo
+	cargo test --locked --workspace --no-run
+	$(if $(SUDO),CARGO_TARGET_$(shell echo '$(TARGET)' | tr a-z- A-Z_)_RUNNER='sudo -E') cargo test --locked --workspace
+
+.PHONY: boot-test
+boot-test: PROFILE = boot
+boot-test: image ## boot the image under QEMU and drive it with kubectl
+	$(BIN)/kedge-qemu test --board $(BOARD) --bin $(BIN) --out $(OUT) --memory $(MEMORY)
+
+.PHONY: powercut-test
+powercut-test: PROFILE = boot
+powercut-test: image ## kill QEMU twenty times during writes; every acknowledged write must be there
+	$(BIN)/kedge-qemu powercut --board $(BOARD) --bin $(BIN) --out $(OUT) --memory $(MEMORY) --times 20
+
+.PHONY: lint
+lint: setup ## rustfmt and clippy, no warnings
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+.PHONY: clean
+clean: ## remove what was baked; the cargo cache stays in $(CACHE)
+	rm -rf out

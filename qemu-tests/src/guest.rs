@@ -1,0 +1,218 @@
+//! One virtual machine: started, watched over its serial console, driven over QMP, and never left running.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::kubectl::Kubectl;
+
+/// Size of the disk that a test boots, in bytes; sparse.
+const CARD: u64 = 1 << 30;
+
+/// Where things are and what machine to start.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Folder of `kedge-image` and the static binaries.
+    pub bin: PathBuf,
+    pub board: String,
+    /// Folder that `kedge-image build` wrote into.
+    pub out: PathBuf,
+    /// e.g. `256M`.
+    pub memory: String,
+}
+
+/// A running guest. Dropping it ends its QEMU.
+pub struct Guest {
+    qemu: Child,
+    dir: PathBuf,
+    pub api_port: u16,
+    pub node_port: u16,
+    started: Instant,
+}
+
+impl Guest {
+    /// Boots `disk` (changed by the run) with everything the guest says kept in `dir`. `append` is added to the kernel command line.
+    pub fn boot(setup: &Setup, disk: &Path, dir: &Path, append: &str) -> Result<Self> {
+        std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+        for old in ["console.log", "kubeconfig", "qmp.sock"] {
+            match std::fs::remove_file(dir.join(old)) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    bail!("removing {}: {e}", dir.join(old).display())
+                }
+                _ => {}
+            }
+        }
+        let (api_port, node_port) = (free_port()?, free_port()?);
+        let mut command = Command::new(setup.bin.join("kedge-image"));
+        command.args([
+            "run",
+            "--board",
+            &setup.board,
+            "--memory",
+            &setup.memory,
+            "--append",
+            append,
+            "--print",
+            "--out",
+        ]);
+        command.arg(&setup.out).arg("--disk").arg(disk);
+        command.arg("--console").arg(dir.join("console.log")).arg("--kubeconfig").arg(dir.join("kubeconfig"));
+        command.args(["--forward", &format!("{api_port}:6443"), "--forward", &format!("{node_port}:30080")]);
+        let plan = command.output().context("running kedge-image run --print")?;
+        ensure!(plan.status.success(), "kedge-image run --print: {}", String::from_utf8_lossy(&plan.stderr));
+        let argv: Vec<String> =
+            serde_json::from_slice(&plan.stdout).context("kedge-image run --print: not a JSON list")?;
+        let (program, args) = argv.split_first().context("kedge-image run --print gave no command")?;
+        let log = std::fs::File::create(dir.join("qemu.log"))?;
+        let qemu = Command::new(program)
+            .args(args)
+            .arg("-qmp")
+            .arg(format!("unix:{},server=on,wait=off", dir.join("qmp.sock").display()))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {program}"))?;
+        Ok(Self { qemu, dir: dir.to_owned(), api_port, node_port, started: Instant::now() })
+    }
+
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// All that the guest wrote to its console so far.
+    pub fn console(&self) -> String {
+        std::fs::read(self.dir.join("console.log"))
+            .map(|b| String::from_utf8_lossy(&b).into_owned())
+            .unwrap_or_default()
+    }
+
+    pub fn console_path(&self) -> PathBuf {
+        self.dir.join("console.log")
+    }
+
+    /// Waits until the console holds `text`.
+    pub fn wait_console(&mut self, text: &str, limit: Duration) -> Result<()> {
+        let what = format!("\"{text}\" on the console");
+        self.wait(&what, limit, |guest| guest.console().contains(text).then_some(()))
+    }
+
+    /// The administrator's kubectl, once the guest has handed out its kubeconfig.
+    pub fn kubectl(&mut self, limit: Duration) -> Result<Kubectl> {
+        let path = self.dir.join("kubeconfig");
+        let port = self.api_port;
+        let text = self.wait("the kubeconfig", limit, |_| {
+            // It comes over a serial port: whole only when its last line is there.
+            std::fs::read_to_string(&path).ok().filter(|text| text.trim_end().ends_with("# end"))
+        })?;
+        let text = text.replace("https://127.0.0.1:6443", &format!("https://127.0.0.1:{port}"));
+        let ours = self.dir.join("admin.kubeconfig");
+        std::fs::write(&ours, text)?;
+        Kubectl::new(&ours)
+    }
+
+    fn wait<T>(&mut self, what: &str, limit: Duration, look: impl Fn(&Self) -> Option<T>) -> Result<T> {
+        let start = Instant::now();
+        loop {
+            if let Some(found) = look(self) {
+                return Ok(found);
+            }
+            if let Some(status) = self.qemu.try_wait()? {
+                bail!("the guest ended ({status}) before {what}; {}", self.tail());
+            }
+            if start.elapsed() > limit {
+                bail!("no {what} within {limit:?}; {}", self.tail());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The end of the console, for error messages.
+    pub fn tail(&self) -> String {
+        let console = self.console();
+        let lines: Vec<&str> = console.lines().rev().take(25).collect();
+        let tail: Vec<&str> = lines.into_iter().rev().collect();
+        format!("the console ends with (whole in {}):\n{}", self.console_path().display(), tail.join("\n"))
+    }
+
+    pub fn press_power_button(&self) -> Result<()> {
+        self.qmp("system_powerdown", json!({}))
+    }
+
+    /// Sends Ctrl-Alt-Del from the guest's keyboard.
+    pub fn press_ctrl_alt_del(&self) -> Result<()> {
+        let key = |code: &str| json!({"type": "qcode", "data": code});
+        self.qmp("send-key", json!({"keys": [key("ctrl"), key("alt"), key("delete")]}))
+    }
+
+    fn qmp(&self, execute: &str, arguments: Value) -> Result<()> {
+        let stream = UnixStream::connect(self.dir.join("qmp.sock")).context("connecting to QEMU's monitor")?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let mut lines = BufReader::new(stream.try_clone()?).lines();
+        let mut ask = |message: Value| -> Result<()> {
+            writeln!(&stream, "{message}")?;
+            loop {
+                let line = lines.next().context("QEMU's monitor closed")??;
+                let answer: Value = serde_json::from_str(&line)?;
+                if answer.get("return").is_some() {
+                    return Ok(());
+                }
+                if let Some(error) = answer.get("error") {
+                    bail!("QEMU refused {message}: {error}");
+                }
+            }
+        };
+        ask(json!({"execute": "qmp_capabilities"}))?;
+        ask(json!({"execute": execute, "arguments": arguments}))
+    }
+
+    pub fn wait_exit(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.qemu.try_wait()? {
+                return Ok(status);
+            }
+            if start.elapsed() > limit {
+                bail!("the guest did not end within {limit:?}; {}", self.tail());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The plug is pulled: SIGKILL.
+    pub fn kill(&mut self) -> Result<()> {
+        self.qemu.kill()?;
+        self.qemu.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // Already gone is fine; nothing else can be done about a failure here.
+        drop(self.qemu.kill());
+        drop(self.qemu.wait());
+    }
+}
+
+/// A copy of the baked disk that a test may write to; holes stay holes.
+pub fn fresh_disk(setup: &Setup, dir: &Path) -> Result<PathBuf> {
+    std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
+    let (from, to) = (setup.out.join(format!("{}.img", setup.board)), dir.join("disk.img"));
+    let status = Command::new("cp").arg("--sparse=always").arg(&from).arg(&to).status()?;
+    ensure!(status.success(), "copying {} to {}: {status}", from.display(), to.display());
+    // As a card is larger than the image written to it: first boot grows STATE into the rest.
+    let file = std::fs::OpenOptions::new().write(true).open(&to)?;
+    file.set_len(CARD)?;
+    Ok(to)
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}

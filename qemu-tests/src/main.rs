@@ -1,0 +1,66 @@
+//! `kedge-qemu`: bakes the image, boots it and runs a scenario. The Makefile's `demo`, `boot-test` and `powercut-test` call it.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use kedge_qemu_tests::guest::Setup;
+use kedge_qemu_tests::{bake, scenario};
+
+#[derive(Parser)]
+#[command(version, about = "Boot Kedge images under QEMU and drive them with real clients")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bake the board's image with a busybox container image in it
+    Bake(Where),
+    /// Boot it, run a workload, show what was measured
+    Demo(Where),
+    /// Run every boot test, or those whose name contains FILTER
+    Test {
+        #[command(flatten)]
+        at: Where,
+        filter: Option<String>,
+    },
+    /// Kill QEMU during writes and check that every acknowledged write is there
+    Powercut {
+        #[command(flatten)]
+        at: Where,
+        #[arg(long, default_value_t = 20)]
+        times: u32,
+    },
+}
+
+#[derive(Args)]
+struct Where {
+    #[arg(long, default_value = "qemu-x86_64")]
+    board: String,
+    /// Folder of kedge, kedge-stage1 and kedge-image
+    #[arg(long)]
+    bin: PathBuf,
+    /// Folder that the image is in
+    #[arg(long)]
+    out: PathBuf,
+    /// The guest's memory
+    #[arg(long, default_value = "256M")]
+    memory: String,
+}
+
+impl From<Where> for Setup {
+    fn from(at: Where) -> Self {
+        Self { bin: at.bin, board: at.board, out: at.out, memory: at.memory }
+    }
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Bake(at) => bake::bake(&at.into()),
+        Command::Demo(at) => scenario::demo::run(&at.into()),
+        Command::Test { at, filter } => scenario::run(&at.into(), filter.as_deref().unwrap_or_default()),
+        Command::Powercut { at, times } => scenario::powercut::run(&at.into(), times),
+    }
+}

@@ -1,0 +1,121 @@
+//! `make demo`: a cluster from one command, shown with a real kubectl, and what it costs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::{BOOT, SOON, boot};
+use crate::guest::{Guest, Setup, fresh_disk};
+use crate::kubectl::Kubectl;
+use crate::report::{step, table};
+
+/// How long the idle machine is watched for what it writes to STATE.
+const IDLE: Duration = Duration::from_secs(60);
+
+pub fn run(setup: &Setup) -> Result<()> {
+    let dir = setup.out.join("demo");
+    println!("Kedge demo: board {}, {} of memory, everything below {}\n", setup.board, setup.memory, dir.display());
+    let disk = step("a fresh disk from the image", || fresh_disk(setup, &dir))?;
+    let mut guest = Guest::boot(setup, &disk, &dir, "")?;
+    println!("  booting under QEMU; its console: tail -f {}", guest.console_path().display());
+    let kubectl = step("the API answers and hands out the administrator's kubeconfig", || guest.kubectl(BOOT))?;
+    step("the node is Ready", || boot::ready(&kubectl))?;
+    let idle = step("at rest: memory, and writes to STATE", || idle(&kubectl))?;
+    step("apply the sample: Deployment, Service, Job, ConfigMap-fed pod", || {
+        boot::apply(&kubectl, &dir, boot::SAMPLE)
+    })?;
+    step("every part of it runs", || boot::sample_runs(&kubectl))?;
+    for show in [
+        &["get", "nodes,pods,svc", "-A", "-o", "wide"][..],
+        &["logs", "client"],
+        &["exec", "client", "--", "uname", "-a"],
+        &["exec", "client", "--", "nslookup", "web.default.svc.cluster.local"],
+        &["exec", "client", "--", "wget", "-q", "-O", "-", "http://web/"],
+    ] {
+        println!("\n$ kubectl {}", show.join(" "));
+        print!("{}", kubectl.run(show)?);
+    }
+    kubectl.run(&["scale", "deployment/web", "--replicas=9"])?;
+    step("scale to ten pods", || {
+        kubectl
+            .until(SOON, &["get", "deployment", "web", "-o", "jsonpath={.status.readyReplicas}"], |t| t == "9")
+            .map(drop)
+    })?;
+    let busy = metrics(&kubectl)?;
+    println!("\nWhat was measured");
+    table(&measured(setup, &idle, &busy)?);
+    let manual = [
+        format!("export KUBECONFIG={}", kubectl.kubeconfig().display()),
+        format!("{} get pods -A", kubectl.program().display()),
+        format!("curl http://127.0.0.1:{}/        # the Service's node port", guest.node_port),
+    ];
+    println!("\nGo on in another terminal:\n  {}\n", manual.join("\n  "));
+    if std::io::IsTerminal::is_terminal(&std::io::stdin()) {
+        println!("Enter stops the machine.");
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line)?;
+    }
+    step("the power button: a clean shutdown", || {
+        guest.press_power_button()?;
+        guest.wait_exit(SOON).map(drop)
+    })
+}
+
+/// The API's metrics, as name (labels included) and value.
+struct Metrics(Vec<(String, f64)>);
+
+impl Metrics {
+    fn get(&self, name: &str) -> Result<f64> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, v)| *v).with_context(|| format!("no metric {name}"))
+    }
+}
+
+fn metrics(kubectl: &Kubectl) -> Result<Metrics> {
+    let text = kubectl.run(&["get", "--raw", "/metrics"])?;
+    let line = |l: &str| l.rsplit_once(' ').and_then(|(name, value)| Some((name.to_owned(), value.parse().ok()?)));
+    Ok(Metrics(text.lines().filter(|l| !l.starts_with('#')).filter_map(line).collect()))
+}
+
+struct Idle {
+    pss: f64,
+    written_an_hour: f64,
+}
+
+const PSS: &str = "kedge_process_pss_bytes";
+const WRITTEN: &str = "kedge_state_written_bytes_total";
+
+fn idle(kubectl: &Kubectl) -> Result<Idle> {
+    // What first boot has left to write is written by then.
+    std::thread::sleep(Duration::from_secs(15));
+    let (before, start) = (metrics(kubectl)?, Instant::now());
+    std::thread::sleep(IDLE);
+    let (after, seconds) = (metrics(kubectl)?, start.elapsed().as_secs_f64());
+    let written = after.get(WRITTEN)? - before.get(WRITTEN)?;
+    Ok(Idle { pss: after.get(PSS)?, written_an_hour: written * 3600.0 / seconds })
+}
+
+fn measured(setup: &Setup, idle: &Idle, busy: &Metrics) -> Result<Vec<Vec<String>>> {
+    let mib = |bytes: f64| format!("{:.1} MiB", bytes / 1_048_576.0);
+    let size = |path: std::path::PathBuf| -> Result<String> {
+        let file = std::fs::metadata(&path).with_context(|| path.display().to_string())?;
+        Ok(mib(file.len() as f64))
+    };
+    let since = |milestone: &str| -> Result<String> {
+        Ok(format!("{:.1} s", busy.get(&format!("kedge_boot_milestone_seconds{{milestone=\"{milestone}\"}}"))?))
+    };
+    let rows = [
+        ("kernel start → stage 1", since("stage1")?),
+        ("kernel start → PID 1 from the squashfs", since("init")?),
+        ("kernel start → API answers", since("api")?),
+        ("kernel start → node Ready", since("ready")?),
+        ("kernel start → first pod Running", since("pod")?),
+        ("memory of PID 1 (PSS), idle", mib(idle.pss)),
+        ("memory of PID 1 (PSS), ten pods", mib(busy.get(PSS)?)),
+        ("written to STATE an hour, idle (over 60 s)", mib(idle.written_an_hour)),
+        ("kedge", size(setup.bin.join("kedge"))?),
+        ("kernel", size(setup.out.join("vmlinuz"))?),
+        ("initramfs", size(setup.out.join("initramfs"))?),
+        ("squashfs", size(setup.out.join("system.squashfs"))?),
+    ];
+    Ok(rows.into_iter().map(|(what, value)| vec![format!("  {what}"), value]).collect())
+}
