@@ -1,0 +1,22 @@
+//! What happens before the system is there: modules, disk, slot record, root. The program is `main.rs`; the parts are a
+//! library because init loads modules, finds partitions and confirms the slot in the same way.
+//!
+//! Owns: the initramfs, the choice of the slot, the mount of the system.
+//! Never knows: YAML, networks, containers. It must stay small: it is unpacked into memory at each boot.
+//!
+//! ```text
+//! main ─▶ mounts::early ─▶ modules::load_list ─▶ disk::wait ─▶ meta::Meta::read ─▶ Record::choose ─┬─▶ root::mount ─▶ root::switch
+//!                                                                            ▲     condemn ◀──────┤ corrupt
+//!                                                                            └────────────────────┘
+//!                                                                                  recovery::enter ◀── nothing left
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod disk;
+pub mod meta;
+pub mod modules;
+pub mod mounts;
+pub mod recovery;
+pub mod report;
+pub mod root;
+pub mod say;
