@@ -13,7 +13,10 @@
 pub mod container;
 pub mod door;
 pub mod error;
+pub mod reaper;
 pub mod session;
+pub mod spec;
+mod sys;
 
 pub use container::{ContainerSpec, LogLimit, Mount, Namespace, Namespaces, Resources, Rlimit, Rootfs, User};
 pub use door::{ContainerEvent, ContainerState, Exit, Runtime, Status};
