@@ -153,6 +153,8 @@ impl Tables {
                         };
                     }
                 }
+                ("zero", "drop") => rules.patch |= 8,
+                ("empty", "keep") => rules.patch |= 16,
                 ("default", json) => rules.default = json.to_owned(),
                 _ => return Err(format!("unknown word {word}").into()),
             }
@@ -191,6 +193,7 @@ impl Tables {
                 "any" => "Shape::Any".to_owned(),
                 "object" => "Shape::Object".to_owned(),
                 "int-or-string" => "Shape::IntOrString".to_owned(),
+                "quantity" => "Shape::Quantity".to_owned(),
                 list if list.starts_with('[') => {
                     let inner = list.strip_prefix('[').and_then(|l| l.strip_suffix(']')).unwrap_or_default();
                     format!("Shape::List(Item({}))", index(inner)?)

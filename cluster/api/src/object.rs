@@ -71,6 +71,14 @@ impl Object {
         serde_json::from_slice(&self.json).map_err(|e| Status::internal(format!("decoding {}: {e}", self.key)))
     }
 
+    /// The JSON from `"metadata"` on: an item of a list, which lacks `apiVersion` and `kind`, is `{` and this.
+    pub fn list_item(&self) -> &[u8] {
+        const MARK: &[u8] = b"\"metadata\":";
+        // Neither apiVersion nor kind, which come first, can contain the mark.
+        let at = self.json.windows(MARK.len()).position(|w| w == MARK).unwrap_or_default();
+        self.json.get(at..).unwrap_or_default()
+    }
+
     pub fn uid(&self) -> &str {
         self.meta.uid.as_deref().unwrap_or_default()
     }

@@ -81,6 +81,8 @@ pub enum Shape {
     /// An object of unknown fields.
     Object,
     IntOrString,
+    /// A number or a string such as `100m` or `1Gi`.
+    Quantity,
     Type(Type),
     List(Item),
     /// An object of any keys.
@@ -181,6 +183,16 @@ impl Field {
     /// `x-kubernetes-patch-strategy` names `retainKeys`.
     pub fn patch_retains_keys(self) -> bool {
         self.rules().patch & 2 != 0
+    }
+
+    /// A number or boolean that is not written when it is zero.
+    pub fn drops_zero(self) -> bool {
+        self.rules().patch & 8 != 0
+    }
+
+    /// A string that is written even when it is empty.
+    pub fn keeps_empty(self) -> bool {
+        self.rules().patch & 16 != 0
     }
 
     /// `x-kubernetes-patch-strategy` names `replace`.
