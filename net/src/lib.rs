@@ -21,6 +21,7 @@ mod error;
 pub mod ipam;
 pub mod link;
 mod network;
+pub mod nft;
 
 pub use address::{IpNet, Mac};
 pub use error::Error;

@@ -1,0 +1,243 @@
+//! What the table should hold, and the difference between two such states. Pure: nothing here talks to the kernel.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use super::element::{Class, Element, MOST_BACKENDS, MOST_SECONDS, ServiceKey};
+use super::operation::{ELEMENTS_A_MESSAGE, Operation};
+use super::{Family, Ranges, rules};
+use crate::{HostPort, Protocol, ServiceEntry, ServiceTable};
+
+/// What one service needs, in one form for all equal services: backends sorted and each once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Service {
+    node_port: Option<u16>,
+    sticky_seconds: u32,
+    backends: Box<[SocketAddr]>,
+}
+
+/// An attachment as far as rules care.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    pub addresses: Vec<IpAddr>,
+    pub host_ports: Vec<HostPort>,
+}
+
+/// What the kernel's table holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct State {
+    services: BTreeMap<ServiceKey, Service>,
+    attached: BTreeMap<String, Attached>,
+    /// Classes that have their chains. They stay when the last service of a class goes: they cost two chains, and
+    /// come back with the next one.
+    classes: BTreeSet<Class>,
+}
+
+/// Operations, and what the state is when they are done.
+#[derive(Debug)]
+pub struct Plan {
+    pub operations: Vec<Operation>,
+    change: Change,
+    classes: BTreeSet<Class>,
+}
+
+#[derive(Debug)]
+enum Change {
+    Services(BTreeMap<ServiceKey, Service>),
+    Attach(String, Attached),
+    Detach(String),
+}
+
+impl State {
+    /// The table anew with what this state holds: the first transaction, and the way back when the kernel's table is
+    /// not what it was thought to be.
+    pub fn replacement(&self, ranges: &Ranges) -> Vec<Operation> {
+        let mut operations = rules::table(ranges);
+        for class in &self.classes {
+            operations.extend(rules::class(*class));
+        }
+        let mut elements: Vec<Element> = self.classes.iter().flat_map(class_elements).collect();
+        elements.extend(self.services.iter().flat_map(|(key, service)| service.elements(*key)));
+        elements.extend(self.attached.values().flat_map(Attached::elements));
+        elements.sort_unstable();
+        batches(&elements, Operation::AddElements, &mut operations);
+        operations
+    }
+
+    /// From the services that are there to those of the table.
+    pub fn converge(&self, table: &ServiceTable) -> Plan {
+        let services = normalize(table);
+        let (mut gone, mut come) = (Vec::new(), Vec::new());
+        for (key, old) in &self.services {
+            if services.get(key) != Some(old) {
+                gone.extend(old.elements(*key));
+            }
+        }
+        for (key, new) in &services {
+            if self.services.get(key) != Some(new) {
+                come.extend(new.elements(*key));
+            }
+        }
+        self.plan(gone, come, Change::Services(services))
+    }
+
+    /// With one attachment more, or with another shape of one that is there.
+    pub fn attach(&self, id: &str, attached: Attached) -> Plan {
+        let gone = self.attached.get(id).map(Attached::elements).unwrap_or_default();
+        let come = attached.elements();
+        self.plan(gone, come, Change::Attach(id.to_owned(), attached))
+    }
+
+    /// Without an attachment; an unknown one changes nothing.
+    pub fn detach(&self, id: &str) -> Plan {
+        let gone = self.attached.get(id).map(Attached::elements).unwrap_or_default();
+        self.plan(gone, Vec::new(), Change::Detach(id.to_owned()))
+    }
+
+    /// Another attachment that has one of these host ports already.
+    pub fn conflict(&self, id: &str, wanted: &Attached) -> Option<(&str, HostPort)> {
+        self.attached.iter().filter(|(other, _)| *other != id).find_map(|(other, attached)| {
+            let taken = |port: &&HostPort| {
+                attached.host_ports.iter().any(|theirs| {
+                    (theirs.proto, theirs.host_ip, theirs.host_port) == (port.proto, port.host_ip, port.host_port)
+                })
+            };
+            wanted.host_ports.iter().find(taken).map(|port| (other.as_str(), port.clone()))
+        })
+    }
+
+    /// After the plan's operations are done.
+    pub fn apply(&mut self, plan: Plan) {
+        self.classes.extend(plan.classes);
+        match plan.change {
+            Change::Services(services) => self.services = services,
+            Change::Attach(id, attached) => drop(self.attached.insert(id, attached)),
+            Change::Detach(id) => drop(self.attached.remove(&id)),
+        }
+    }
+
+    fn plan(&self, mut gone: Vec<Element>, mut come: Vec<Element>, change: Change) -> Plan {
+        gone.sort_unstable();
+        come.sort_unstable();
+        // What goes and comes again unchanged is left alone.
+        let stays: BTreeSet<Element> = come.iter().filter(|e| gone.binary_search(e).is_ok()).copied().collect();
+        gone.retain(|element| !stays.contains(element));
+        come.retain(|element| !stays.contains(element));
+
+        let used = come.iter().filter_map(|element| match element {
+            Element::Service { class, .. } => Some(*class),
+            _ => None,
+        });
+        let classes: BTreeSet<Class> = used.filter(|class| !self.classes.contains(class)).collect();
+        let mut operations = Vec::new();
+        batches(&gone, Operation::DeleteElements, &mut operations);
+        for class in &classes {
+            operations.extend(rules::class(*class));
+        }
+        let mut class_elements: Vec<Element> = classes.iter().flat_map(class_elements).collect();
+        class_elements.sort_unstable();
+        batches(&class_elements, Operation::AddElements, &mut operations);
+        batches(&come, Operation::AddElements, &mut operations);
+        Plan { operations, change, classes }
+    }
+}
+
+/// Elements of one map together, in messages of bounded size. Elements are sorted, so those of a map lie together.
+fn batches(elements: &[Element], operation: fn(Vec<Element>) -> Operation, out: &mut Vec<Operation>) {
+    for of_a_map in elements.chunk_by(|a, b| a.place() == b.place()) {
+        out.extend(of_a_map.chunks(ELEMENTS_A_MESSAGE).map(|chunk| operation(chunk.to_vec())));
+    }
+}
+
+fn class_elements(class: &Class) -> [Element; 2] {
+    [Element::ServiceClass(*class), Element::NodeClass(*class)]
+}
+
+fn normalize(table: &ServiceTable) -> BTreeMap<ServiceKey, Service> {
+    let mut services = BTreeMap::new();
+    let mut node_ports: BTreeSet<(Family, Protocol, u16)> = BTreeSet::new();
+    for entry in &table.services {
+        let key = ServiceKey { address: entry.address, protocol: entry.protocol, port: entry.port };
+        match services.entry(key) {
+            Entry::Occupied(_) => tracing::warn!(service = %key, "named twice in the service table: the first counts"),
+            Entry::Vacant(free) => {
+                let mut service = Service::new(entry);
+                if let Some(port) = service.node_port
+                    && !node_ports.insert((Family::of(key.address), key.protocol, port))
+                {
+                    tracing::warn!(service = %key, node_port = port, "node port is another service's: left out");
+                    service.node_port = None;
+                }
+                free.insert(service);
+            }
+        }
+    }
+    services
+}
+
+impl Service {
+    fn new(entry: &ServiceEntry) -> Self {
+        let family = Family::of(entry.address);
+        // Translation stays within a family: an endpoint of the other one cannot be reached through this address.
+        let mut backends: Vec<SocketAddr> =
+            entry.backends.iter().filter(|backend| Family::of(backend.ip()) == family).copied().collect();
+        backends.sort_unstable();
+        backends.dedup();
+        backends.truncate(MOST_BACKENDS);
+        Self {
+            node_port: entry.node_port,
+            sticky_seconds: entry.affinity_seconds.unwrap_or(0).min(MOST_SECONDS),
+            backends: backends.into_boxed_slice(),
+        }
+    }
+
+    fn elements(&self, key: ServiceKey) -> Vec<Element> {
+        let mut out = Vec::with_capacity(self.backends.len() + 2);
+        if let Some(port) = self.node_port {
+            out.push(Element::NodePort { protocol: key.protocol, port, key });
+        }
+        if self.backends.is_empty() {
+            out.push(Element::Refused { key });
+            return out;
+        }
+        let class = Class {
+            family: Family::of(key.address),
+            backends: self.backends.len() as u16,
+            sticky_seconds: self.sticky_seconds,
+        };
+        out.push(Element::Service { key, class });
+        for (index, to) in (0u32..).zip(self.backends.iter().copied()) {
+            out.push(Element::Endpoint { key, index, to });
+            if self.sticky_seconds != 0 {
+                out.push(Element::Affine { key, to });
+            }
+        }
+        out
+    }
+}
+
+impl Attached {
+    fn elements(&self) -> Vec<Element> {
+        let mut out: Vec<Element> =
+            self.addresses.iter().map(|address| Element::Hairpin { address: *address }).collect();
+        for host_port in &self.host_ports {
+            for address in &self.addresses {
+                let to = SocketAddr::new(*address, host_port.port);
+                let (protocol, port) = (host_port.proto, host_port.host_port);
+                match host_port.host_ip.filter(|ip| !ip.is_unspecified()) {
+                    None => out.push(Element::HostPort { protocol, port, to }),
+                    Some(ip) if Family::of(ip) == Family::of(*address) => {
+                        out.push(Element::HostPortAt { key: ServiceKey { address: ip, protocol, port }, to });
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;
