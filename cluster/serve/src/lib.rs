@@ -3,9 +3,13 @@
 
 pub mod authn;
 pub mod authz;
+pub mod backend;
 pub mod clock;
+pub mod describe;
 #[cfg(test)]
 mod fixture;
+pub mod http;
 pub mod pki;
+pub mod review;
 pub mod tls;
 pub mod wire;

@@ -140,8 +140,6 @@ fn forbidden(a: &Attributes<'_>, why: &str) -> Status {
             let slash = if a.subresource.is_empty() { "" } else { "/" };
             let scope = match a.namespace {
                 "" => "at the cluster scope".to_owned(),
-                // Upstream counts a namespace's own name as no namespace here.
-                _ if a.resource == "namespaces" && a.group.is_empty() => format!("in the namespace {:?}", a.namespace),
                 namespace => format!("in the namespace {namespace:?}"),
             };
             format!(

@@ -1,0 +1,290 @@
+//! Which groups, versions and resources there are: the older documents one by one, and the aggregated one that kubectl asks first.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use kedge_api::resource::Subresource;
+use kedge_api::{Resource, Verb};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+type Rows = [Arc<Resource>];
+
+/// The order in which upstream lists groups, by their priority; others follow by name.
+const ORDER: &[&str] = &[
+    "",
+    "apiregistration.k8s.io",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+    "resource.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+];
+
+/// Groups in upstream's order.
+pub fn groups(rows: &Rows) -> Vec<&str> {
+    let mut groups: Vec<&str> = rows.iter().map(|row| row.id.group.as_str()).collect();
+    groups.sort_by_key(|group| (ORDER.iter().position(|known| known == group).unwrap_or(ORDER.len()), *group));
+    groups.dedup();
+    groups
+}
+
+/// Versions of a group, the preferred first: stable before beta before alpha, newer before older.
+pub fn versions<'a>(rows: &'a Rows, group: &str) -> Vec<&'a str> {
+    let mut versions: Vec<&str> = of(rows, group).map(|row| row.version.as_ref()).collect();
+    versions.sort_by_key(|version| std::cmp::Reverse(rank(version)));
+    versions.dedup();
+    versions
+}
+
+fn of<'a>(rows: &'a Rows, group: &str) -> impl Iterator<Item = &'a Arc<Resource>> {
+    rows.iter().filter(move |row| row.id.group.as_str() == group)
+}
+
+/// `v2` > `v1` > `v1beta2` > `v1alpha1` > anything else.
+fn rank(version: &str) -> (u8, u32, u32) {
+    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
+    let number = |text: &str| text.parse::<u32>().ok();
+    let split = |word| rest.split_once(word).and_then(|(major, minor)| Some((number(major)?, number(minor)?)));
+    match (number(rest), split("beta"), split("alpha")) {
+        (Some(major), ..) => (3, major, 0),
+        (None, Some((major, minor)), _) => (2, major, minor),
+        (None, None, Some((major, minor))) => (1, major, minor),
+        (None, None, None) => (0, 0, 0),
+    }
+}
+
+fn group_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// `/api`
+pub fn core_versions(address: &str) -> Value {
+    json!({"kind": "APIVersions", "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": address}]})
+}
+
+/// `/apis`
+pub fn group_list(rows: &Rows) -> Value {
+    let groups: Vec<Value> = groups(rows).into_iter().filter(|g| !g.is_empty()).map(|g| group_entry(rows, g)).collect();
+    json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
+}
+
+fn group_entry(rows: &Rows, group: &str) -> Value {
+    let entry = |version: &&str| json!({"groupVersion": group_version(group, version), "version": version});
+    let versions: Vec<Value> = versions(rows, group).iter().map(entry).collect();
+    json!({"name": group, "preferredVersion": versions.first(), "versions": versions})
+}
+
+/// `/apis/GROUP`
+pub fn group(rows: &Rows, name: &str) -> Option<Value> {
+    of(rows, name).next()?;
+    let mut group = group_entry(rows, name);
+    group["kind"] = "APIGroup".into();
+    group["apiVersion"] = "v1".into();
+    Some(group)
+}
+
+/// `/api/v1`, `/apis/GROUP/VERSION`
+pub fn resource_list(rows: &Rows, group: &str, version: &str) -> Option<Value> {
+    let mut resources = Vec::new();
+    for row in of(rows, group).filter(|row| row.version == version) {
+        let mut entry = json!({
+            "name": row.id.resource.as_str(), "singularName": row.singular, "namespaced": row.namespaced,
+            "kind": row.kind, "verbs": verbs(row.verbs),
+        });
+        extras(&mut entry, row);
+        if stored(row) {
+            entry["storageVersionHash"] = storage_hash(row).into();
+        }
+        resources.push(entry);
+        for sub in sorted(row) {
+            let (kind, group_version) = response_kind(row, sub);
+            let mut entry = json!({
+                "name": format!("{}/{}", row.id.resource, sub.name), "singularName": "", "namespaced": row.namespaced,
+                "kind": kind, "verbs": subresource_verbs(sub),
+            });
+            if let Some((group, version)) = group_version {
+                entry["group"] = group.into();
+                entry["version"] = version.into();
+            }
+            resources.push(entry);
+        }
+    }
+    if resources.is_empty() {
+        return None;
+    }
+    let mut list =
+        json!({"kind": "APIResourceList", "groupVersion": group_version(group, version), "resources": resources});
+    // The core group's document predates the field.
+    if !group.is_empty() {
+        list["apiVersion"] = "v1".into();
+    }
+    Some(list)
+}
+
+/// `/api` and `/apis` as one document: the core group, or all others.
+pub fn aggregated(rows: &Rows, core: bool) -> Value {
+    let groups = groups(rows).into_iter().filter(|group| group.is_empty() == core);
+    let items: Vec<Value> = groups
+        .map(|group| {
+            let versions: Vec<Value> =
+                versions(rows, group).into_iter().map(|v| aggregated_version(rows, group, v)).collect();
+            let metadata = if core { json!({}) } else { json!({"name": group}) };
+            json!({"metadata": metadata, "versions": versions})
+        })
+        .collect();
+    json!({"kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items})
+}
+
+fn aggregated_version(rows: &Rows, group: &str, version: &str) -> Value {
+    let kind_of =
+        |kind: &str, (group, version): (&str, &str)| json!({"group": group, "version": version, "kind": kind});
+    let resources: Vec<Value> = of(rows, group)
+        .filter(|row| row.version == version)
+        .map(|row| {
+            let mut entry = json!({
+                "resource": row.id.resource.as_str(), "singularResource": row.singular,
+                "responseKind": kind_of(&row.kind, ("", "")),
+                "scope": if row.namespaced { "Namespaced" } else { "Cluster" },
+                "verbs": verbs(row.verbs),
+            });
+            extras(&mut entry, row);
+            let subresources: Vec<Value> = sorted(row)
+                .into_iter()
+                .map(|sub| {
+                    let (kind, group_version) = response_kind(row, sub);
+                    json!({"subresource": sub.name, "responseKind": kind_of(kind, group_version.unwrap_or_default()), "verbs": subresource_verbs(sub)})
+                })
+                .collect();
+            if !subresources.is_empty() {
+                entry["subresources"] = subresources.into();
+            }
+            entry
+        })
+        .collect();
+    json!({"version": version, "resources": resources, "freshness": "Current"})
+}
+
+fn extras(entry: &mut Value, row: &Resource) {
+    let Some(entry) = entry.as_object_mut() else { return };
+    let mut list = |key: &str, texts: &[&str]| {
+        if !texts.is_empty() {
+            entry.insert(key.to_owned(), json!(texts));
+        }
+    };
+    list("shortNames", &row.short_names);
+    list("categories", &row.categories);
+}
+
+fn sorted(row: &Resource) -> Vec<&Subresource> {
+    let mut subresources: Vec<_> = row.subresources.iter().collect();
+    subresources.sort_by_key(|sub| sub.name);
+    subresources
+}
+
+fn response_kind<'a>(row: &'a Resource, sub: &Subresource) -> (&'a str, Option<(&'static str, &'static str)>) {
+    (if sub.kind.is_empty() { &row.kind } else { sub.kind }, sub.group_version)
+}
+
+fn verbs(verbs: &[Verb]) -> Vec<&'static str> {
+    let mut names: Vec<_> = verbs.iter().filter(|verb| **verb != Verb::Connect).map(|verb| verb.as_str()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// A connection is made by any method that HTTP has for it: proxies by all, terminals by two.
+fn subresource_verbs(sub: &Subresource) -> Vec<&'static str> {
+    match (sub.verbs.contains(&Verb::Connect), sub.name) {
+        (true, "proxy") => vec!["create", "delete", "get", "patch", "update"],
+        (true, _) => vec!["create", "get"],
+        (false, _) => verbs(sub.verbs),
+    }
+}
+
+fn stored(row: &Resource) -> bool {
+    row.verbs.contains(&Verb::Watch)
+}
+
+/// Changes when objects begin to be stored in another version; upstream's formula.
+fn storage_hash(row: &Resource) -> String {
+    let digest = Sha256::digest(format!("{}/{}/{}", row.id.group, row.version, row.kind));
+    STANDARD.encode(digest.get(..8).unwrap_or_default())
+}
+
+/// `/`: the paths that can be asked for.
+pub fn paths(rows: &Rows) -> Value {
+    let mut paths: Vec<String> = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/apis/",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openapi/v3/",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/version",
+    ]
+    .map(str::to_owned)
+    .into();
+    for group in groups(rows).into_iter().filter(|g| !g.is_empty()) {
+        paths.push(format!("/apis/{group}"));
+        paths.extend(versions(rows, group).into_iter().map(|version| format!("/apis/{group}/{version}")));
+    }
+    paths.sort_unstable();
+    let mut root = Map::new();
+    root.insert("paths".to_owned(), paths.into());
+    root.into()
+}
+
+/// A strong entity tag of a document (RFC 9110, 8.8.3).
+pub fn etag(document: &[u8]) -> String {
+    let hex = Sha256::digest(document).iter().fold(String::new(), |text, byte| format!("{text}{byte:02X}"));
+    format!("\"{hex}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_ranked_as_upstream_does() {
+        let mut versions = ["v1beta1", "v1", "foo", "v2alpha1", "v1beta2", "v10", "v2"];
+        versions.sort_by_key(|v| std::cmp::Reverse(rank(v)));
+        assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v2alpha1", "foo"]);
+    }
+
+    #[test]
+    fn reviews_describe_themselves() {
+        let rows: Vec<_> = crate::review::rows().into_iter().map(Arc::new).collect();
+        assert_eq!(groups(&rows), ["authentication.k8s.io", "authorization.k8s.io"]);
+        let want = json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": "authentication.k8s.io/v1", "resources": [
+            {"name": "selfsubjectreviews", "singularName": "selfsubjectreview", "namespaced": false, "kind": "SelfSubjectReview", "verbs": ["create"]},
+            {"name": "tokenreviews", "singularName": "tokenreview", "namespaced": false, "kind": "TokenReview", "verbs": ["create"]}]});
+        assert_eq!(resource_list(&rows, "authentication.k8s.io", "v1"), Some(want));
+        assert_eq!(resource_list(&rows, "authentication.k8s.io", "v2"), None);
+        let aggregated = aggregated(&rows, false);
+        assert_eq!(aggregated["items"][0]["versions"][0]["resources"][1]["responseKind"]["kind"], "TokenReview");
+        assert_eq!(super::aggregated(&rows, true)["items"], json!([]));
+    }
+}

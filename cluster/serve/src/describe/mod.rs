@@ -1,0 +1,7 @@
+//! What the server says of itself: discovery, OpenAPI, version, health, metrics. All made from the catalog when asked, none kept.
+
+pub mod discovery;
+pub mod health;
+pub mod metrics;
+pub mod openapi;
+pub mod version;

@@ -1,0 +1,134 @@
+//! OpenAPI: version 3 as one document a group-version, version 2 as one for all.
+//!
+//! Written type by type as the client reads, from `kedge_api::schema` and the catalog: no document is ever held as a value.
+//!
+//! ```text
+//! rows ─▶ paths (operations) ─▶ names of types ─▶ closure ─▶ components
+//! ```
+
+mod paths;
+mod types;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kedge_api::Resource;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::discovery;
+use super::version::GIT_VERSION;
+
+/// Which OpenAPI a document is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edition {
+    V2,
+    V3,
+}
+
+impl Edition {
+    const fn schema_prefix(self) -> &'static str {
+        match self {
+            Self::V2 => "#/definitions/",
+            Self::V3 => "#/components/schemas/",
+        }
+    }
+}
+
+/// A document of `/openapi/v3`, named as its index names it: `api/v1`, `apis/apps/v1`, `version`.
+fn document_names(rows: &[Arc<Resource>]) -> Vec<String> {
+    let mut names: Vec<String> =
+        ["api", "apis", "version", ".well-known/openid-configuration", "openid/v1/jwks"].map(str::to_owned).into();
+    for group in discovery::groups(rows) {
+        let prefix = if group.is_empty() { "api".to_owned() } else { format!("apis/{group}") };
+        if !group.is_empty() {
+            names.push(prefix.clone());
+        }
+        names.extend(discovery::versions(rows, group).into_iter().map(|version| format!("{prefix}/{version}")));
+    }
+    names.sort_unstable();
+    names
+}
+
+/// `/openapi/v3`
+pub fn index(rows: &[Arc<Resource>]) -> Value {
+    let entry = |name: String| {
+        let url = format!("/openapi/v3/{name}?hash={}", hash(&rows_of(rows, &name)));
+        (name, json!({"serverRelativeURL": url}))
+    };
+    let paths: serde_json::Map<String, Value> = document_names(rows).into_iter().map(entry).collect();
+    json!({"paths": paths})
+}
+
+/// The rows that a document is about; none for those about plain paths.
+fn rows_of(rows: &[Arc<Resource>], name: &str) -> Vec<Arc<Resource>> {
+    let of = |row: &&Arc<Resource>| match row.id.group.as_str() {
+        "" => name.strip_prefix("api/") == Some(&row.version),
+        group => name.strip_prefix("apis/").and_then(|rest| rest.split_once('/')) == Some((group, &row.version)),
+    };
+    rows.iter().filter(of).cloned().collect()
+}
+
+/// Changes when a document may have: the program's version and what the rows say.
+fn hash(rows: &[Arc<Resource>]) -> String {
+    let mut digest = Sha256::new();
+    digest.update(GIT_VERSION);
+    for row in rows {
+        digest.update(format!("\n{} {} {} {:?}", row.id, row.version, row.schema, row.verbs));
+        for sub in row.subresources {
+            digest.update(format!(" {}", sub.name));
+        }
+    }
+    digest.finalize().iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02X}"))
+}
+
+/// One document of `/openapi/v3`, as parts to be joined; `None` if there is none of that name.
+pub fn v3(rows: &[Arc<Resource>], name: &str) -> Option<(String, impl Iterator<Item = Bytes> + Send + use<>)> {
+    if !document_names(rows).iter().any(|known| known == name) {
+        return None;
+    }
+    let own = rows_of(rows, name);
+    let tag = hash(&own);
+    let plain = if own.is_empty() { vec![paths::plain(&format!("/{name}"))] } else { Vec::new() };
+    let info = json!({"title": "Kubernetes", "version": GIT_VERSION});
+    let head = format!("{{\"openapi\":\"3.0.0\",\"info\":{info},\"paths\":{{");
+    Some((tag, document(head, plain, own, Edition::V3, "},\"components\":{\"schemas\":{", "}}}")))
+}
+
+/// `/openapi/v2`
+pub fn v2(rows: &[Arc<Resource>]) -> (String, impl Iterator<Item = Bytes> + Send + use<>) {
+    let plain = vec![paths::plain("/version/")];
+    let info = json!({"title": "Kubernetes", "version": GIT_VERSION});
+    let head = format!("{{\"swagger\":\"2.0\",\"info\":{info},\"paths\":{{");
+    (hash(rows), document(head, plain, rows.to_vec(), Edition::V2, "},\"definitions\":{", "}}"))
+}
+
+type Entry = (String, Value);
+
+fn document(
+    head: String,
+    plain: Vec<Entry>,
+    rows: Vec<Arc<Resource>>,
+    edition: Edition,
+    between: &'static str,
+    end: &'static str,
+) -> impl Iterator<Item = Bytes> + Send + use<> {
+    let closure = types::closure(&rows);
+    let paths = plain.into_iter().chain(rows.into_iter().flat_map(move |row| paths::of(&row, edition)));
+    let schemas = closure.into_iter().map(move |t| (t.name().to_owned(), types::schema(t, edition)));
+    let text = |text: String| std::iter::once(Bytes::from(text));
+    text(head).chain(members(paths)).chain(text(between.to_owned())).chain(members(schemas)).chain(text(end.to_owned()))
+}
+
+/// Members of an object, one buffer each.
+fn members(entries: impl Iterator<Item = Entry> + Send) -> impl Iterator<Item = Bytes> + Send {
+    let mut separator = "";
+    entries.map(move |(name, value)| {
+        let text = format!("{separator}{}:{value}", Value::from(name));
+        separator = ",";
+        text.into()
+    })
+}
+
+#[cfg(test)]
+mod tests;

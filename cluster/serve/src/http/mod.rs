@@ -1,0 +1,8 @@
+//! Answers: values to bytes on a connection. Knows HTTP, and of Kubernetes only the shapes of answers.
+
+pub mod answer;
+pub mod chunks;
+pub mod item;
+pub mod respond;
+pub mod table;
+pub mod watch;

@@ -1,0 +1,96 @@
+//! Objects as the Table that `kubectl get` prints: the resource's columns applied to each.
+
+use kedge_api::{Resource, Status};
+use serde_json::{Value, json};
+
+use super::item::partial;
+use crate::wire::query::Query;
+
+/// What a row carries of its object (`?includeObject=`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Include {
+    None,
+    Metadata,
+    Object,
+}
+
+impl Include {
+    pub fn of(query: &Query) -> Result<Self, Status> {
+        match query.first("includeObject") {
+            None | Some("" | "Metadata") => Ok(Self::Metadata),
+            Some("None") => Ok(Self::None),
+            Some("Object") => Ok(Self::Object),
+            Some(other) => Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+        }
+    }
+}
+
+/// How a Table is made of a resource's objects.
+#[derive(Clone, Copy)]
+pub struct Style<'a> {
+    pub row: &'a Resource,
+    pub include: Include,
+    pub meta_version: &'static str,
+}
+
+impl Style<'_> {
+    /// `metadata` is the list's, or the one object's resource version.
+    pub fn table(&self, metadata: Value, rows: Vec<Value>) -> Value {
+        json!({
+            "kind": "Table",
+            "apiVersion": format!("meta.k8s.io/{}", self.meta_version),
+            "metadata": metadata,
+            "columnDefinitions": self.columns(),
+            "rows": rows,
+        })
+    }
+
+    /// Whether the resource's own columns say where the name stands.
+    fn names_itself(&self) -> bool {
+        self.row.columns.iter().any(|c| c.name == "Name")
+    }
+
+    fn columns(&self) -> Vec<Value> {
+        let name = (!self.names_itself()).then(|| {
+            json!({"name": "Name", "type": "string", "format": "name", "priority": 0,
+                "description": "Name must be unique within a namespace."})
+        });
+        let own = self.row.columns.iter().map(|c| {
+            json!({"name": c.name, "type": c.r#type, "format": c.format, "priority": c.priority, "description": ""})
+        });
+        name.into_iter().chain(own).collect()
+    }
+
+    pub fn line(&self, object: &Value) -> Value {
+        let name = (!self.names_itself()).then(|| object.pointer("/metadata/name").cloned().unwrap_or_default());
+        let cells: Vec<Value> = name.into_iter().chain(self.row.columns.iter().map(|c| (c.cell)(object))).collect();
+        let mut line = json!({"cells": cells});
+        if let Some(condition) = completed(self.row, object)
+            && let Some(line) = line.as_object_mut()
+        {
+            line.insert("conditions".to_owned(), json!([condition]));
+        }
+        let carried = match self.include {
+            Include::None => Value::Null,
+            Include::Metadata => partial(object, self.meta_version),
+            Include::Object => object.clone(),
+        };
+        if let Some(line) = line.as_object_mut() {
+            line.insert("object".to_owned(), carried);
+        }
+        line
+    }
+}
+
+/// What tells `kubectl` that a pod's row is of one that has ended.
+fn completed(row: &Resource, object: &Value) -> Option<Value> {
+    if row.id != kedge_api::resource::known::PODS {
+        return None;
+    }
+    let (reason, message) = match object.pointer("/status/phase")?.as_str()? {
+        "Succeeded" => ("Succeeded", "The pod has completed successfully."),
+        "Failed" => ("Failed", "The pod failed."),
+        _ => return None,
+    };
+    Some(json!({"type": "Completed", "status": "True", "reason": reason, "message": message}))
+}

@@ -1,0 +1,259 @@
+//! Reviews: questions about identity and permission, answered here and never stored.
+//!
+//! `authentication.k8s.io/v1` TokenReview, SelfSubjectReview; `authorization.k8s.io/v1` the access reviews.
+
+use kedge_api::request::Payload;
+use kedge_api::status::{Cause, Details};
+use kedge_api::{Answer, GroupResource, Reason, Request, Resource, Status, User, Verb};
+use serde_json::{Map, Value, json};
+
+use crate::authn::Authenticator;
+use crate::authn::token::ISSUER;
+use crate::authz::table::Rule;
+use crate::authz::{Attributes, Authorizer};
+use crate::clock::Clock;
+
+const AUTHENTICATION: &str = "authentication.k8s.io";
+const AUTHORIZATION: &str = "authorization.k8s.io";
+
+/// What a review is answered from.
+pub struct Reviewer<'a> {
+    pub authenticator: &'a Authenticator,
+    pub authorizer: &'a Authorizer,
+    pub clock: &'a Clock,
+}
+
+type Answerer = fn(&Reviewer<'_>, &Request, &mut Map<String, Value>) -> Result<Value, Status>;
+
+/// One review: where it is served, under what kind, and who answers it.
+struct Review {
+    id: GroupResource,
+    kind: &'static str,
+    singular: &'static str,
+    namespaced: bool,
+    answer: Answerer,
+}
+
+const REVIEWS: &[Review] = &[
+    Review {
+        id: GroupResource::of(AUTHENTICATION, "selfsubjectreviews"),
+        kind: "SelfSubjectReview",
+        singular: "selfsubjectreview",
+        namespaced: false,
+        answer: whoami,
+    },
+    Review {
+        id: GroupResource::of(AUTHENTICATION, "tokenreviews"),
+        kind: "TokenReview",
+        singular: "tokenreview",
+        namespaced: false,
+        answer: token,
+    },
+    Review {
+        id: GroupResource::of(AUTHORIZATION, "localsubjectaccessreviews"),
+        kind: "LocalSubjectAccessReview",
+        singular: "localsubjectaccessreview",
+        namespaced: true,
+        answer: access_of_other,
+    },
+    Review {
+        id: GroupResource::of(AUTHORIZATION, "selfsubjectaccessreviews"),
+        kind: "SelfSubjectAccessReview",
+        singular: "selfsubjectaccessreview",
+        namespaced: false,
+        answer: access_of_self,
+    },
+    Review {
+        id: GroupResource::of(AUTHORIZATION, "selfsubjectrulesreviews"),
+        kind: "SelfSubjectRulesReview",
+        singular: "selfsubjectrulesreview",
+        namespaced: false,
+        answer: rules,
+    },
+    Review {
+        id: GroupResource::of(AUTHORIZATION, "subjectaccessreviews"),
+        kind: "SubjectAccessReview",
+        singular: "subjectaccessreview",
+        namespaced: false,
+        answer: access_of_other,
+    },
+];
+
+/// The reviews as rows of the catalog.
+pub fn rows() -> Vec<Resource> {
+    let row = |review: &Review| Resource {
+        id: review.id.clone(),
+        version: "v1".into(),
+        kind: review.kind.into(),
+        singular: review.singular.into(),
+        short_names: (&[]).into(),
+        categories: (&[]).into(),
+        namespaced: review.namespaced,
+        verbs: &[Verb::Create],
+        subresources: &[],
+        columns: &[],
+        selectable: &[],
+        schema: format!(
+            "io.k8s.api.{}.v1.{}",
+            review.id.group.as_str().split('.').next().unwrap_or_default(),
+            review.kind
+        )
+        .into(),
+        volatile: true,
+    };
+    REVIEWS.iter().map(row).collect()
+}
+
+impl Reviewer<'_> {
+    /// Answers the review that a request creates.
+    pub fn answer(&self, request: Request) -> Result<Answer, Status> {
+        let resource = &request.target.resource;
+        let review = REVIEWS.iter().find(|review| review.id == *resource);
+        let review = review.ok_or_else(|| Status::not_found(resource, &request.target.name))?;
+        let mut object = match &request.body {
+            kedge_api::Body::Object { value: Value::Object(object), .. } => object.clone(),
+            kedge_api::Body::None | kedge_api::Body::Object { .. } | kedge_api::Body::Patch(..) => Map::new(),
+        };
+        let expected = [("kind", review.kind.to_owned()), ("apiVersion", format!("{}/v1", review.id.group))];
+        for (field, want) in expected {
+            let got = object.get(field).and_then(Value::as_str).unwrap_or_default();
+            if !got.is_empty() && got != want {
+                let kind = review.kind;
+                return Err(Status::bad_request(format!(
+                    "{kind} in version \"v1\" cannot be handled as a {kind}: its {field} is {got:?}, not {want:?}"
+                )));
+            }
+            object.insert(field.to_owned(), want.into());
+        }
+        object.entry("metadata").or_insert_with(|| json!({}));
+        let status = (review.answer)(self, &request, &mut object)?;
+        object.insert("status".to_owned(), status);
+        Ok(Answer { code: 201, warnings: Vec::new(), payload: Payload::Value(object.into()) })
+    }
+}
+
+fn user_info(user: &User) -> Value {
+    let mut info = json!({"username": &*user.name, "groups": &*user.groups});
+    if !user.uid.is_empty() {
+        info["uid"] = (*user.uid).into();
+    }
+    if !user.extra.is_empty() {
+        info["extra"] = json!(*user.extra);
+    }
+    info
+}
+
+fn whoami(reviewer: &Reviewer<'_>, request: &Request, object: &mut Map<String, Value>) -> Result<Value, Status> {
+    object.insert("metadata".to_owned(), json!({"creationTimestamp": reviewer.clock.text(std::time::Duration::ZERO)}));
+    Ok(json!({"userInfo": user_info(&request.who)}))
+}
+
+fn token(reviewer: &Reviewer<'_>, _: &Request, object: &mut Map<String, Value>) -> Result<Value, Status> {
+    let spec = object.get("spec").cloned().unwrap_or_default();
+    let token = spec.get("token").and_then(Value::as_str).unwrap_or_default();
+    if token.is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+    }
+    let asked = strings(spec.get("audiences"));
+    let audiences = if asked.is_empty() { vec![ISSUER.to_owned()] } else { asked };
+    let known: Vec<&str> = audiences.iter().map(String::as_str).collect();
+    Ok(match reviewer.authenticator.token(token, &known) {
+        Ok((user, mut named)) => {
+            named.retain(|audience| audiences.contains(audience));
+            json!({"authenticated": true, "user": user_info(&user), "audiences": named})
+        }
+        Err(why) => json!({"user": {}, "error": why}),
+    })
+}
+
+fn access_of_self(
+    reviewer: &Reviewer<'_>,
+    request: &Request,
+    object: &mut Map<String, Value>,
+) -> Result<Value, Status> {
+    access(reviewer, &request.who, object)
+}
+
+fn access_of_other(
+    reviewer: &Reviewer<'_>,
+    request: &Request,
+    object: &mut Map<String, Value>,
+) -> Result<Value, Status> {
+    let spec = object.get("spec").cloned().unwrap_or_default();
+    let text = |key: &str| spec.get(key).and_then(Value::as_str).unwrap_or_default();
+    let groups = strings(spec.get("groups"));
+    if text("user").is_empty() && groups.is_empty() {
+        return Err(invalid("spec.user", "at least one of user or group must be specified"));
+    }
+    let namespace = &request.target.namespace;
+    let asked = spec.pointer("/resourceAttributes/namespace").and_then(Value::as_str).unwrap_or_default();
+    if !namespace.is_empty() && asked != namespace {
+        return Err(invalid("spec.resourceAttributes.namespace", "must match metadata.namespace"));
+    }
+    let user = User { uid: text("uid").into(), groups: groups.into(), ..User::new(text("user"), &[]) };
+    access(reviewer, &user, object)
+}
+
+fn access(reviewer: &Reviewer<'_>, user: &User, object: &Map<String, Value>) -> Result<Value, Status> {
+    let spec = object.get("spec").cloned().unwrap_or_default();
+    let (resource, path) = (spec.get("resourceAttributes"), spec.get("nonResourceAttributes"));
+    let text = |key: &str| resource.or(path).and_then(|a| a.get(key)).and_then(Value::as_str).unwrap_or_default();
+    let attributes = match (resource, path) {
+        (Some(_), None) => Attributes {
+            subresource: text("subresource"),
+            namespace: text("namespace"),
+            name: text("name"),
+            ..Attributes::resource(user, text("verb"), text("group"), text("resource"))
+        },
+        (None, Some(_)) => Attributes::path(user, text("verb"), text("path")),
+        _ => {
+            return Err(invalid(
+                "spec.resourceAttributes",
+                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            ));
+        }
+    };
+    Ok(match reviewer.authorizer.decide(&attributes) {
+        Ok(()) => json!({"allowed": true}),
+        Err(why) if why.is_empty() => json!({"allowed": false}),
+        Err(why) => json!({"allowed": false, "reason": why}),
+    })
+}
+
+fn rules(reviewer: &Reviewer<'_>, request: &Request, object: &mut Map<String, Value>) -> Result<Value, Status> {
+    let namespace =
+        object.get("spec").and_then(|spec| spec.get("namespace")).and_then(Value::as_str).unwrap_or_default();
+    if namespace.is_empty() {
+        return Err(Status::bad_request("no namespace on request"));
+    }
+    let rules = reviewer.authorizer.rules(&request.who, namespace);
+    let resource = |rule: &Rule| {
+        let mut out = json!({"verbs": rule.verbs, "apiGroups": rule.groups, "resources": rule.resources});
+        if !rule.names.is_empty() {
+            out["resourceNames"] = json!(rule.names);
+        }
+        out
+    };
+    let path = |rule: &Rule| json!({"verbs": rule.verbs, "nonResourceURLs": rule.paths});
+    let (paths, resources): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|rule| rule.resources.is_empty());
+    // What depends on objects cannot be listed: a node's permissions do.
+    let incomplete = crate::authz::node::node_of(&request.who).is_some();
+    Ok(json!({
+        "resourceRules": resources.into_iter().map(resource).collect::<Vec<_>>(),
+        "nonResourceRules": paths.into_iter().map(path).collect::<Vec<_>>(),
+        "incomplete": incomplete,
+    }))
+}
+
+fn strings(value: Option<&Value>) -> Vec<String> {
+    let items = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+fn invalid(field: &str, why: &str) -> Status {
+    let message = format!("Invalid value: null: {why}");
+    let cause = Cause { reason: "FieldValueInvalid".to_owned(), message: message.clone(), field: field.to_owned() };
+    let details = Details { group: AUTHORIZATION.to_owned(), causes: vec![cause], ..Details::default() };
+    let text = format!(".{AUTHORIZATION} \"\" is invalid: {field}: {message}");
+    Status { details: Some(Box::new(details)), ..Status::new(Reason::Invalid, text) }
+}
