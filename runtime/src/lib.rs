@@ -10,10 +10,15 @@
 //! ```
 //! Start reading at [`door`], then `engine`.
 
+pub mod cgroup;
 pub mod container;
 pub mod door;
 pub mod error;
+pub mod helper;
+pub mod logs;
+pub mod overlay;
 pub mod reaper;
+pub mod sandbox;
 pub mod session;
 pub mod spec;
 mod sys;

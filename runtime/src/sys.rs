@@ -3,8 +3,11 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
 use nix::libc;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use crate::reaper::Ended;
 
@@ -78,4 +81,10 @@ pub fn close_inherited() {
 pub fn inherited(fd: RawFd) -> OwnedFd {
     // SAFETY: see above: the number came from before `execve`, when no value of this program existed that could own it.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Has the reactor tell when the descriptor, which must be non-blocking, can be read or written.
+pub fn register(fd: Arc<OwnedFd>, interest: Interest) -> io::Result<AsyncFd<Arc<OwnedFd>>> {
+    // SAFETY: the descriptor is owned, so it stays open, and the number stays its own, as long as the Arc inside AsyncFd lives.
+    unsafe { Ok(AsyncFd::register_with_interest(fd, interest)?) }
 }
