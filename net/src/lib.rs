@@ -15,6 +15,7 @@
 //! ```
 
 pub mod address;
+pub mod attach;
 pub mod dhcp;
 pub mod dns;
 mod error;

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use futures::TryStreamExt;
 use netlink_packet_route::address::AddressMessage;
-use netlink_packet_route::link::{InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags};
+use netlink_packet_route::link::{InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoVeth, LinkAttribute};
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use rustix::io::Errno;
 
@@ -139,14 +139,15 @@ impl Links {
     pub async fn create_local_veth(&self, name: &str, peer: &str) -> Result<(), Error> {
         check_name(name)?;
         check_name(peer)?;
-        let far = LinkUnspec::new_with_name(peer).up().build();
+        // The kernel opens the far end before it is connected (ENOTCONN): it is set up afterwards.
+        let far = LinkUnspec::new_with_name(peer).build();
         let message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(name)
             .up()
             .set_info_data(InfoData::Veth(InfoVeth::Peer(far)))
             .build();
-        debug_assert!(message.header.flags.contains(LinkFlags::Up));
-        self.handle.link().add(message).execute().await.map_err(|e| refused("create the veth pair", name, e))
+        self.handle.link().add(message).execute().await.map_err(|e| refused("create the veth pair", name, e))?;
+        self.up(peer).await
     }
 
     /// Moves a link into another namespace.

@@ -15,6 +15,19 @@ pub fn enable_ipv6_forwarding() -> Result<(), Error> {
     if path.exists() { write(path, "1") } else { Ok(()) }
 }
 
+/// Keeps bridged frames out of the IP filters. With `br_netfilter` loaded the kernel would translate a service's address
+/// while it bridges, and send the packet from port to port instead of through the node's routing. A kernel without that
+/// module is success.
+pub fn disable_bridge_filters() -> Result<(), Error> {
+    for setting in ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"] {
+        let path = Path::new("/proc/sys/net/bridge").join(setting);
+        if path.exists() {
+            write(&path, "0")?;
+        }
+    }
+    Ok(())
+}
+
 /// One IPv4 setting of one interface, `rp_filter` of `eth0` for example.
 pub fn interface_ipv4(name: &str, setting: &str, value: &str) -> Result<(), Error> {
     write(&interface_path("ipv4", name, setting)?, value)

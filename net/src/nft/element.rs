@@ -44,20 +44,25 @@ pub enum Gives {
     Values(&'static [Type]),
 }
 
+/// Whether a connection goes to a service's own address, or to its port on the node. The maps of both are alike, but
+/// for the address in the key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    Service,
+    Node,
+}
+
 /// The maps and sets of one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Map {
-    ServiceClass,
-    NodeClass,
-    Service,
-    Endpoint,
-    NodePort,
+    Sticky(Side),
+    Entry(Side),
+    Endpoint(Side),
+    Refused(Side),
+    Affinity(Side),
     HostPort,
     HostPortAt,
-    Refused,
     Hairpin,
-    Affine,
-    Affinity,
 }
 
 /// One row of [`MAPS`].
@@ -71,31 +76,33 @@ pub struct MapRow {
     pub dynamic: bool,
 }
 
+use Side::{Node, Service};
 use Type::{Address, Number, Port, Protocol as Proto};
 
 const fn row(map: Map, name: &'static str, key: &'static [Type], gives: Gives) -> MapRow {
     MapRow { map, name, key, gives, dynamic: false }
 }
 
-/// Every map, in the order in which it is made. A service's key is always address, protocol, port.
+const fn dynamic(map: Map, name: &'static str, key: &'static [Type]) -> MapRow {
+    MapRow { map, name, key, gives: Gives::Nothing, dynamic: true }
+}
+
+/// Every map, in the order in which it is made. A service's key is address, protocol, port; a node port's the same
+/// without the address; the number behind it says which of its endpoints.
 pub const MAPS: &[MapRow] = &[
-    row(Map::ServiceClass, "service_class", &[Number], Gives::Verdict),
-    row(Map::NodeClass, "node_class", &[Number], Gives::Verdict),
-    row(Map::Service, "service", &[Address, Proto, Port], Gives::Values(&[Number])),
-    row(Map::Endpoint, "endpoint", &[Address, Proto, Port, Number], Gives::Values(&[Address, Port])),
-    row(Map::NodePort, "node_port", &[Proto, Port], Gives::Values(&[Address, Proto, Port])),
+    row(Map::Sticky(Service), "sticky", &[Number, Number], Gives::Verdict),
+    row(Map::Sticky(Node), "node_sticky", &[Number, Number], Gives::Verdict),
+    row(Map::Entry(Service), "service", &[Address, Proto, Port], Gives::Verdict),
+    row(Map::Entry(Node), "node_port", &[Proto, Port], Gives::Verdict),
+    row(Map::Endpoint(Service), "endpoint", &[Address, Proto, Port, Number], Gives::Values(&[Address, Port])),
+    row(Map::Endpoint(Node), "node_endpoint", &[Proto, Port, Number], Gives::Values(&[Address, Port])),
+    row(Map::Refused(Service), "refused", &[Address, Proto, Port], Gives::Nothing),
+    row(Map::Refused(Node), "node_refused", &[Proto, Port], Gives::Nothing),
+    dynamic(Map::Affinity(Service), "affinity", &[Address, Address, Proto, Port, Number]),
+    dynamic(Map::Affinity(Node), "node_affinity", &[Address, Proto, Port, Number]),
     row(Map::HostPort, "host_port", &[Proto, Port], Gives::Values(&[Address, Port])),
     row(Map::HostPortAt, "host_port_at", &[Address, Proto, Port], Gives::Values(&[Address, Port])),
-    row(Map::Refused, "refused", &[Address, Proto, Port], Gives::Nothing),
     row(Map::Hairpin, "hairpin", &[Address, Address], Gives::Nothing),
-    row(Map::Affine, "affine", &[Address, Proto, Port, Address, Port], Gives::Nothing),
-    MapRow {
-        map: Map::Affinity,
-        name: "affinity",
-        key: &[Address, Address, Proto, Port],
-        gives: Gives::Values(&[Address, Port]),
-        dynamic: true,
-    },
 ];
 
 impl Map {
@@ -106,28 +113,37 @@ impl Map {
     }
 }
 
-/// How many backends a service has and how long a client stays with one of them; services of one class share a chain.
+/// How many backends a service has and how long a client stays with one of them; services of one class share chains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Class {
     pub family: Family,
-    pub backends: u16,
     /// 0 for none.
     pub sticky_seconds: u32,
+    pub backends: u16,
 }
 
-/// Backends take 15 bits of a class's number, seconds 17.
-pub const MOST_BACKENDS: usize = (1 << 15) - 1;
-pub const MOST_SECONDS: u32 = (1 << 17) - 1;
-
 impl Class {
-    fn number(self) -> u32 {
-        self.sticky_seconds << 15 | u32::from(self.backends)
-    }
-
-    pub fn chain(self, map: Map) -> String {
-        let prefix = if map == Map::NodeClass { "node" } else { "pick" };
+    /// The chain that picks an endpoint.
+    pub fn chain(self, side: Side) -> String {
+        let prefix = if side == Side::Node { "node" } else { "pick" };
         let base = format!("{prefix}{}_{}", self.family.digit(), self.backends);
-        if self.sticky_seconds == 0 { base } else { format!("{base}_{}", self.sticky_seconds) }
+        if self.sticky_seconds == 0 { base } else { format!("{base}_{}s", self.sticky_seconds) }
+    }
+}
+
+/// The endpoint with this number, of any service with this much stickiness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot {
+    pub family: Family,
+    pub sticky_seconds: u32,
+    pub index: u16,
+}
+
+impl Slot {
+    /// The chain that remembers the client and goes to the endpoint.
+    pub fn chain(self, side: Side) -> String {
+        let prefix = if side == Side::Node { "node_stick" } else { "stick" };
+        format!("{prefix}{}_{}_{}s", self.family.digit(), self.index, self.sticky_seconds)
     }
 }
 
@@ -138,19 +154,39 @@ pub struct ServiceKey {
     pub port: u16,
 }
 
+/// What is in front of a service: its own address and port, or a port of the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Front {
+    Service(ServiceKey),
+    Node { family: Family, protocol: Protocol, port: u16 },
+}
+
+impl Front {
+    fn side(&self) -> Side {
+        match self {
+            Self::Service(_) => Side::Service,
+            Self::Node { .. } => Side::Node,
+        }
+    }
+
+    fn family(&self) -> Family {
+        match self {
+            Self::Service(key) => Family::of(key.address),
+            Self::Node { family, .. } => *family,
+        }
+    }
+}
+
 /// One element of one map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Element {
-    ServiceClass(Class),
-    NodeClass(Class),
-    Service { key: ServiceKey, class: Class },
-    Endpoint { key: ServiceKey, index: u32, to: SocketAddr },
-    NodePort { protocol: Protocol, port: u16, key: ServiceKey },
+    Sticky { side: Side, slot: Slot },
+    Entry { front: Front, class: Class },
+    Endpoint { front: Front, index: u16, to: SocketAddr },
+    Refused { front: Front },
     HostPort { protocol: Protocol, port: u16, to: SocketAddr },
     HostPortAt { key: ServiceKey, to: SocketAddr },
-    Refused { key: ServiceKey },
     Hairpin { address: IpAddr },
-    Affine { key: ServiceKey, to: SocketAddr },
 }
 
 /// What an element gives: bytes of registers, or a chain to go to.
@@ -164,45 +200,37 @@ pub enum Given {
 impl Element {
     pub fn place(&self) -> (Map, Family) {
         match self {
-            Self::ServiceClass(class) => (Map::ServiceClass, class.family),
-            Self::NodeClass(class) => (Map::NodeClass, class.family),
-            Self::Service { key, .. } => (Map::Service, Family::of(key.address)),
-            Self::Endpoint { key, .. } => (Map::Endpoint, Family::of(key.address)),
-            Self::NodePort { key, .. } => (Map::NodePort, Family::of(key.address)),
+            Self::Sticky { side, slot } => (Map::Sticky(*side), slot.family),
+            Self::Entry { front, .. } => (Map::Entry(front.side()), front.family()),
+            Self::Endpoint { front, .. } => (Map::Endpoint(front.side()), front.family()),
+            Self::Refused { front } => (Map::Refused(front.side()), front.family()),
             Self::HostPort { to, .. } => (Map::HostPort, Family::of(to.ip())),
             Self::HostPortAt { key, .. } => (Map::HostPortAt, Family::of(key.address)),
-            Self::Refused { key } => (Map::Refused, Family::of(key.address)),
             Self::Hairpin { address } => (Map::Hairpin, Family::of(*address)),
-            Self::Affine { key, .. } => (Map::Affine, Family::of(key.address)),
         }
     }
 
     pub fn key(&self) -> Vec<u8> {
         let out = Registers::default();
         match self {
-            Self::ServiceClass(class) | Self::NodeClass(class) => out.number(class.number()),
-            Self::Service { key, .. } | Self::Refused { key } | Self::HostPortAt { key, .. } => out.service(key),
-            Self::Endpoint { key, index, .. } => out.service(key).number(*index),
-            Self::NodePort { protocol, port, .. } | Self::HostPort { protocol, port, .. } => {
-                out.protocol(*protocol).port(*port)
-            }
+            Self::Sticky { slot, .. } => out.number(slot.index.into()).number(slot.sticky_seconds),
+            Self::Entry { front, .. } | Self::Refused { front } => out.front(front),
+            Self::Endpoint { front, index, .. } => out.front(front).number((*index).into()),
+            Self::HostPort { protocol, port, .. } => out.protocol(*protocol).port(*port),
+            Self::HostPortAt { key, .. } => out.service(key),
             Self::Hairpin { address } => out.address(*address).address(*address),
-            Self::Affine { key, to } => out.service(key).address(to.ip()).port(to.port()),
         }
         .0
     }
 
     pub fn given(&self) -> Given {
-        let out = Registers::default();
         match self {
-            Self::ServiceClass(class) => Given::Verdict(Verdict::Goto(class.chain(Map::ServiceClass))),
-            Self::NodeClass(class) => Given::Verdict(Verdict::Goto(class.chain(Map::NodeClass))),
-            Self::Service { class, .. } => Given::Bytes(out.number(class.number()).0),
-            Self::NodePort { key, .. } => Given::Bytes(out.service(key).0),
+            Self::Sticky { side, slot } => Given::Verdict(Verdict::Goto(slot.chain(*side))),
+            Self::Entry { front, class } => Given::Verdict(Verdict::Goto(class.chain(front.side()))),
             Self::Endpoint { to, .. } | Self::HostPort { to, .. } | Self::HostPortAt { to, .. } => {
-                Given::Bytes(out.address(to.ip()).port(to.port()).0)
+                Given::Bytes(Registers::default().address(to.ip()).port(to.port()).0)
             }
-            Self::Refused { .. } | Self::Hairpin { .. } | Self::Affine { .. } => Given::Nothing,
+            Self::Refused { .. } | Self::Hairpin { .. } => Given::Nothing,
         }
     }
 }
@@ -237,6 +265,13 @@ impl Registers {
         self.bytes(&number.to_ne_bytes())
     }
 
+    fn front(self, front: &Front) -> Self {
+        match front {
+            Front::Service(key) => self.service(key),
+            Front::Node { protocol, port, .. } => self.protocol(*protocol).port(*port),
+        }
+    }
+
     fn service(self, key: &ServiceKey) -> Self {
         self.address(key.address).protocol(key.protocol).port(key.port)
     }
@@ -248,28 +283,29 @@ impl fmt::Display for ServiceKey {
     }
 }
 
-impl fmt::Display for Class {
+impl fmt::Display for Front {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} backends", self.backends)?;
-        if self.sticky_seconds == 0 { Ok(()) } else { write!(f, " sticky {}s", self.sticky_seconds) }
+        match self {
+            Self::Service(key) => write!(f, "{key}"),
+            Self::Node { protocol, port, .. } => write!(f, "{} . {port}", protocol.name()),
+        }
     }
 }
 
 impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ServiceClass(class) => write!(f, "{class} : goto {}", class.chain(Map::ServiceClass)),
-            Self::NodeClass(class) => write!(f, "{class} : goto {}", class.chain(Map::NodeClass)),
-            Self::Service { key, class } => write!(f, "{key} : {class}"),
-            Self::Endpoint { key, index, to } => write!(f, "{key} . {index} : {} . {}", to.ip(), to.port()),
-            Self::NodePort { protocol, port, key } => write!(f, "{} . {port} : {key}", protocol.name()),
+            Self::Sticky { side, slot } => {
+                write!(f, "{} . {} : goto {}", slot.index, slot.sticky_seconds, slot.chain(*side))
+            }
+            Self::Entry { front, class } => write!(f, "{front} : goto {}", class.chain(front.side())),
+            Self::Endpoint { front, index, to } => write!(f, "{front} . {index} : {} . {}", to.ip(), to.port()),
+            Self::Refused { front } => write!(f, "{front}"),
             Self::HostPort { protocol, port, to } => {
                 write!(f, "{} . {port} : {} . {}", protocol.name(), to.ip(), to.port())
             }
             Self::HostPortAt { key, to } => write!(f, "{key} : {} . {}", to.ip(), to.port()),
-            Self::Refused { key } => write!(f, "{key}"),
             Self::Hairpin { address } => write!(f, "{address} . {address}"),
-            Self::Affine { key, to } => write!(f, "{key} . {} . {}", to.ip(), to.port()),
         }
     }
 }
@@ -283,21 +319,25 @@ mod tests {
     fn elements_are_as_long_as_their_maps_say() {
         for address in ["10.43.0.1", "fd00:43::1"] {
             let address: IpAddr = address.parse().unwrap();
+            let family = Family::of(address);
             let key = ServiceKey { address, protocol: Protocol::Udp, port: 53 };
             let to = SocketAddr::new(address, 5353);
-            let class = Class { family: Family::of(address), backends: 3, sticky_seconds: 10800 };
-            let elements = [
-                Element::ServiceClass(class),
-                Element::NodeClass(class),
-                Element::Service { key, class },
-                Element::Endpoint { key, index: 2, to },
-                Element::NodePort { protocol: Protocol::Tcp, port: 30000, key },
+            let class = Class { family, backends: 3, sticky_seconds: 10800 };
+            let slot = Slot { family, index: 2, sticky_seconds: 10800 };
+            let fronts = [Front::Service(key), Front::Node { family, protocol: Protocol::Tcp, port: 30000 }];
+            let mut elements = vec![
                 Element::HostPort { protocol: Protocol::Tcp, port: 80, to },
                 Element::HostPortAt { key, to },
-                Element::Refused { key },
                 Element::Hairpin { address },
-                Element::Affine { key, to },
             ];
+            for front in fronts {
+                elements.extend([
+                    Element::Sticky { side: front.side(), slot },
+                    Element::Entry { front, class },
+                    Element::Endpoint { front, index: 2, to },
+                    Element::Refused { front },
+                ]);
+            }
             for element in elements {
                 let (map, family) = element.place();
                 let row = MAPS.iter().find(|row| row.map == map).unwrap();
@@ -312,13 +352,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn classes_have_different_numbers() {
-        let class = |backends, sticky_seconds| Class { family: Family::V4, backends, sticky_seconds }.number();
-        assert_ne!(class(1, 1), class(1, 0));
-        assert_ne!(class(MOST_BACKENDS as u16, 0), class(0, 1));
-        assert_eq!(class(MOST_BACKENDS as u16, MOST_SECONDS), u32::MAX);
     }
 }

@@ -56,13 +56,6 @@ pub enum Conntrack {
     State,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dynamic {
-    Add,
-    Update,
-    Delete,
-}
-
 /// One step of a rule. A step that does not match ends the rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expression {
@@ -102,6 +95,10 @@ pub enum Expression {
         into: Register,
         modulus: u32,
     },
+    Constant {
+        into: Register,
+        value: u32,
+    },
     /// Matches when the set has the key that begins at the register.
     Contains {
         set: String,
@@ -118,11 +115,10 @@ pub enum Expression {
         map: String,
         key: Register,
     },
+    /// Puts the key into a dynamic set for some time, or lets it stay for that long again.
     Remember {
-        map: String,
-        how: Dynamic,
+        set: String,
         key: Register,
-        value: Register,
         seconds: u32,
     },
     TranslateDestination {
@@ -194,7 +190,7 @@ impl Expression {
             Self::TranslateDestination { .. } => "nat",
             Self::Masquerade => "masq",
             Self::RejectPort => "reject",
-            Self::Verdict(_) => "immediate",
+            Self::Constant { .. } | Self::Verdict(_) => "immediate",
         }
     }
 
@@ -237,6 +233,10 @@ impl Expression {
                     out.number(kind, value);
                 }
             }
+            Self::Constant { into, value } => {
+                out.number(1, into.number());
+                out.nest(2, |out| out.raw(1, &value.to_ne_bytes()));
+            }
             Self::Contains { set, key } => {
                 out.text(1, set);
                 out.number(2, key.number());
@@ -251,14 +251,11 @@ impl Expression {
                 out.number(2, key.number());
                 out.number(3, 0);
             }
-            Self::Remember { map, how, key, value, seconds } => {
-                out.text(1, map);
-                out.number(3, how.number());
+            Self::Remember { set, key, seconds } => {
+                out.text(1, set);
+                out.number(3, 1);
                 out.number(4, key.number());
-                out.number(5, value.number());
-                if *how != Dynamic::Delete {
-                    out.long(6, u64::from(*seconds) * 1000);
-                }
+                out.long(6, u64::from(*seconds) * 1000);
             }
             Self::TranslateDestination { family, address, port } => {
                 out.number(1, 1);
@@ -297,16 +294,6 @@ impl Meta {
     }
 }
 
-impl Dynamic {
-    fn number(self) -> u32 {
-        match self {
-            Self::Add => 0,
-            Self::Update => 1,
-            Self::Delete => 2,
-        }
-    }
-}
-
 impl fmt::Display for Register {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "r{}", self.0)
@@ -337,16 +324,11 @@ impl fmt::Display for Expression {
             Self::Equal { register, value } => write!(f, "{register} == {}", printed(value)),
             Self::NotEqual { register, value } => write!(f, "{register} != {}", printed(value)),
             Self::Random { into, modulus } => write!(f, "{into} = random mod {modulus}"),
+            Self::Constant { into, value } => write!(f, "{into} = {value}"),
             Self::Contains { set, key } => write!(f, "{key}… in @{set}"),
             Self::Find { map, key, into } => write!(f, "{into}… = @{map}[{key}…]"),
-            Self::Follow { map, key } => write!(f, "follow @{map}[{key}]"),
-            Self::Remember { map, how: Dynamic::Add, key, value, seconds } => {
-                write!(f, "add @{map}[{key}…] = {value}… for {seconds}s")
-            }
-            Self::Remember { map, how: Dynamic::Update, key, value, seconds } => {
-                write!(f, "refresh @{map}[{key}…] = {value}… for {seconds}s")
-            }
-            Self::Remember { map, how: Dynamic::Delete, key, .. } => write!(f, "forget @{map}[{key}…]"),
+            Self::Follow { map, key } => write!(f, "follow @{map}[{key}…]"),
+            Self::Remember { set, key, seconds } => write!(f, "remember {key}… in @{set} for {seconds}s"),
             Self::TranslateDestination { address, port, .. } => write!(f, "dnat to {address}… port {port}"),
             Self::Masquerade => f.write_str("masquerade"),
             Self::RejectPort => f.write_str("reject port unreachable"),

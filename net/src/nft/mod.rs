@@ -4,20 +4,20 @@
 //! big, however many services there are, and no packet walks a list. For a new connection (IPv4 shown, IPv6 alike):
 //!
 //! ```text
-//! prerouting ┐               service4[daddr.proto.dport] = class ─▶ service_class4[class] ─▶ pick4_N ─┐
-//! output ────┴─▶ services4 ──┤                                                                         ├─▶ dnat
-//!                            └ local address ─▶ local4                                                 │
-//!                                ├ host_port4[proto.dport] = address.port ─▶ dnat                      │
-//!                                └ node_port4[proto.dport] = service key, its class ─▶ node4_N (mark) ─┘
-//! pick4_N: endpoint4[service key . random mod N] = address.port
-//! pick4_N_S: first affinity4[saddr . service key], if affine4 still has that endpoint; remembers for S seconds
-//! postrouting: masquerade what is marked, what returns to its sender, what leaves the cluster
+//! prerouting ┐               ┌ service4[daddr.proto.dport] ─▶ pick4_N: endpoint4[daddr.proto.dport.random mod N] ─▶ dnat
+//! output ────┴─▶ services4 ──┤
+//!                            └ own address ─▶ local4 ┬ host_port4[proto.dport] ─▶ dnat
+//!                                                    └ node_port4[proto.dport] ─▶ node4_N: mark, then as above ─▶ dnat
+//! with affinity   pick4_N_60s: for each i: affinity4 has saddr.daddr.proto.dport.i ─▶ stick4_i_60s, else a random i
+//!                 stick4_i_60s: remembers that in affinity4 for 60 s, then endpoint4[daddr.proto.dport.i] ─▶ dnat
+//! postrouting     masquerades what is marked, what returns to its sender, what leaves the cluster
 //! forward, input, output: refuse services without endpoints, and what else is sent to the service range
 //! ```
 //!
 //! [`plan`] is the pure difference between two states, [`Operation`] what it consists of, [`transaction`] the only
-//! part that talks to the kernel. nft(8) can list the table; registers that carry a key from one map into the next
-//! it prints in its own way.
+//! part that talks to the kernel. No rule uses what it found in one map as the key of another: the kernel can, but
+//! nft(8) up to 1.0.6 at least dies of an assertion when it lists such a rule, and with it every firewall tool that
+//! calls it on a host that is not ours alone.
 
 mod element;
 mod expression;

@@ -4,12 +4,13 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use super::element::{Class, Element, MOST_BACKENDS, MOST_SECONDS, ServiceKey};
+use super::element::{Class, Element, Front, ServiceKey, Side, Slot};
 use super::operation::{ELEMENTS_A_MESSAGE, Operation};
 use super::{Family, Ranges, rules};
 use crate::{HostPort, Protocol, ServiceEntry, ServiceTable};
 
-/// What one service needs, in one form for all equal services: backends sorted and each once.
+/// What one service needs. Each backend is there once; its place is its number in the rules, which it keeps while others
+/// come and go, so that clients stay with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Service {
     node_port: Option<u16>,
@@ -42,6 +43,9 @@ pub struct Plan {
     classes: BTreeSet<Class>,
 }
 
+/// Far more than one service of a cluster has; a class's chain with affinity has a rule for each.
+const MOST_BACKENDS: usize = 10_000;
+
 #[derive(Debug)]
 enum Change {
     Services(BTreeMap<ServiceKey, Service>),
@@ -49,15 +53,19 @@ enum Change {
     Detach(String),
 }
 
+impl Plan {
+    /// Whether the kernel's table is already what it should be.
+    pub fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+}
+
 impl State {
     /// The table anew with what this state holds: the first transaction, and the way back when the kernel's table is
     /// not what it was thought to be.
     pub fn replacement(&self, ranges: &Ranges) -> Vec<Operation> {
         let mut operations = rules::table(ranges);
-        for class in &self.classes {
-            operations.extend(rules::class(*class));
-        }
-        let mut elements: Vec<Element> = self.classes.iter().flat_map(class_elements).collect();
+        let mut elements = add_classes(&BTreeSet::new(), &self.classes, &mut operations);
         elements.extend(self.services.iter().flat_map(|(key, service)| service.elements(*key)));
         elements.extend(self.attached.values().flat_map(Attached::elements));
         elements.sort_unstable();
@@ -67,7 +75,7 @@ impl State {
 
     /// From the services that are there to those of the table.
     pub fn converge(&self, table: &ServiceTable) -> Plan {
-        let services = normalize(table);
+        let services = self.normalize(table);
         let (mut gone, mut come) = (Vec::new(), Vec::new());
         for (key, old) in &self.services {
             if services.get(key) != Some(old) {
@@ -117,6 +125,31 @@ impl State {
         }
     }
 
+    /// The table in one form for all equal tables, backends in the places that they have.
+    fn normalize(&self, table: &ServiceTable) -> BTreeMap<ServiceKey, Service> {
+        let mut services = BTreeMap::new();
+        let mut node_ports: BTreeSet<(Family, Protocol, u16)> = BTreeSet::new();
+        for entry in &table.services {
+            let key = ServiceKey { address: entry.address, protocol: entry.protocol, port: entry.port };
+            match services.entry(key) {
+                Entry::Occupied(_) => {
+                    tracing::warn!(service = %key, "named twice in the service table: the first counts")
+                }
+                Entry::Vacant(free) => {
+                    let mut service = Service::new(entry, self.services.get(&key));
+                    if let Some(port) = service.node_port
+                        && !node_ports.insert((Family::of(key.address), key.protocol, port))
+                    {
+                        tracing::warn!(service = %key, node_port = port, "node port is another service's: left out");
+                        service.node_port = None;
+                    }
+                    free.insert(service);
+                }
+            }
+        }
+        services
+    }
+
     fn plan(&self, mut gone: Vec<Element>, mut come: Vec<Element>, change: Change) -> Plan {
         gone.sort_unstable();
         come.sort_unstable();
@@ -126,18 +159,14 @@ impl State {
         come.retain(|element| !stays.contains(element));
 
         let used = come.iter().filter_map(|element| match element {
-            Element::Service { class, .. } => Some(*class),
+            Element::Entry { class, .. } => Some(*class),
             _ => None,
         });
         let classes: BTreeSet<Class> = used.filter(|class| !self.classes.contains(class)).collect();
         let mut operations = Vec::new();
         batches(&gone, Operation::DeleteElements, &mut operations);
-        for class in &classes {
-            operations.extend(rules::class(*class));
-        }
-        let mut class_elements: Vec<Element> = classes.iter().flat_map(class_elements).collect();
-        class_elements.sort_unstable();
-        batches(&class_elements, Operation::AddElements, &mut operations);
+        come.extend(add_classes(&self.classes, &classes, &mut operations));
+        come.sort_unstable();
         batches(&come, Operation::AddElements, &mut operations);
         Plan { operations, change, classes }
     }
@@ -150,71 +179,80 @@ fn batches(elements: &[Element], operation: fn(Vec<Element>) -> Operation, out: 
     }
 }
 
-fn class_elements(class: &Class) -> [Element; 2] {
-    [Element::ServiceClass(*class), Element::NodeClass(*class)]
-}
-
-fn normalize(table: &ServiceTable) -> BTreeMap<ServiceKey, Service> {
-    let mut services = BTreeMap::new();
-    let mut node_ports: BTreeSet<(Family, Protocol, u16)> = BTreeSet::new();
-    for entry in &table.services {
-        let key = ServiceKey { address: entry.address, protocol: entry.protocol, port: entry.port };
-        match services.entry(key) {
-            Entry::Occupied(_) => tracing::warn!(service = %key, "named twice in the service table: the first counts"),
-            Entry::Vacant(free) => {
-                let mut service = Service::new(entry);
-                if let Some(port) = service.node_port
-                    && !node_ports.insert((Family::of(key.address), key.protocol, port))
-                {
-                    tracing::warn!(service = %key, node_port = port, "node port is another service's: left out");
-                    service.node_port = None;
-                }
-                free.insert(service);
-            }
-        }
+/// Chains of new classes, and of the slots that no class before needed. Returns the elements that lead to the latter.
+fn add_classes(there: &BTreeSet<Class>, new: &BTreeSet<Class>, out: &mut Vec<Operation>) -> Vec<Element> {
+    let mut slots: BTreeMap<(Family, u32), u16> = BTreeMap::new();
+    for class in there {
+        let most = slots.entry((class.family, class.sticky_seconds)).or_default();
+        *most = class.backends.max(*most);
     }
-    services
+    let mut elements = Vec::new();
+    for class in new {
+        let most = slots.entry((class.family, class.sticky_seconds)).or_default();
+        if class.sticky_seconds != 0 {
+            for index in *most..class.backends {
+                let slot = Slot { family: class.family, sticky_seconds: class.sticky_seconds, index };
+                out.extend(rules::slot(slot));
+                elements.extend([Side::Service, Side::Node].map(|side| Element::Sticky { side, slot }));
+            }
+            *most = class.backends.max(*most);
+        }
+        out.extend(rules::class(*class));
+    }
+    elements
 }
 
 impl Service {
-    fn new(entry: &ServiceEntry) -> Self {
+    fn new(entry: &ServiceEntry, before: Option<&Self>) -> Self {
         let family = Family::of(entry.address);
         // Translation stays within a family: an endpoint of the other one cannot be reached through this address.
-        let mut backends: Vec<SocketAddr> =
+        let mut wanted: Vec<SocketAddr> =
             entry.backends.iter().filter(|backend| Family::of(backend.ip()) == family).copied().collect();
-        backends.sort_unstable();
-        backends.dedup();
-        backends.truncate(MOST_BACKENDS);
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted.truncate(MOST_BACKENDS);
+        let backends = match before {
+            Some(before) => keep_places(&before.backends, wanted),
+            None => wanted,
+        };
         Self {
             node_port: entry.node_port,
-            sticky_seconds: entry.affinity_seconds.unwrap_or(0).min(MOST_SECONDS),
+            sticky_seconds: entry.affinity_seconds.unwrap_or(0),
             backends: backends.into_boxed_slice(),
         }
     }
 
     fn elements(&self, key: ServiceKey) -> Vec<Element> {
-        let mut out = Vec::with_capacity(self.backends.len() + 2);
-        if let Some(port) = self.node_port {
-            out.push(Element::NodePort { protocol: key.protocol, port, key });
-        }
-        if self.backends.is_empty() {
-            out.push(Element::Refused { key });
-            return out;
-        }
-        let class = Class {
-            family: Family::of(key.address),
-            backends: self.backends.len() as u16,
-            sticky_seconds: self.sticky_seconds,
-        };
-        out.push(Element::Service { key, class });
-        for (index, to) in (0u32..).zip(self.backends.iter().copied()) {
-            out.push(Element::Endpoint { key, index, to });
-            if self.sticky_seconds != 0 {
-                out.push(Element::Affine { key, to });
+        let family = Family::of(key.address);
+        let node = self.node_port.map(|port| Front::Node { family, protocol: key.protocol, port });
+        let mut out = Vec::with_capacity((self.backends.len() + 1) * 2);
+        for front in [Some(Front::Service(key)), node].into_iter().flatten() {
+            if self.backends.is_empty() {
+                out.push(Element::Refused { front });
+                continue;
             }
+            let backends = self.backends.len() as u16;
+            out.push(Element::Entry { front, class: Class { family, backends, sticky_seconds: self.sticky_seconds } });
+            out.extend((0..).zip(&*self.backends).map(|(index, to)| Element::Endpoint { front, index, to: *to }));
         }
         out
     }
+}
+
+/// Those that were there keep their places as far as these exist still; the others fill the gaps in order.
+fn keep_places(before: &[SocketAddr], wanted: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let mut places: Vec<Option<SocketAddr>> = vec![None; wanted.len()];
+    let mut homeless = Vec::new();
+    let was_at: BTreeMap<SocketAddr, usize> =
+        before.iter().enumerate().map(|(place, backend)| (*backend, place)).collect();
+    for backend in wanted {
+        match was_at.get(&backend).and_then(|place| places.get_mut(*place)) {
+            Some(place) => *place = Some(backend),
+            None => homeless.push(backend),
+        }
+    }
+    let mut homeless = homeless.into_iter();
+    places.into_iter().filter_map(|place| place.or_else(|| homeless.next())).collect()
 }
 
 impl Attached {

@@ -91,7 +91,7 @@ fn changes_are_as_small_as_they_are() {
     });
     case("an endpoint is replaced", |s| s[0].backends[1] = "10.42.0.9:8080".parse().unwrap());
     case("an endpoint comes: a class that is new", |s| s[0].backends.push("10.42.0.9:8080".parse().unwrap()));
-    case("an endpoint goes: a class that is there", |s| drop(s[0].backends.pop()));
+    case("an endpoint goes: a class that is there", |s| s[0].backends.truncate(1));
     case("the last endpoint goes", |s| s[1].backends.clear());
     case("a node port moves", |s| s[0].node_port = Some(30010));
     case("a node port changes hands", |s| {
@@ -102,6 +102,22 @@ fn changes_are_as_small_as_they_are() {
     case("a service is named twice", |s| s.push(s[0].clone()));
     case("a node port is wanted twice", |s| s.push(entry("10.43.0.11", Some(30009), None, &["10.42.0.5:1"])));
     golden("changes", &all);
+}
+
+#[test]
+fn endpoints_keep_their_places() {
+    let list = |hosts: &[u8]| hosts.iter().map(|host| SocketAddr::from(([10, 42, 0, *host], 80))).collect::<Vec<_>>();
+    for (before, wanted, expected) in [
+        (&[][..], &[2, 3][..], &[2, 3][..]),
+        (&[3, 2], &[2, 3], &[3, 2]),
+        (&[2, 3, 4], &[2, 4], &[2, 4]),
+        (&[2, 3, 4], &[3, 4], &[4, 3]),
+        (&[2, 3], &[1, 2, 3], &[2, 3, 1]),
+        (&[2, 3], &[4, 5], &[4, 5]),
+        (&[2, 3], &[], &[]),
+    ] {
+        assert_eq!(keep_places(&list(before), list(wanted)), list(expected), "{before:?} {wanted:?}");
+    }
 }
 
 #[test]
@@ -175,7 +191,7 @@ proptest! {
             run(&mut anew, &state.replacement(&ranges()));
             prop_assert_eq!(&kernel, &anew);
             let chains: BTreeSet<Class> = state.classes.clone();
-            let used = |element: &Element| !matches!(element, Element::Service { class, .. } if !chains.contains(class));
+            let used = |element: &Element| !matches!(element, Element::Entry { class, .. } if !chains.contains(class));
             prop_assert!(kernel.values().all(used), "a service without the chains of its class");
         }
     }

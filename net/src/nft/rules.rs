@@ -1,7 +1,7 @@
-//! The fixed rules: made once with the table, and two chains more for each class of service that turns up.
+//! The fixed rules: made once with the table, and a few chains more for each class of service that turns up.
 
-use super::element::{Class, MAPS, Map};
-use super::expression::{Conntrack, Dynamic, Expression as E, Field, LOCAL, Meta, Register, Verdict};
+use super::element::{Class, MAPS, Map, Side, Slot};
+use super::expression::{Conntrack, Expression as E, Field, LOCAL, Meta, Register, Verdict};
 use super::operation::{Hook, Operation};
 use super::{Family, TABLE};
 use crate::IpNet;
@@ -73,27 +73,26 @@ pub fn table(ranges: &Ranges) -> Vec<Operation> {
 
 /// Where one connection goes: a service's, a host port's or a node port's.
 fn services(family: Family, out: &mut Vec<Operation>) {
-    let map = |map: Map| map.name(family);
-    let after_key = R0.plus(family.words() + 2);
     let (services, local) = (named("services", family), named("local", family));
-    let class = E::Follow { map: map(Map::ServiceClass), key: after_key };
-    out.push(rule(&services, [service_key(family, R0), vec![find(map(Map::Service), R0, after_key), class]]));
-    out.push(rule(&services, [service_key(family, R0), found_target(family, map(Map::HostPortAt), R0, after_key)]));
+    let enter = |side| vec![E::Follow { map: Map::Entry(side).name(family), key: R0 }];
+    let target = |map: Map, key_words: u8| {
+        let found = R0.plus(key_words);
+        vec![E::Find { map: map.name(family), key: R0, into: found }, translate(family, found)]
+    };
+    let (service, node) = (key(family, Side::Service, R0), key(family, Side::Node, R0));
+    out.push(rule(&services, [service.clone(), enter(Side::Service)]));
+    out.push(rule(&services, [service, target(Map::HostPortAt, family.words() + 2)]));
     out.push(rule(&services, [is_local(family), vec![jump(local.clone())]]));
-    let target = found_target(family, map(Map::HostPort), R0, R0.plus(2));
-    out.push(rule(&local, [transport(R0), target]));
-    let class = E::Follow { map: map(Map::NodeClass), key: after_key };
-    let behind = vec![find(map(Map::NodePort), R0, R0), find(map(Map::Service), R0, after_key), class];
-    out.push(rule(&local, [transport(R0), behind]));
+    out.push(rule(&local, [node.clone(), target(Map::HostPort, 2)]));
+    out.push(rule(&local, [node, enter(Side::Node)]));
 }
 
 /// Connections that would otherwise wait for an answer that never comes.
 fn refusals(family: Family, ranges: &Ranges, out: &mut Vec<Operation>) {
     let refuse = named("refuse", family);
-    let refused = E::Contains { set: Map::Refused.name(family), key: R0 };
-    out.push(rule(&refuse, [service_key(family, R0), vec![refused.clone(), E::RejectPort]]));
-    let behind = vec![find(Map::NodePort.name(family), R0, R0), refused, E::RejectPort];
-    out.push(rule(&refuse, [is_local(family), transport(R0), behind]));
+    let refused = |side| vec![E::Contains { set: Map::Refused(side).name(family), key: R0 }, E::RejectPort];
+    out.push(rule(&refuse, [key(family, Side::Service, R0), refused(Side::Service)]));
+    out.push(rule(&refuse, [is_local(family), key(family, Side::Node, R0), refused(Side::Node)]));
     for range in of_family(&ranges.services, family) {
         let elsewhere = vec![
             E::DestinationType { into: R0 },
@@ -135,101 +134,96 @@ fn postrouting(ranges: &Ranges, out: &mut Vec<Operation>) {
 /// The chains of a class: one for connections to the service's address, one for those to its node port.
 pub fn class(class: Class) -> Vec<Operation> {
     let mut out = Vec::new();
-    for map in [Map::ServiceClass, Map::NodeClass] {
-        let name = class.chain(map);
+    for side in [Side::Service, Side::Node] {
+        let name = class.chain(side);
         out.push(chain(&name, None));
+        if side == Side::Node {
+            out.push(rule(&name, [mark()]));
+        }
+        let random = |into| E::Random { into, modulus: u32::from(class.backends) };
         if class.sticky_seconds == 0 {
-            out.push(rule(&name, [begin(class, map), pick(class)]));
+            let number = R0.plus(key_words(class.family, side));
+            out.push(rule(&name, [key(class.family, side, R0), vec![random(number)], to_endpoint(class.family, side)]));
             continue;
         }
-        let (key, found) = (R0.plus(class.family.words()), endpoint_register(class.family));
-        let stays = R0.plus(2 * class.family.words() + 2);
-        let remember = |how, value| E::Remember {
-            map: Map::Affinity.name(class.family),
-            how,
-            key: R0,
-            value,
-            seconds: class.sticky_seconds,
-        };
-        // The endpoint found lies behind the service's key, as the key of the set of endpoints that still count.
-        let remembered = vec![
-            find(Map::Affinity.name(class.family), R0, stays),
-            E::Contains { set: Map::Affine.name(class.family), key },
-            remember(Dynamic::Update, stays),
-            translate(class.family, stays),
-        ];
-        out.push(rule(&name, [begin(class, map), remembered]));
-        // Refreshing does not replace a remembered endpoint that is gone, so it has to be forgotten first.
-        let gone = vec![find(Map::Affinity.name(class.family), R0, stays), remember(Dynamic::Delete, stays)];
-        out.push(rule(&name, [begin(class, map), gone]));
-        let mut picked = pick(class);
-        picked.insert(picked.len().saturating_sub(1), remember(Dynamic::Add, found));
-        out.push(rule(&name, [begin(class, map), picked]));
+        for index in 0..class.backends {
+            let slot = Slot { family: class.family, sticky_seconds: class.sticky_seconds, index };
+            let known = E::Contains { set: Map::Affinity(side).name(class.family), key: R0 };
+            let stays = vec![known, E::Verdict(Verdict::Goto(slot.chain(side)))];
+            out.push(rule(&name, [client_key(slot, side), stays]));
+        }
+        let map = Map::Sticky(side).name(class.family);
+        let seconds = E::Constant { into: R0.plus(1), value: class.sticky_seconds };
+        out.push(rule(&name, [vec![random(R0), seconds, E::Follow { map, key: R0 }]]));
     }
     out
 }
 
-/// Client address and service key into registers 0 and on; for a node port the key comes out of a map.
-fn begin(class: Class, map: Map) -> Vec<E> {
-    let key = R0.plus(class.family.words());
+/// The chains of a slot. That a full set cannot remember the client must not keep it from its endpoint: two rules.
+pub fn slot(slot: Slot) -> Vec<Operation> {
     let mut out = Vec::new();
-    if map == Map::NodeClass {
-        out.push(E::Meta { into: R0, key: Meta::Mark });
-        let set = MASQUERADE_MARK.to_ne_bytes().to_vec();
-        out.push(E::Mask { register: R0, mask: (!MASQUERADE_MARK).to_ne_bytes().to_vec(), xor: set });
-        out.push(E::SetMark { from: R0 });
-    }
-    if class.sticky_seconds != 0 {
-        out.push(E::Payload { into: R0, field: Field::SourceAddress(class.family) });
-    }
-    if map == Map::NodeClass {
-        out.extend(transport(key));
-        out.push(find(Map::NodePort.name(class.family), key, key));
-    } else {
-        out.extend(service_key(class.family, key));
+    for side in [Side::Service, Side::Node] {
+        let name = slot.chain(side);
+        let set = Map::Affinity(side).name(slot.family);
+        let remember = vec![E::Remember { set, key: R0, seconds: slot.sticky_seconds }];
+        let number = E::Constant { into: R0.plus(key_words(slot.family, side)), value: slot.index.into() };
+        out.push(chain(&name, None));
+        out.push(rule(&name, [client_key(slot, side), remember]));
+        out.push(rule(&name, [key(slot.family, side, R0), vec![number], to_endpoint(slot.family, side)]));
     }
     out
 }
 
-/// One of the service's endpoints by chance, the last step being the translation. In IPv6 all sixteen registers are
-/// taken: client 4, service 4 + 1 + 1, number 1, endpoint 4 + 1.
-fn pick(class: Class) -> Vec<E> {
-    let (family, key) = (class.family, R0.plus(class.family.words()));
-    let found = endpoint_register(family);
+/// Asks for the node's address as the source: an endpoint on another node must answer through this one.
+fn mark() -> Vec<E> {
     vec![
-        E::Random { into: R0.plus(2 * family.words() + 2), modulus: u32::from(class.backends) },
-        find(Map::Endpoint.name(family), key, found),
-        translate(family, found),
+        E::Meta { into: R0, key: Meta::Mark },
+        E::Mask {
+            register: R0,
+            mask: (!MASQUERADE_MARK).to_ne_bytes().to_vec(),
+            xor: MASQUERADE_MARK.to_ne_bytes().to_vec(),
+        },
+        E::SetMark { from: R0 },
     ]
 }
 
-fn endpoint_register(family: Family) -> Register {
-    R0.plus(2 * family.words() + 3)
-}
-
-fn service_key(family: Family, at: Register) -> Vec<E> {
-    let mut out = vec![E::Payload { into: at, field: Field::DestinationAddress(family) }];
-    out.extend(transport(at.plus(family.words())));
+/// The key of the affinity set: client, service or node port, number of the endpoint.
+fn client_key(slot: Slot, side: Side) -> Vec<E> {
+    let after = R0.plus(slot.family.words());
+    let mut out = vec![E::Payload { into: R0, field: Field::SourceAddress(slot.family) }];
+    out.extend(key(slot.family, side, after));
+    out.push(E::Constant { into: after.plus(key_words(slot.family, side)), value: slot.index.into() });
     out
 }
 
-fn transport(at: Register) -> Vec<E> {
-    vec![
-        E::Meta { into: at, key: Meta::TransportProtocol },
-        E::Payload { into: at.plus(1), field: Field::DestinationPort },
-    ]
+/// To the endpoint whose key and number are in the first registers.
+fn to_endpoint(family: Family, side: Side) -> Vec<E> {
+    let found = R0.plus(key_words(family, side) + 1);
+    vec![E::Find { map: Map::Endpoint(side).name(family), key: R0, into: found }, translate(family, found)]
 }
 
-fn found_target(family: Family, map: String, key: Register, into: Register) -> Vec<E> {
-    vec![find(map, key, into), translate(family, into)]
+/// What the packet is sent to, as the maps of this side are keyed.
+fn key(family: Family, side: Side, at: Register) -> Vec<E> {
+    let (mut out, at) = match side {
+        Side::Service => {
+            (vec![E::Payload { into: at, field: Field::DestinationAddress(family) }], at.plus(family.words()))
+        }
+        Side::Node => (Vec::new(), at),
+    };
+    out.push(E::Meta { into: at, key: Meta::TransportProtocol });
+    out.push(E::Payload { into: at.plus(1), field: Field::DestinationPort });
+    out
+}
+
+fn key_words(family: Family, side: Side) -> u8 {
+    match side {
+        Side::Service => family.words() + 2,
+        Side::Node => 2,
+    }
 }
 
 fn translate(family: Family, address: Register) -> E {
     E::TranslateDestination { family, address, port: address.plus(family.words()) }
-}
-
-fn find(map: String, key: Register, into: Register) -> E {
-    E::Find { map, key, into }
 }
 
 fn is(family: Family) -> Vec<E> {
