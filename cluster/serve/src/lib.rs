@@ -10,6 +10,8 @@ pub mod describe;
 mod fixture;
 pub mod http;
 pub mod pki;
+pub mod proxy;
 pub mod review;
+pub mod server;
 pub mod tls;
 pub mod wire;

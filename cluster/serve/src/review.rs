@@ -12,6 +12,7 @@ use crate::authn::token::ISSUER;
 use crate::authz::table::Rule;
 use crate::authz::{Attributes, Authorizer};
 use crate::clock::Clock;
+use crate::wire::set;
 
 const AUTHENTICATION: &str = "authentication.k8s.io";
 const AUTHORIZATION: &str = "authorization.k8s.io";
@@ -135,10 +136,10 @@ impl Reviewer<'_> {
 fn user_info(user: &User) -> Value {
     let mut info = json!({"username": &*user.name, "groups": &*user.groups});
     if !user.uid.is_empty() {
-        info["uid"] = (*user.uid).into();
+        set(&mut info, "uid", &*user.uid);
     }
     if !user.extra.is_empty() {
-        info["extra"] = json!(*user.extra);
+        set(&mut info, "extra", json!(*user.extra));
     }
     info
 }
@@ -230,7 +231,7 @@ fn rules(reviewer: &Reviewer<'_>, request: &Request, object: &mut Map<String, Va
     let resource = |rule: &Rule| {
         let mut out = json!({"verbs": rule.verbs, "apiGroups": rule.groups, "resources": rule.resources});
         if !rule.names.is_empty() {
-            out["resourceNames"] = json!(rule.names);
+            set(&mut out, "resourceNames", json!(rule.names));
         }
         out
     };

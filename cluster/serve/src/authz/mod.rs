@@ -9,7 +9,7 @@ pub mod table;
 
 use kedge_api::{GroupResource, Reason, Status, Target, User, Verb};
 
-use crate::wire::path::{About, Asked};
+use crate::wire::path::{About, Asked, selected_name};
 use table::Rule;
 
 /// One thing someone wants to do.
@@ -66,6 +66,13 @@ impl<'a> Attributes<'a> {
         }
     }
 
+    /// Takes the name that a list or watch selects for its name.
+    pub fn count_selected_name(&mut self) {
+        if self.name.is_empty() && matches!(self.verb, "list" | "watch" | "deletecollection") {
+            self.name = selected_name(self.field_selector).unwrap_or_default();
+        }
+    }
+
     /// Of a request that came over HTTP.
     pub fn asked(user: &'a User, asked: &'a Asked, field_selector: &'a str) -> Self {
         match &asked.about {
@@ -77,9 +84,7 @@ impl<'a> Attributes<'a> {
                 {
                     attributes.namespace = attributes.name;
                 }
-                if let Some(selected) = &resource.selected {
-                    attributes.name = selected;
-                }
+                attributes.count_selected_name();
                 attributes
             }
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::wire::set;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use kedge_api::resource::Subresource;
@@ -95,8 +96,8 @@ fn group_entry(rows: &Rows, group: &str) -> Value {
 pub fn group(rows: &Rows, name: &str) -> Option<Value> {
     of(rows, name).next()?;
     let mut group = group_entry(rows, name);
-    group["kind"] = "APIGroup".into();
-    group["apiVersion"] = "v1".into();
+    set(&mut group, "kind", "APIGroup");
+    set(&mut group, "apiVersion", "v1");
     Some(group)
 }
 
@@ -110,7 +111,7 @@ pub fn resource_list(rows: &Rows, group: &str, version: &str) -> Option<Value> {
         });
         extras(&mut entry, row);
         if stored(row) {
-            entry["storageVersionHash"] = storage_hash(row).into();
+            set(&mut entry, "storageVersionHash", storage_hash(row));
         }
         resources.push(entry);
         for sub in sorted(row) {
@@ -120,8 +121,8 @@ pub fn resource_list(rows: &Rows, group: &str, version: &str) -> Option<Value> {
                 "kind": kind, "verbs": subresource_verbs(sub),
             });
             if let Some((group, version)) = group_version {
-                entry["group"] = group.into();
-                entry["version"] = version.into();
+                set(&mut entry, "group", group);
+                set(&mut entry, "version", version);
             }
             resources.push(entry);
         }
@@ -133,7 +134,7 @@ pub fn resource_list(rows: &Rows, group: &str, version: &str) -> Option<Value> {
         json!({"kind": "APIResourceList", "groupVersion": group_version(group, version), "resources": resources});
     // The core group's document predates the field.
     if !group.is_empty() {
-        list["apiVersion"] = "v1".into();
+        set(&mut list, "apiVersion", "v1");
     }
     Some(list)
 }
@@ -173,7 +174,7 @@ fn aggregated_version(rows: &Rows, group: &str, version: &str) -> Value {
                 })
                 .collect();
             if !subresources.is_empty() {
-                entry["subresources"] = subresources.into();
+                set(&mut entry, "subresources", subresources);
             }
             entry
         })

@@ -13,6 +13,7 @@ use super::table::{Include, Style};
 use super::{chunks, item};
 use crate::wire::media::{Accepted, Format, Shape};
 use crate::wire::query::Query;
+use crate::wire::set;
 
 /// How the client wants its answer.
 #[derive(Clone, Copy, Debug)]
@@ -54,10 +55,10 @@ pub fn answer(answer: Answer, row: &Arc<Resource>, wanted: &Wanted) -> Response<
         Payload::List { api_version, kind, revision, r#continue, remaining, items } => {
             let mut metadata = json!({"resourceVersion": revision.to_string()});
             if let Some(token) = r#continue {
-                metadata["continue"] = token.into();
+                set(&mut metadata, "continue", token);
             }
             if let Some(remaining) = remaining {
-                metadata["remainingItemCount"] = remaining.into();
+                set(&mut metadata, "remainingItemCount", remaining);
             }
             list(code, List { api_version, kind, metadata, items }, row, wanted)
         }

@@ -15,6 +15,7 @@ use super::item;
 use super::respond::{self, Body};
 use super::table::Style;
 use crate::wire::media::Shape;
+use crate::wire::set;
 
 /// How long a watch lasts whose client names no time: upstream's 30 minutes and up to as much again.
 const MIN_SECONDS: u64 = 1800;
@@ -66,7 +67,7 @@ fn line(event: WatchEvent, row: &Resource, wanted: &Wanted, first: bool) -> Resu
         WatchEvent::Bookmark { revision, initial_end } => {
             let mut metadata = json!({"resourceVersion": revision.to_string()});
             if *initial_end {
-                metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+                set(&mut metadata, "annotations", json!({"k8s.io/initial-events-end": "true"}));
             }
             let object = json!({"kind": row.kind, "apiVersion": row.api_version(), "metadata": metadata});
             return Ok(written("BOOKMARK", &shaped(object, row, wanted, first)));

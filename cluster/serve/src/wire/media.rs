@@ -165,22 +165,23 @@ pub fn body_type(content_type: Option<&str>, patch: bool) -> Result<BodyType, St
             "application/merge-patch+json" => BodyType::Patch(PatchType::Merge, Format::Json),
             "application/strategic-merge-patch+json" => BodyType::Patch(PatchType::Strategic, Format::Json),
             "application/apply-patch+yaml" => BodyType::Patch(PatchType::Apply, Format::Yaml),
-            _ => return Err(unsupported(PATCH_TYPES)),
+            _ => {
+                let bare = Status::new(Reason::UnsupportedMediaType, "415: Unsupported Media Type");
+                return Err(Status { details: Some(Box::default()), ..bare });
+            }
         });
     }
     match media {
         "" | "application/json" => Ok(BodyType::Object(Format::Json)),
         "application/yaml" => Ok(BodyType::Object(Format::Yaml)),
-        _ => Err(unsupported(OBJECT_TYPES)),
+        _ => Err(unsupported()),
     }
 }
 
 const OBJECT_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
-const PATCH_TYPES: &str = "application/json-patch+json, application/merge-patch+json, \
-                           application/strategic-merge-patch+json, application/apply-patch+yaml";
-
-fn unsupported(types: &str) -> Status {
-    let message = format!("the body of the request was in an unknown format - accepted media types include: {types}");
+fn unsupported() -> Status {
+    let message =
+        format!("the body of the request was in an unknown format - accepted media types include: {OBJECT_TYPES}");
     Status::new(Reason::UnsupportedMediaType, message)
 }
 

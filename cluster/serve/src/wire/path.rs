@@ -29,8 +29,6 @@ pub struct ResourceAsked {
     pub target: Target,
     /// What follows the subresource, e.g. the path behind `proxy`, without a leading slash.
     pub rest: String,
-    /// The name that a list or watch selects by `fieldSelector=metadata.name=NAME`: authorization counts it as the name.
-    pub selected: Option<String>,
 }
 
 /// The path has an invalid percent escape, or what it stands for is not UTF-8.
@@ -77,10 +75,6 @@ fn resource(method: &Method, path: &str, query: &Query) -> Option<ResourceAsked>
     let subresource = parts.next().unwrap_or_default();
     let rest = parts.collect::<Vec<_>>().join("/");
     let verb = verb(method, name.is_empty(), watch || (query.flag("watch") && name.is_empty()))?;
-    let selected = match verb {
-        Verb::List | Verb::Watch | Verb::DeleteCollection => query.first("fieldSelector").and_then(selected_name),
-        _ => None,
-    };
     let target = Target {
         resource: GroupResource { group: group.into(), resource: resource.into() },
         version: version.to_owned(),
@@ -88,7 +82,7 @@ fn resource(method: &Method, path: &str, query: &Query) -> Option<ResourceAsked>
         name: name.to_owned(),
         subresource: subresource.to_owned(),
     };
-    Some(ResourceAsked { verb, target, rest, selected })
+    Some(ResourceAsked { verb, target, rest })
 }
 
 fn verb(method: &Method, nameless: bool, watch: bool) -> Option<Verb> {
@@ -105,11 +99,12 @@ fn verb(method: &Method, nameless: bool, watch: bool) -> Option<Verb> {
     })
 }
 
-fn selected_name(selector: &str) -> Option<String> {
+/// The name that `fieldSelector=metadata.name=NAME` selects: authorization counts it as the name.
+pub fn selected_name(selector: &str) -> Option<&str> {
     selector.split(',').find_map(|term| {
         let (field, value) = term.split_once('=')?;
-        let value = value.strip_prefix('=').unwrap_or(value);
-        (field.trim() == "metadata.name" && !value.is_empty()).then(|| value.trim().to_owned())
+        let value = value.strip_prefix('=').unwrap_or(value).trim();
+        (field.trim() == "metadata.name" && !value.is_empty()).then_some(value)
     })
 }
 
@@ -160,15 +155,14 @@ mod tests {
     fn text(method: &str, uri: &str) -> String {
         match about(method, uri) {
             About::Path { verb } => format!("path {verb}"),
-            About::Resource(ResourceAsked { verb, target, rest, selected }) => format!(
-                "{} {}|{}|{}|{}|{}|{rest}|{}",
+            About::Resource(ResourceAsked { verb, target, rest }) => format!(
+                "{} {}|{}|{}|{}|{}|{rest}",
                 verb.as_str(),
                 target.resource,
                 target.version,
                 target.namespace,
                 target.name,
                 target.subresource,
-                selected.unwrap_or_default()
             ),
         }
     }
@@ -176,21 +170,20 @@ mod tests {
     #[test]
     fn paths_of_resources() {
         for (method, uri, want) in [
-            ("GET", "/api/v1/pods", "list pods|v1|||||"),
-            ("GET", "/api/v1/namespaces", "list namespaces|v1|||||"),
-            ("GET", "/api/v1/namespaces/a", "get namespaces|v1||a|||"),
-            ("PUT", "/api/v1/namespaces/a/finalize", "update namespaces|v1||a|finalize||"),
-            ("GET", "/api/v1/namespaces/a/pods", "list pods|v1|a||||"),
-            ("GET", "/api/v1/namespaces/a/pods/p/log", "get pods|v1|a|p|log||"),
-            ("POST", "/api/v1/namespaces/a/pods/p/exec?command=x", "create pods|v1|a|p|exec||"),
-            ("GET", "/api/v1/nodes/n/proxy/stats/summary", "get nodes|v1||n|proxy|stats/summary|"),
-            ("GET", "/apis/apps/v1/namespaces/a/deployments?watch=1", "watch deployments.apps|v1|a||||"),
-            ("GET", "/apis/apps/v1/namespaces/a/deployments?watch=false", "list deployments.apps|v1|a||||"),
-            ("GET", "/apis/apps/v1/watch/namespaces/a/deployments", "watch deployments.apps|v1|a||||"),
-            ("DELETE", "/apis/apps/v1/namespaces/a/deployments", "deletecollection deployments.apps|v1|a||||"),
-            ("PATCH", "/apis/apps/v1/namespaces/a/deployments/d/scale", "patch deployments.apps|v1|a|d|scale||"),
-            ("GET", "/api/v1/pods?fieldSelector=metadata.name%3Dx,spec.nodeName=n", "list pods|v1|||||x"),
-            ("GET", "/api/v1/namespaces/a%20b/pods/%70/", "get pods|v1|a b|p|||"),
+            ("GET", "/api/v1/pods", "list pods|v1||||"),
+            ("GET", "/api/v1/namespaces", "list namespaces|v1||||"),
+            ("GET", "/api/v1/namespaces/a", "get namespaces|v1||a||"),
+            ("PUT", "/api/v1/namespaces/a/finalize", "update namespaces|v1||a|finalize|"),
+            ("GET", "/api/v1/namespaces/a/pods", "list pods|v1|a|||"),
+            ("GET", "/api/v1/namespaces/a/pods/p/log", "get pods|v1|a|p|log|"),
+            ("POST", "/api/v1/namespaces/a/pods/p/exec?command=x", "create pods|v1|a|p|exec|"),
+            ("GET", "/api/v1/nodes/n/proxy/stats/summary", "get nodes|v1||n|proxy|stats/summary"),
+            ("GET", "/apis/apps/v1/namespaces/a/deployments?watch=1", "watch deployments.apps|v1|a|||"),
+            ("GET", "/apis/apps/v1/namespaces/a/deployments?watch=false", "list deployments.apps|v1|a|||"),
+            ("GET", "/apis/apps/v1/watch/namespaces/a/deployments", "watch deployments.apps|v1|a|||"),
+            ("DELETE", "/apis/apps/v1/namespaces/a/deployments", "deletecollection deployments.apps|v1|a|||"),
+            ("PATCH", "/apis/apps/v1/namespaces/a/deployments/d/scale", "patch deployments.apps|v1|a|d|scale|"),
+            ("GET", "/api/v1/namespaces/a%20b/pods/%70/", "get pods|v1|a b|p||"),
             ("GET", "/api/v1", "path get"),
             ("GET", "/apis/apps/v1/", "path get"),
             ("GET", "/", "path get"),

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::types::{by_kind, reference, subresource_type};
 use super::{Edition, Entry};
+use crate::wire::set;
 
 const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
@@ -113,13 +114,13 @@ fn path(about: &About<'_>, operations: &[Operation], verbs: &[Verb], segments: &
     let parameter = |name: &str, at: &str, kind: &str| {
         let mut parameter = json!({"name": name, "in": at});
         if at == "path" {
-            parameter["required"] = true.into();
+            set(&mut parameter, "required", true);
         }
         if v3 {
-            parameter["schema"] = json!({"type": kind, "uniqueItems": true});
+            set(&mut parameter, "schema", json!({"type": kind, "uniqueItems": true}));
         } else {
-            parameter["type"] = kind.into();
-            parameter["uniqueItems"] = true.into();
+            set(&mut parameter, "type", kind);
+            set(&mut parameter, "uniqueItems", true);
         }
         parameter
     };
@@ -168,7 +169,7 @@ fn operation(about: &About<'_>, verb: Verb, action: &str, mut parameters: Vec<Va
             };
             let mut response = json!({"description": "OK"});
             if let Some(answer) = &answer {
-                response["content"] = content(answer, OBJECT_TYPES).into();
+                set(&mut response, "content", content(answer, OBJECT_TYPES));
             }
             out.insert("responses".to_owned(), json!({code: response}));
             if let Some((body, types)) = &body {
@@ -178,7 +179,7 @@ fn operation(about: &About<'_>, verb: Verb, action: &str, mut parameters: Vec<Va
         Edition::V2 => {
             let mut response = json!({"description": "OK"});
             if let Some(answer) = &answer {
-                response["schema"] = reference(answer, Edition::V2);
+                set(&mut response, "schema", reference(answer, Edition::V2));
             }
             out.insert("responses".to_owned(), json!({code: response}));
             out.insert("produces".to_owned(), json!(OBJECT_TYPES));

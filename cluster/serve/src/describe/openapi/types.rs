@@ -155,8 +155,8 @@ fn field(field: Field, edition: Edition) -> Value {
 fn shape(shape: Shape, edition: Edition) -> Value {
     match shape {
         Shape::String => json!({"type": "string"}),
-        // Clients may write a quantity as a number too, but are told the canonical form, as upstream does.
-        Shape::Quantity => json!({"type": "string"}),
+        Shape::Quantity if edition == Edition::V2 => json!({"type": "string"}),
+        Shape::Quantity => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
         Shape::Bytes => json!({"type": "string", "format": "byte"}),
         Shape::Time => json!({"type": "string", "format": "date-time"}),
         Shape::Int32 => json!({"type": "integer", "format": "int32"}),

@@ -1,0 +1,131 @@
+//! Requests that end at a node: logs, exec, attach, port-forward, and the kubelet's API itself.
+//!
+//! ```text
+//! client ─▶ handle ─▶ plan (pod, container, node) ─▶ kubelet::send ─▶ answer streamed, or both connections spliced
+//! ```
+//!
+//! What goes over an upgraded connection is between client and kubelet: bytes are passed on, not read.
+
+mod kubelet;
+mod plan;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use kedge_api::{Informer, Status};
+
+use crate::http::respond::{self, Body};
+use crate::pki::Pki;
+use crate::wire::path::ResourceAsked;
+use crate::wire::query::Query;
+pub use plan::{Connection, connection};
+
+/// Reaches kubelets.
+pub struct Proxy {
+    pki: Arc<Pki>,
+    informer: Arc<dyn Informer>,
+}
+
+/// What the client sent, as far as it is passed on.
+pub struct Passed<'a> {
+    pub connection: Connection,
+    pub asked: &'a ResourceAsked,
+    pub query: &'a Query,
+    pub raw_query: &'a str,
+}
+
+impl Proxy {
+    pub fn new(pki: Arc<Pki>, informer: Arc<dyn Informer>) -> Self {
+        Self { pki, informer }
+    }
+
+    pub async fn pass(&self, passed: Passed<'_>, request: Request<Incoming>) -> Result<Response<Body>, Status> {
+        let plan = plan::plan(&passed, &self.informer.snapshot())?;
+        let Some(plan) = plan else {
+            // A pod that is nowhere yet has no log.
+            let mut empty = respond::respond(204, respond::TEXT, respond::full(""));
+            empty.headers_mut().remove(header::CONTENT_TYPE);
+            return Ok(empty);
+        };
+        let upgrade = request.headers().contains_key(header::UPGRADE);
+        if passed.connection.upgrades() && !upgrade {
+            return Err(Status::bad_request("Upgrade request required"));
+        }
+        let (parts, body) = request.into_parts();
+        let headers = forwarded(&parts.headers, &plan.authority, upgrade);
+        let mut outgoing =
+            Request::new(if upgrade { respond::full("") } else { body.map_err(std::io::Error::other).boxed_unsync() });
+        *outgoing.method_mut() =
+            if passed.connection == Connection::Node { parts.method.clone() } else { method(&parts.method) };
+        *outgoing.uri_mut() =
+            plan.path.parse().map_err(|e| Status::bad_request(format!("the path for the node is not a URL: {e}")))?;
+        *outgoing.headers_mut() = headers;
+        let answer = kubelet::send(&self.pki, &plan, outgoing).await;
+        let mut answer = answer.map_err(|error| plan.unreachable(passed.connection, &error))?;
+        if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+            if !upgrade {
+                return Err(Status::internal(format!("node {} switched protocols unasked", plan.node)));
+            }
+            let theirs = hyper::upgrade::on(&mut answer);
+            let ours = hyper::upgrade::on(Request::from_parts(parts, ()));
+            tokio::spawn(splice(ours, theirs));
+            let (head, _) = answer.into_parts();
+            return Ok(Response::from_parts(head, respond::full("")));
+        }
+        let (mut head, body) = answer.into_parts();
+        for name in HOP_BY_HOP {
+            head.headers.remove(name);
+        }
+        if passed.connection == Connection::Log {
+            head.headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static(respond::TEXT));
+        }
+        Ok(Response::from_parts(head, body.map_err(std::io::Error::other).boxed_unsync()))
+    }
+}
+
+fn method(method: &Method) -> Method {
+    if *method == Method::POST { Method::POST } else { Method::GET }
+}
+
+/// Headers that are about one connection (RFC 9110, 7.6.1).
+const HOP_BY_HOP: [header::HeaderName; 7] = [
+    header::CONNECTION,
+    header::UPGRADE,
+    header::TRANSFER_ENCODING,
+    header::TE,
+    header::TRAILER,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+];
+
+/// What the node gets to see: nothing of who the client is.
+fn forwarded(headers: &HeaderMap, authority: &str, upgrade: bool) -> HeaderMap {
+    let secret = |name: &str| name == "authorization" || name == "cookie" || name.starts_with("impersonate-");
+    let mut out: HeaderMap = headers
+        .iter()
+        .filter(|(name, _)| !secret(name.as_str()) && **name != header::HOST)
+        .filter(|(name, _)| upgrade || !HOP_BY_HOP.contains(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    if upgrade {
+        out.remove(header::CONTENT_LENGTH);
+        out.remove(header::TRANSFER_ENCODING);
+    }
+    if let Ok(host) = HeaderValue::from_str(authority) {
+        out.insert(header::HOST, host);
+    }
+    out
+}
+
+async fn splice(ours: hyper::upgrade::OnUpgrade, theirs: hyper::upgrade::OnUpgrade) {
+    let both = async {
+        let (ours, theirs) = tokio::try_join!(ours, theirs).map_err(std::io::Error::other)?;
+        tokio::io::copy_bidirectional(&mut TokioIo::new(ours), &mut TokioIo::new(theirs)).await
+    };
+    if let Err(error) = both.await {
+        tracing::debug!(%error, "a connection to a node ended");
+    }
+}

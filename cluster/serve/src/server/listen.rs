@@ -1,0 +1,132 @@
+//! Connections: accepted, bounded in number and in time, each served by a task of its own.
+
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::front::Front;
+
+/// Each costs some 50 kB with its TLS and HTTP/2 buffers.
+const MAX_CONNECTIONS: usize = 512;
+const HANDSHAKE: Duration = Duration::from_secs(10);
+const HEADERS: Duration = Duration::from_secs(15);
+const MAX_HEADER_BYTES: u32 = 64 * 1024;
+/// How long connections have to finish what they do when the server stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error("accepting connections: {0}")]
+    Accept(io::Error),
+}
+
+/// Serves until `stop`; then lets open requests finish for a few seconds.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    front: Arc<Front>,
+    stop: CancellationToken,
+) -> Result<(), ListenError> {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let acceptor = TlsAcceptor::from(tls);
+    loop {
+        let next = async {
+            let slot = Arc::clone(&slots).acquire_owned().await;
+            let accepted = listener.accept().await;
+            (slot, accepted)
+        };
+        let (slot, accepted) = tokio::select! {
+            () = stop.cancelled() => break,
+            next = next => next,
+        };
+        match (slot, accepted) {
+            (Ok(slot), Ok((tcp, _))) => {
+                tokio::spawn(connection(tcp, acceptor.clone(), Arc::clone(&front), stop.clone(), slot));
+            }
+            // The client was gone before we took it.
+            (_, Err(e))
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+                ) => {}
+            // Out of descriptors or memory: others will be given back.
+            (_, Err(e)) if matches!(e.raw_os_error(), Some(23 | 24 | 12 | 105)) => {
+                tracing::warn!(error = %e, "cannot accept a connection now");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            (_, Err(e)) => return Err(ListenError::Accept(e)),
+            (Err(_), _) => break,
+        }
+    }
+    drop(listener);
+    // All slots free: nobody is connected any more.
+    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
+    if tokio::time::timeout(DRAIN, slots.acquire_many(all)).await.is_err() {
+        tracing::info!("stopped with connections open");
+    }
+    Ok(())
+}
+
+async fn connection(
+    tcp: TcpStream,
+    acceptor: TlsAcceptor,
+    front: Arc<Front>,
+    stop: CancellationToken,
+    slot: OwnedSemaphorePermit,
+) {
+    if let Err(error) = tcp.set_nodelay(true) {
+        tracing::debug!(%error, "a connection broke at once");
+        return;
+    }
+    let tls = match tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            return;
+        }
+        Err(_) => {
+            tracing::debug!("a TLS handshake took too long");
+            return;
+        }
+    };
+    let peer = Arc::new(front.authenticator.peer(tls.get_ref().1.peer_certificates()));
+    let service = service_fn(move |request| {
+        let (front, peer) = (Arc::clone(&front), Arc::clone(&peer));
+        async move { Ok::<_, std::convert::Infallible>(front.handle(&peer, request).await) }
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(MAX_HEADER_BYTES as usize);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .max_concurrent_streams(100)
+        .initial_connection_window_size(1024 * 1024)
+        .initial_stream_window_size(256 * 1024)
+        // Finds out that a client is gone whose watch has nothing to say.
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(15));
+    let serving = builder.serve_connection_with_upgrades(TokioIo::new(tls), service).into_owned();
+    let mut serving = pin!(serving);
+    let ended = tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+    drop(slot);
+}

@@ -1,0 +1,18 @@
+//! From a connection to an answer.
+//!
+//! ```text
+//! listen ─▶ TLS ─▶ Front::handle: limits ─▶ who (authn, impersonation) ─▶ may they (authz) ─▶ what (row, verb)
+//!                                                    ├▶ describe (paths)     ├▶ review       ├▶ proxy
+//!                                                    └▶ decode ─▶ backend ─▶ answer
+//! ```
+
+mod front;
+mod in_process;
+mod listen;
+mod paths;
+mod read;
+mod resources;
+
+pub use front::{Front, Parts};
+pub use in_process::InProcess;
+pub use listen::{ListenError, serve};

@@ -1,0 +1,181 @@
+//! Paths that are no resources: what the server says of itself.
+
+use std::sync::Arc;
+
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use kedge_api::{Resource, Status};
+use serde_json::{Value, json};
+
+use super::front::Front;
+use crate::authn::token::ISSUER;
+use crate::describe::{discovery, openapi, version};
+use crate::http::chunks;
+use crate::http::respond::{self, Body, method_not_allowed, not_found, page_not_found};
+use crate::wire::media::{Accepted, Offer, Shape, negotiate};
+use crate::wire::query::Query;
+
+impl Front {
+    pub(super) fn path(
+        &self,
+        verb: &str,
+        path: &str,
+        query: &Query,
+        request: &Request<Incoming>,
+    ) -> Result<Response<Body>, Status> {
+        let headers = request.headers();
+        let reads = matches!(verb, "get" | "head");
+        if let Some(response) = self.health.answer(path, query) {
+            return if reads { Ok(response) } else { Err(method_not_allowed()) };
+        }
+        let segments: Vec<&str> = path.split('/').filter(|s| !s.is_empty()).collect();
+        match segments.as_slice() {
+            // Upstream answers the list of groups to any method.
+            ["apis"] => return self.groups(headers, false, query),
+            ["api" | "version"] | ["api" | "apis", _] | ["apis", _, _] | ["openapi", ..] | ["metrics"] | []
+                if !reads =>
+            {
+                return Err(method_not_allowed());
+            }
+            _ => {}
+        }
+        let rows = || self.catalog.rows();
+        match segments.as_slice() {
+            [] => self.document(headers, &discovery::paths(&rows()), query),
+            ["version"] => self.document(headers, &version::version(), query),
+            ["metrics"] => Ok(respond::respond(
+                200,
+                "text/plain; version=0.0.4; charset=utf-8",
+                respond::full(self.metrics.report()),
+            )),
+            ["api"] => self.groups(headers, true, query),
+            ["api", version] => {
+                let list = discovery::resource_list(&rows(), "", version).ok_or_else(not_found)?;
+                self.document(headers, &list, query)
+            }
+            ["apis", group] if !group.is_empty() => match discovery::group(&rows(), group) {
+                Some(group) => self.document(headers, &group, query),
+                None => Ok(page_not_found()),
+            },
+            ["apis", group, version] => match discovery::resource_list(&rows(), group, version) {
+                Some(list) => self.document(headers, &list, query),
+                None if self.catalog.has_group(group) => Err(not_found()),
+                None => Ok(page_not_found()),
+            },
+            ["openapi", "v2"] => Ok(openapi_v2(&rows(), headers)),
+            ["openapi", "v3"] => {
+                let index = openapi::index(&rows());
+                Ok(respond::respond(200, respond::TEXT, respond::full(index.to_string())))
+            }
+            ["openapi", "v3", name @ ..] => Ok(openapi_v3(&rows(), &name.join("/"), headers, query)),
+            [".well-known", "openid-configuration"] => Ok(respond::json(&json!({
+                "issuer": ISSUER,
+                "jwks_uri": format!("https://{}/openid/v1/jwks", self.address),
+                "response_types_supported": ["id_token"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": ["ES256"],
+            }))),
+            ["openid", "v1", "jwks"] => {
+                let text = self.tokens.key_set().to_string();
+                Ok(respond::respond(200, "application/jwk-set+json", respond::full(text)))
+            }
+            _ => Ok(page_not_found()),
+        }
+    }
+
+    fn document(&self, headers: &HeaderMap, value: &Value, query: &Query) -> Result<Response<Body>, Status> {
+        let accepted = negotiate(accept(headers), Offer::Plain)?;
+        Ok(respond::value(200, value, accepted, query.flag("pretty")))
+    }
+
+    /// `/api` or `/apis`, each in the older form or aggregated.
+    fn groups(&self, headers: &HeaderMap, core: bool, query: &Query) -> Result<Response<Body>, Status> {
+        let accepted = negotiate(accept(headers), Offer::Discovery)?;
+        let rows = self.catalog.rows();
+        if accepted.shape != Shape::Discovery {
+            let value = if core { discovery::core_versions(&self.address) } else { discovery::group_list(&rows) };
+            let mut response = respond::value(200, &value, accepted, query.flag("pretty"));
+            response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+            return Ok(response);
+        }
+        let bytes = respond::write(&discovery::aggregated(&rows, core), accepted.format, false)?;
+        let tag = discovery::etag(&bytes);
+        let mut response = if matches_tag(headers, &tag) {
+            respond::respond(304, respond::JSON, respond::full(""))
+        } else {
+            respond::respond(200, respond::JSON, respond::full(bytes))
+        };
+        let out = response.headers_mut();
+        out.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"),
+        );
+        out.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+        out.insert(VARY, HeaderValue::from_static("Accept"));
+        if let Ok(tag) = HeaderValue::from_str(&tag) {
+            out.insert(ETAG, tag);
+        }
+        Ok(response)
+    }
+}
+
+pub(super) fn accept(headers: &HeaderMap) -> Option<&str> {
+    headers.get(ACCEPT).and_then(|v| v.to_str().ok())
+}
+
+fn matches_tag(headers: &HeaderMap, tag: &str) -> bool {
+    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
+    values.flat_map(|v| v.split(',')).any(|v| matches!(v.trim(), "*") || v.trim() == tag)
+}
+
+fn openapi_v2(rows: &[Arc<Resource>], headers: &HeaderMap) -> Response<Body> {
+    // Who asks for the protobuf form only is told that there is none, without a body, as upstream refuses other types.
+    if negotiate(accept(headers), Offer::Plain).is_err() {
+        let mut refused = respond::respond(406, respond::TEXT, respond::full(""));
+        refused.headers_mut().remove(CONTENT_TYPE);
+        return refused;
+    }
+    let (hash, parts) = openapi::v2(rows);
+    streamed(parts, &hash, headers)
+}
+
+fn openapi_v3(rows: &[Arc<Resource>], name: &str, headers: &HeaderMap, query: &Query) -> Response<Body> {
+    let Some((hash, parts)) = openapi::v3(rows, name) else {
+        let mut missing = respond::respond(404, respond::TEXT, respond::full(""));
+        missing.headers_mut().remove(CONTENT_TYPE);
+        return missing;
+    };
+    if negotiate(accept(headers), Offer::Plain).is_err() {
+        return respond::respond(406, respond::TEXT, respond::full(""));
+    }
+    let mut response = streamed(parts, &hash, headers);
+    // The index names documents by their content: such a one never changes.
+    if query.first("hash") == Some(&hash) {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    }
+    response
+}
+
+fn streamed(
+    parts: impl Iterator<Item = bytes::Bytes> + Send + 'static,
+    hash: &str,
+    headers: &HeaderMap,
+) -> Response<Body> {
+    let tag = format!("\"{hash}\"");
+    let mut response = if matches_tag(headers, &tag) {
+        respond::respond(304, respond::JSON, respond::full(""))
+    } else {
+        let mut coding = HeaderMap::new();
+        // Every such document is worth compressing.
+        let body = chunks::body(parts, usize::MAX, chunks::takes_gzip(headers), &mut coding);
+        let mut response = respond::respond(200, Accepted::JSON.format.media_type(), body);
+        response.headers_mut().extend(coding);
+        response
+    };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
+    response
+}

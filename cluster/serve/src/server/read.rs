@@ -1,0 +1,141 @@
+//! A request's body: bounded in size, time and sum, then decoded as its type says.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body as _, Incoming};
+use kedge_api::{Body, PatchType, Reason, Status, Verb};
+use serde_json::{Map, Value};
+
+use super::front::Front;
+use crate::wire::body::{decode, unrecognized};
+use crate::wire::media::{BodyType, Format, body_type};
+
+/// Upstream's limit.
+const MAX_BODY: usize = 3 * 1024 * 1024;
+const READ: Duration = Duration::from_secs(60);
+
+impl Front {
+    /// Reads the body that `verb` takes; `kind` is what it should be.
+    pub(super) async fn body(
+        &self,
+        verb: Verb,
+        kind: &str,
+        strict: bool,
+        headers: &HeaderMap,
+        body: Incoming,
+    ) -> Result<Body, Status> {
+        match verb {
+            Verb::Get | Verb::List | Verb::Watch | Verb::Connect => return Ok(Body::None),
+            Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection => {}
+        }
+        let patch = verb == Verb::Patch;
+        let content_type = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+        let empty = body.is_end_stream();
+        let media = match verb {
+            // A DELETE without options may say anything of the body it does not have.
+            Verb::Delete | Verb::DeleteCollection if empty => return Ok(Body::None),
+            _ => body_type(content_type, patch)?,
+        };
+        let size = body.size_hint().upper().and_then(|n| usize::try_from(n).ok()).unwrap_or(MAX_BODY).min(MAX_BODY);
+        let permits = u32::try_from(size).unwrap_or(u32::MAX);
+        let read = async {
+            let permit = self.body_bytes.acquire_many(permits).await;
+            let bytes = Limited::new(body, MAX_BODY).collect().await.map(|collected| collected.to_bytes());
+            permit.map(|permit| (permit, bytes))
+        };
+        let read = tokio::time::timeout(READ, read).await;
+        let read = read
+            .map_err(|_| Status::new(Reason::Timeout, format!("the body did not come within {} s", READ.as_secs())))?;
+        let (_held, bytes) = read.map_err(|_| Status::internal("the server is stopping"))?;
+        let bytes = bytes.map_err(|error| {
+            if error.downcast_ref::<LengthLimitError>().is_some() {
+                return Status::new(
+                    Reason::RequestEntityTooLarge,
+                    format!("Request entity too large: limit is {MAX_BODY}"),
+                );
+            }
+            Status::bad_request(format!("the body broke off: {error}"))
+        })?;
+        match (media, verb) {
+            (BodyType::Patch(kind, format), _) => patch_body(&bytes, kind, format),
+            (BodyType::Object(format), Verb::Delete | Verb::DeleteCollection) => delete_options(&bytes, format),
+            (BodyType::Object(format), _) => object(&bytes, format, kind, strict),
+        }
+    }
+}
+
+fn object(bytes: &Bytes, format: Format, kind: &str, strict: bool) -> Result<Body, Status> {
+    let decoded = decode(bytes, format, strict).map_err(|why| unrecognized(kind, &why, bytes, format))?;
+    let value = match decoded.value {
+        Value::Object(_) => decoded.value,
+        Value::Null => Value::Object(Map::new()),
+        other => {
+            let name = kind_of(&other);
+            let why = format!(
+                "json: cannot unmarshal {name} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \
+                 Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+            );
+            return Err(unrecognized(kind, &why, bytes, format));
+        }
+    };
+    Ok(Body::Object { value, duplicates: decoded.duplicates })
+}
+
+fn delete_options(bytes: &Bytes, format: Format) -> Result<Body, Status> {
+    if bytes.is_empty() {
+        return Ok(Body::None);
+    }
+    let prefix = if format == Format::Json { "couldn't get version/kind; json parse error: " } else { "" };
+    let value = decode(bytes, format, false).map_err(|why| Status::bad_request(format!("{prefix}{why}")))?.value;
+    let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+    match &value {
+        Value::Object(_) => {}
+        other => {
+            return Err(Status::bad_request(format!(
+                "{prefix}json: cannot unmarshal {} into an object",
+                kind_of(other)
+            )));
+        }
+    }
+    if !matches!(text("kind"), "" | "DeleteOptions") {
+        let (kind, version) = (text("kind"), text("apiVersion"));
+        return Err(Status::bad_request(format!(
+            "no kind {kind:?} is registered for version {version:?} in scheme \
+             \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\""
+        )));
+    }
+    Ok(value.into())
+}
+
+fn patch_body(bytes: &Bytes, kind: PatchType, format: Format) -> Result<Body, Status> {
+    let wrong = |why: String| {
+        let what = if kind == PatchType::Apply { "error decoding YAML" } else { "error decoding patch" };
+        Status::bad_request(format!("{what}: {why}"))
+    };
+    let value = decode(bytes, format, false).map_err(wrong)?.value;
+    let fits = match kind {
+        PatchType::Json => value.is_array(),
+        // `null` is for the registry: it means something else to each of them.
+        PatchType::Merge | PatchType::Strategic | PatchType::Apply => value.is_object() || value.is_null(),
+    };
+    if !fits {
+        let into = if kind == PatchType::Json { "[]handlers.jsonPatchOp" } else { "map[string]interface {}" };
+        return Err(wrong(format!("json: cannot unmarshal {} into Go value of type {into}", kind_of(&value))));
+    }
+    Ok(Body::Patch(kind, value))
+}
+
+/// Go's name for what a value is.
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}

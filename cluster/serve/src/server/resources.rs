@@ -1,0 +1,141 @@
+//! Requests about resources: the row, the verb, the body, then whoever answers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures::StreamExt;
+use http::header::{HeaderMap, USER_AGENT};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use kedge_api::request::Payload;
+use kedge_api::{Body as RequestBody, PatchType, Request as ApiRequest, Resource, Status, User, Verb};
+
+use super::front::Front;
+use super::paths::accept;
+use crate::authz::Attributes;
+use crate::http::answer::{Wanted, answer};
+use crate::http::respond::{Body, method_not_allowed, not_found, page_not_found};
+use crate::http::watch;
+use crate::proxy::{Connection, Passed, connection};
+use crate::wire::media::{Offer, negotiate};
+use crate::wire::path::ResourceAsked;
+use crate::wire::query::Query;
+
+impl Front {
+    pub(super) async fn resource(
+        &self,
+        user: User,
+        asked: &ResourceAsked,
+        query: &Query,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Status> {
+        let target = &asked.target;
+        let (group, plural) = (target.resource.group.as_str(), target.resource.resource.as_str());
+        let Some(row) = self.catalog.find(group, &target.version, plural) else {
+            return if self.catalog.has_group(group) { Err(not_found()) } else { Ok(page_not_found()) };
+        };
+        if let Some(connection) = connection(plural, group, &target.subresource) {
+            return self.connect(&user, connection, asked, query, request).await;
+        }
+        let kind = check(&row, asked)?;
+        let accepted = negotiate(
+            accept(request.headers()),
+            if self.catalog.is_own(&row) { Offer::Plain } else { Offer::Objects },
+        )?;
+        let wanted = Wanted::new(accepted, query, request.headers())?;
+        let mut options = query.options()?;
+        if asked.verb == Verb::Watch && !target.name.is_empty() {
+            options.field_selector = Some(format!("metadata.name={}", target.name));
+        }
+        let strict = options.field_validation.as_deref() == Some("Strict");
+        let (parts, body) = request.into_parts();
+        let body = self.body(asked.verb, &kind, strict, &parts.headers, body).await?;
+        if options.field_manager.is_none() && !matches!(body, RequestBody::Patch(PatchType::Apply, _)) {
+            options.field_manager = manager(&parts.headers);
+        }
+        let timeout = options.timeout_seconds;
+        let request = ApiRequest { who: user, verb: asked.verb, target: target.clone(), options, body };
+        let answered = match self.catalog.is_own(&row) {
+            true => self.reviewer().answer(request)?,
+            false => self.backend.carry_out(request).await?,
+        };
+        match answered.payload {
+            Payload::Watch(events) => {
+                let metrics = Arc::clone(&self.metrics);
+                metrics.watches.fetch_add(1, Ordering::Relaxed);
+                let open = Open(metrics);
+                let events = events.inspect(move |_| _ = &open).boxed();
+                let spread = self.watches.fetch_add(7919, Ordering::Relaxed);
+                Ok(watch::respond(events, row, wanted, timeout, spread, self.shutdown.clone().cancelled_owned()))
+            }
+            Payload::Stored(_) | Payload::Value(_) | Payload::List { .. } => Ok(answer(answered, &row, &wanted)),
+        }
+    }
+
+    async fn connect(
+        &self,
+        user: &User,
+        connection: Connection,
+        asked: &ResourceAsked,
+        query: &Query,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Status> {
+        let read = matches!(*request.method(), Method::GET | Method::HEAD);
+        if connection == Connection::Log && !read {
+            return Err(method_not_allowed());
+        }
+        if connection.upgrades() && read {
+            // A WebSocket is opened by GET, but running a command is no reading: upstream asks for both since 1.35.
+            let attributes = Attributes::request(user, Verb::Connect, &asked.target, "");
+            self.authorizer.check(&attributes)?;
+        }
+        let raw_query = request.uri().query().unwrap_or_default().to_owned();
+        self.proxy.pass(Passed { connection, asked, query, raw_query: &raw_query }, request).await
+    }
+}
+
+/// An open watch, counted until it is dropped.
+struct Open(Arc<crate::describe::metrics::Metrics>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.watches.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether the row takes the request as it is; gives the kind that a body should be.
+fn check(row: &Resource, asked: &ResourceAsked) -> Result<String, Status> {
+    let target = &asked.target;
+    let named = !target.name.is_empty();
+    if row.namespaced && target.namespace.is_empty() {
+        // Without a namespace there are only all of them.
+        return match asked.verb {
+            Verb::List | Verb::Watch if row.verbs.contains(&asked.verb) => Ok(row.kind.to_string()),
+            _ if named => Err(not_found()),
+            _ => Err(method_not_allowed()),
+        };
+    }
+    if (!row.namespaced && !target.namespace.is_empty()) || !asked.rest.is_empty() {
+        return Err(not_found());
+    }
+    let (verbs, kind) = match target.subresource.as_str() {
+        "" => (row.verbs, row.kind.to_string()),
+        name => {
+            let sub = row.subresources.iter().find(|sub| sub.name == name).ok_or_else(not_found)?;
+            (sub.verbs, if sub.kind.is_empty() { row.kind.to_string() } else { sub.kind.to_owned() })
+        }
+    };
+    let creates_named = asked.verb == Verb::Create && named && target.subresource.is_empty();
+    if !verbs.contains(&asked.verb) || creates_named {
+        return Err(method_not_allowed());
+    }
+    Ok(kind)
+}
+
+/// Who is noted as the manager of fields where the client does not say: the first word of its user agent.
+fn manager(headers: &HeaderMap) -> Option<String> {
+    let agent = headers.get(USER_AGENT)?.to_str().ok()?;
+    let name = agent.split('/').next().unwrap_or_default();
+    let name: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
+    (!name.is_empty()).then_some(name)
+}
