@@ -8,13 +8,13 @@
 
 mod kubelet;
 mod plan;
+mod splice;
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
 use kedge_api::{Informer, Status};
 
 use crate::http::respond::{self, Body};
@@ -71,7 +71,7 @@ impl Proxy {
             }
             let theirs = hyper::upgrade::on(&mut answer);
             let ours = hyper::upgrade::on(Request::from_parts(parts, ()));
-            tokio::spawn(splice(ours, theirs));
+            tokio::spawn(splice::splice(ours, theirs));
             let (head, _) = answer.into_parts();
             return Ok(Response::from_parts(head, respond::full("")));
         }
@@ -118,14 +118,4 @@ fn forwarded(headers: &HeaderMap, authority: &str, upgrade: bool) -> HeaderMap {
         out.insert(header::HOST, host);
     }
     out
-}
-
-async fn splice(ours: hyper::upgrade::OnUpgrade, theirs: hyper::upgrade::OnUpgrade) {
-    let both = async {
-        let (ours, theirs) = tokio::try_join!(ours, theirs).map_err(std::io::Error::other)?;
-        tokio::io::copy_bidirectional(&mut TokioIo::new(ours), &mut TokioIo::new(theirs)).await
-    };
-    if let Err(error) = both.await {
-        tracing::debug!(%error, "a connection to a node ended");
-    }
 }

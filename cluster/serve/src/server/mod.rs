@@ -6,6 +6,7 @@
 //!                                                    └▶ decode ─▶ backend ─▶ answer
 //! ```
 
+mod assemble;
 mod front;
 mod in_process;
 mod listen;
@@ -13,6 +14,10 @@ mod paths;
 mod read;
 mod resources;
 
+pub use assemble::{AssembleError, Setup, assemble};
 pub use front::{Front, Parts};
 pub use in_process::InProcess;
 pub use listen::{ListenError, serve};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,66 @@
+//! Puts the parts together the way the control plane runs them.
+
+use std::sync::Arc;
+
+use kedge_api::Informer;
+use rustls::ServerConfig;
+use tokio_util::sync::CancellationToken;
+
+use super::front::{Front, Parts};
+use crate::authn::Authenticator;
+use crate::authn::token::Tokens;
+use crate::authz::Authorizer;
+use crate::authz::node::Nodes;
+use crate::authz::table::Table;
+use crate::backend::Backend;
+use crate::clock::Clock;
+use crate::describe::health::Health;
+use crate::pki::{Pki, PkiError, Profile, Signer};
+use crate::proxy::Proxy;
+use crate::tls::{self, TlsError};
+
+/// Enough for a cluster of a few hundred clients; upstream has 400 and 200 for a machine of tens of cores.
+const MAX_IN_FLIGHT: usize = 200;
+
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// What the control plane has before its API server.
+pub struct Setup {
+    pub pki: Arc<Pki>,
+    pub tokens: Arc<Tokens>,
+    pub backend: Arc<dyn Backend>,
+    pub informer: Arc<dyn Informer>,
+    pub health: Health,
+    pub clock: Clock,
+    /// `10.0.0.5:6443`
+    pub address: String,
+    pub stop: CancellationToken,
+}
+
+/// The front, for in-process clients and [`super::serve`], and the TLS that it is served with.
+pub fn assemble(setup: Setup) -> Result<(Arc<Front>, Arc<ServerConfig>), AssembleError> {
+    let Setup { pki, tokens, backend, informer, health, clock, address, stop } = setup;
+    let verifier = tls::client_verifier(pki.authority(Signer::Client))?;
+    let config = tls::server_config(pki.resolver(&Profile::ApiServer)?, Arc::clone(&verifier))?;
+    let authenticator = Authenticator::new(verifier, Arc::clone(&tokens), Arc::clone(&informer), clock.clone());
+    let authorizer = Authorizer::new(vec![Box::new(Table), Box::new(Nodes::new(Arc::clone(&informer)))]);
+    let front = Front::new(Parts {
+        authenticator,
+        authorizer: Arc::new(authorizer),
+        backend,
+        tokens,
+        proxy: Proxy::new(pki, informer),
+        health,
+        clock,
+        address,
+        max_in_flight: MAX_IN_FLIGHT,
+        shutdown: stop,
+    });
+    Ok((Arc::new(front), Arc::new(config)))
+}
