@@ -1,1 +1,126 @@
-fn main() {}
+//! The command line of `kedge-image`. Says what went wrong on standard error and ends with 1; what was asked for goes to standard output.
+
+mod cli;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Parser;
+use cli::{Build, Cli, Command, FromDir, Inspect, Output, Run, Validate};
+use kedge_config::{BoardConfig, MachineConfig};
+use kedge_image::fetch::{self, inputs};
+use kedge_image::inspect::Disk;
+use kedge_image::oci::from_dir::{self, Recipe};
+use kedge_image::plan::{self, Plan};
+use kedge_image::progress::Progress;
+use kedge_image::qemu::run;
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Build(args) => build(args),
+        Command::Run(args) => run_guest(args),
+        Command::Inspect(args) => inspect(&args),
+        Command::ImageFromDir(args) => image_from_dir(args),
+        Command::Validate(args) => validate(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kedge-image: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// To standard output; a reader that has gone away (`| head`) is no failure.
+fn say(text: &str) -> Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(()),
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<()> {
+    say(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+fn build(args: Build) -> Result<()> {
+    let (dry_run, output) = (args.dry_run, args.output);
+    let plan = Plan::new(&args.into_options(std::env::var("SOURCE_DATE_EPOCH").ok()))?;
+    if dry_run {
+        return match output {
+            Output::Json => json(&plan),
+            Output::Table => say(&plan.show()),
+        };
+    }
+    let progress = Progress::for_stderr();
+    progress.note(&format!("baking {} into {}", plan.name, plan.out.display()));
+    let inputs = inputs::get(&plan, &fetch::cache_folder(), progress)?;
+    let built = kedge_image::build::build(&plan, inputs, progress)?;
+    match output {
+        Output::Json => json(&built),
+        Output::Table => say(&built.show()),
+    }
+}
+
+fn run_guest(args: Run) -> Result<()> {
+    let (print, attached) = (args.print, args.console.is_none());
+    let board = plan::find_board(&args.board)?;
+    if let Some(machine) = &args.machine {
+        plan::machine(machine)?;
+    }
+    let options = args.into_options(&board.config.name);
+    let command = run::prepare(&board, &options, &fetch::cache_folder(), &|text| eprintln!("{text}"))?;
+    if print {
+        return json(&command);
+    }
+    for forward in &options.forwards {
+        eprintln!("127.0.0.1:{} is the guest's port {}", forward.host, forward.guest);
+    }
+    if let Some(path) = &options.kubeconfig {
+        eprintln!("when the API answers: kubectl --kubeconfig {} get nodes", path.display());
+    }
+    eprintln!("to stop: {}", if attached { "Ctrl-A, then X" } else { "Ctrl-C" });
+    let (program, arguments) = command.split_first().context("nothing to start")?;
+    let status = std::process::Command::new(program)
+        .args(arguments)
+        .status()
+        .with_context(|| format!("{program} cannot be run: install QEMU (Debian's qemu-system)"))?;
+    ensure!(status.success(), "{program} ended with {status}");
+    Ok(())
+}
+
+fn inspect(args: &Inspect) -> Result<()> {
+    let report = Disk::open(&args.image)?.report()?;
+    match args.output {
+        Output::Json => json(&report)?,
+        Output::Table => say(&report.show())?,
+    }
+    if !report.problems.is_empty() {
+        bail!("{}", report.problems.join("\n"));
+    }
+    Ok(())
+}
+
+fn image_from_dir(args: FromDir) -> Result<()> {
+    let recipe: Recipe = args.recipe()?;
+    let digest = from_dir::make(&args.folder, &recipe, &args.out)?;
+    say(&format!("{} {digest} {}\n", args.name, args.out.display()))
+}
+
+/// A file that names a kernel is a board file, any other a machine config.
+fn validate(args: &Validate) -> Result<()> {
+    let name = args.file.display().to_string();
+    let text = std::fs::read_to_string(&args.file).with_context(|| name.clone())?;
+    let is_board = text.lines().any(|line| line.starts_with("kernel:") || line.starts_with("architecture:"));
+    if is_board {
+        let board = BoardConfig::parse(&name, &text)?;
+        return say(&format!("{name}: board {} ({})\n", board.name, board.architecture.as_str()));
+    }
+    let machine = MachineConfig::parse(&name, &text)?;
+    say(&format!(
+        "{name}: machine config, {:?}, hostname {}\n",
+        machine.role,
+        machine.hostname.as_deref().unwrap_or("from the hardware")
+    ))
+}

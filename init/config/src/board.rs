@@ -263,6 +263,10 @@ modules:
         let mut seen = 0;
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            // Lock files lie beside the boards.
+            if path.extension().is_none_or(|ending| ending != "yaml") {
+                continue;
+            }
             let board =
                 BoardConfig::parse(&path.display().to_string(), &std::fs::read_to_string(&path).unwrap()).unwrap();
             assert_eq!(Some(board.name.as_str()), path.file_stem().and_then(|stem| stem.to_str()));

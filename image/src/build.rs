@@ -1,0 +1,237 @@
+//! Carries a plan out.
+//!
+//! ```text
+//! inputs(plan) ──▶ assemble ──▶ initramfs, system.squashfs, ESP, META, STATE ──▶ disk::write ──▶ BOARD.img
+//!   packages, files    trees                                                          manifest.json
+//! ```
+
+use crate::assemble::initramfs::InitramfsError;
+use crate::assemble::root::{self, RootError};
+use crate::assemble::squashfs::{self, SquashfsError};
+use crate::assemble::{cpio, initramfs};
+use crate::disk::boot::{self, Boot};
+use crate::disk::esp::{self, EspError};
+use crate::disk::state::{self, StateError};
+use crate::disk::write::{self, Body, WriteError};
+use crate::kernel::Kernel;
+use crate::manifest::{self, Manifest};
+use crate::oci::bake::{self, BakeError};
+use crate::oci::layer::Spool;
+use crate::plan::{EARLIEST, Plan};
+use crate::progress::Progress;
+use crate::tree::{Content, TreeError};
+use crate::{digest, show};
+use kedge_config::names;
+use kedge_config::slot::Record;
+use serde::Serialize;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error(transparent)]
+    Initramfs(#[from] InitramfsError),
+    #[error(transparent)]
+    Root(#[from] RootError),
+    #[error(transparent)]
+    Squashfs(#[from] SquashfsError),
+    #[error(transparent)]
+    Bake(#[from] BakeError),
+    #[error(transparent)]
+    Esp(#[from] EspError),
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    #[error("ESP: {0}")]
+    EspTree(TreeError),
+    #[error("{path}: {source}")]
+    Io { path: String, source: io::Error },
+}
+
+/// The bytes that the plan asked for.
+pub struct Inputs {
+    pub kernel: Kernel,
+    pub loader: Content,
+    pub loader_origin: Arc<str>,
+    pub kedge: Content,
+    pub stage1: Content,
+    /// The lock file's time, for a plan that had none yet.
+    pub locked_epoch: Option<u32>,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Built {
+    pub image: PathBuf,
+    pub manifest: PathBuf,
+    pub kernel_release: String,
+    pub epoch: u32,
+    pub sizes: Vec<Part>,
+    pub container_images: Vec<String>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Part {
+    pub name: &'static str,
+    pub path: PathBuf,
+    pub size: u64,
+    pub sha256: String,
+}
+
+impl Built {
+    /// For eyes.
+    pub fn show(&self) -> String {
+        let rows: Vec<Vec<String>> = self
+            .sizes
+            .iter()
+            .map(|part| {
+                vec![
+                    part.name.into(),
+                    show::size(part.size),
+                    part.sha256.chars().take(16).collect(),
+                    part.path.display().to_string(),
+                ]
+            })
+            .collect();
+        let images: String = self.container_images.iter().map(|name| format!("container image {name}\n")).collect();
+        format!("{}{images}kernel {}\n", show::table(&["what", "size", "sha256", "file"], &rows), self.kernel_release)
+    }
+}
+
+pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, BuildError> {
+    let io = |path: &Path| {
+        let path = path.display().to_string();
+        move |source| BuildError::Io { path, source }
+    };
+    std::fs::create_dir_all(&plan.out).map_err(io(&plan.out))?;
+    let out = |name: &str| plan.out.join(name);
+    let epoch = plan.epoch.or(inputs.locked_epoch).unwrap_or(EARLIEST);
+    let config = &plan.board.config;
+    let release = inputs.kernel.release.clone();
+
+    let step = progress.step("container images");
+    let spool = Spool::new().map_err(io(Path::new("the temporary folder")))?;
+    let (images, index) = bake::bake(&plan.images, config.architecture.oci(), &spool)?;
+    step.done(&index.images.len().to_string());
+    if spool.bare.get() > 0 {
+        progress.note(&format!("  note: extended attributes of {} files in images are left out", spool.bare.get()));
+    }
+
+    let step = progress.step("initramfs");
+    let (early, loaded) = initramfs::tree(&inputs.kernel, &config.modules.stage1, inputs.stage1)?;
+    let mut archive = Vec::new();
+    let initramfs_path = out("initramfs");
+    cpio::write(&early, epoch, &mut archive).map_err(io(&initramfs_path))?;
+    std::fs::write(&initramfs_path, &archive).map_err(io(&initramfs_path))?;
+    step.done(&show::size(archive.len() as u64));
+
+    let step = progress.step("system");
+    let parts = root::Parts {
+        kedge: inputs.kedge,
+        kernel: &inputs.kernel,
+        modules: &config.modules.system,
+        loaded: &loaded,
+        board: &plan.board.text,
+        board_name: &plan.name,
+        machine: &plan.machine,
+        images,
+        epoch,
+    };
+    let system = root::tree(parts)?;
+    let system_path = out("system.squashfs");
+    let mut file = BufWriter::new(File::create(&system_path).map_err(io(&system_path))?);
+    let length = squashfs::write(&system, epoch, &mut file)?;
+    file.flush().map_err(io(&system_path))?;
+    step.done(&show::size(length));
+
+    let kernel_path = out("kernel");
+    let kernel = inputs.kernel.image.read().map_err(io(&kernel_path))?;
+    std::fs::write(&kernel_path, &kernel).map_err(io(&kernel_path))?;
+
+    let mut digests = Vec::new();
+    for (name, path) in [("kernel", &kernel_path), ("initramfs", &initramfs_path), ("system", &system_path)] {
+        let size = std::fs::metadata(path).map_err(io(path))?.len();
+        digests.push(Part { name, path: path.clone(), size, sha256: digest::of_file(path).map_err(io(path))? });
+    }
+    // Identifiers tell images apart and are the same for the same image.
+    let seed = digests
+        .iter()
+        .map(|part| part.sha256.as_str())
+        .chain([plan.board.text.as_str()])
+        .collect::<Vec<_>>()
+        .join("\n");
+
+    let boot = Boot {
+        loader: inputs.loader,
+        loader_origin: inputs.loader_origin,
+        kernel: Content::Bytes(kernel),
+        kernel_origin: Arc::clone(&inputs.kernel.origin),
+        initramfs: Content::bytes(archive),
+    };
+    let esp_tree = boot::tree(config, boot).map_err(BuildError::EspTree)?;
+    let image = out(&format!("{}.img", plan.name));
+    let bodies = bodies(plan, &esp_tree, &system_path, &seed, epoch)?;
+    let step = progress.bytes("disk image", plan.layout.size);
+    write::write(&image, &plan.layout, &bodies, &seed, &|bytes| step.advance(bytes))?;
+    step.done(&show::size(plan.layout.size));
+    std::fs::remove_file(out("state.ext4")).map_err(io(&out("state.ext4")))?;
+
+    let manifest_path = out("manifest.json");
+    let mut files = Vec::new();
+    for (of, tree) in [("esp", &esp_tree), ("initramfs", &early), ("system", &system)] {
+        files.extend(manifest::lines(of, tree).map_err(io(&manifest_path))?);
+    }
+    let list = Manifest {
+        board: plan.name.clone(),
+        version: kedge_config::VERSION,
+        epoch,
+        kernel_release: release.clone(),
+        files,
+    };
+    let text = serde_json::to_string_pretty(&list).map_err(|error| io(&manifest_path)(error.into()))?;
+    std::fs::write(&manifest_path, text + "\n").map_err(io(&manifest_path))?;
+
+    let size = plan.layout.size;
+    digests.push(Part {
+        name: "image",
+        path: image.clone(),
+        size,
+        sha256: digest::of_file(&image).map_err(io(&image))?,
+    });
+    let container_images = index.images.into_iter().flat_map(|image| image.names).collect();
+    Ok(Built { image, manifest: manifest_path, kernel_release: release, epoch, sizes: digests, container_images })
+}
+
+/// What goes into each partition, in the layout's order.
+fn bodies(
+    plan: &Plan,
+    esp: &crate::tree::Tree,
+    system: &Path,
+    seed: &str,
+    epoch: u32,
+) -> Result<Vec<Body>, BuildError> {
+    let mut bodies = Vec::new();
+    for place in &plan.layout.places {
+        let id = |what: &str| digest::uuid(seed, what);
+        bodies.push(match place.name {
+            name if name == names::ESP.name => {
+                Body::Pieces(vec![(0, esp::make(esp, place.size, id("esp").as_fields().0)?)])
+            }
+            name if name == names::SYSTEM_A.name => Body::File(system.to_owned()),
+            name if name == names::META.name => {
+                Body::Pieces(Record::fresh().initial_writes().map(|(at, bytes)| (at, bytes.to_vec())).to_vec())
+            }
+            name if name == names::STATE.name => {
+                let path = plan.out.join("state.ext4");
+                state::make(&path, place.size, id("state"), id("state hashes"), epoch)?;
+                Body::File(path)
+            }
+            _ => Body::Empty,
+        });
+    }
+    Ok(bodies)
+}

@@ -1,0 +1,262 @@
+//! What can be typed.
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kedge_config::size::Size;
+use kedge_image::oci::bake::Wanted;
+use kedge_image::oci::from_dir::Recipe;
+use kedge_image::plan;
+use kedge_image::qemu::command::{Accelerator, Forward};
+use kedge_image::qemu::run::{self, Firmware};
+use std::path::{Path, PathBuf};
+
+/// Bakes Kedge, a kernel and container images into a bootable disk image; runs it under QEMU; looks into it.
+#[derive(Parser)]
+#[command(name = "kedge-image", version)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Bake a disk image for a board
+    Build(Build),
+    /// Boot a board's image under QEMU
+    Run(Run),
+    /// Show what is in a disk image, and check it
+    Inspect(Inspect),
+    /// Make a container image from a folder, without a registry
+    ImageFromDir(FromDir),
+    /// Check a board file or a machine config as the device would
+    Validate(Validate),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Args)]
+pub struct Build {
+    /// Name of a file in board-configs/, or a path that ends in .yaml
+    #[arg(long)]
+    board: String,
+    /// The static binary `kedge` [default: beside this program]
+    #[arg(long)]
+    kedge: Option<PathBuf>,
+    /// The static binary `kedge-stage1` [default: beside this program]
+    #[arg(long)]
+    stage1: Option<PathBuf>,
+    /// Container image to bake in: an OCI layout (folder or tar) or an archive of `docker save`; may be repeated
+    #[arg(long = "image", value_name = "[NAME=]FILE")]
+    images: Vec<Wanted>,
+    /// Machine config to bake in
+    #[arg(long, value_name = "FILE")]
+    machine: Option<PathBuf>,
+    /// Folder to write to [default: out/BOARD]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Kernel image, instead of the board's package
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// Modules of that kernel: a folder such as lib/modules/6.12.1
+    #[arg(long, value_name = "DIR")]
+    modules: Option<PathBuf>,
+    /// Boot loader (EFI program), instead of the board's package
+    #[arg(long, value_name = "FILE")]
+    bootloader: Option<PathBuf>,
+    /// Debian mirror [default: the one that the host's apt uses]
+    #[arg(long, value_name = "URI")]
+    mirror: Option<String>,
+    /// Take the newest packages and write the lock file anew
+    #[arg(long)]
+    update_lock: bool,
+    /// Show what would be done and stop
+    #[arg(long)]
+    pub dry_run: bool,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+impl Build {
+    pub fn into_options(self, source_date_epoch: Option<String>) -> plan::Options {
+        let Self {
+            board, kedge, stage1, images, machine, out, kernel, modules, bootloader, mirror, update_lock, ..
+        } = self;
+        plan::Options {
+            board,
+            kedge,
+            stage1,
+            images,
+            machine,
+            out,
+            kernel,
+            modules,
+            bootloader,
+            mirror,
+            update_lock,
+            source_date_epoch,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FirmwareChoice {
+    /// QEMU loads the kernel from the image's boot files: quick
+    Direct,
+    /// UEFI firmware and the boot loader do
+    Uefi,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum AcceleratorChoice {
+    /// KVM if a guest really boots with it
+    Auto,
+    Kvm,
+    Tcg,
+}
+
+#[derive(Args)]
+pub struct Run {
+    /// Name of a file in board-configs/, or a path that ends in .yaml
+    #[arg(long)]
+    pub board: String,
+    /// Folder that `build` wrote to [default: out/BOARD]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Disk to boot and to write to [default: a copy of the image, kept as disk.img beside it]
+    #[arg(long, value_name = "FILE")]
+    disk: Option<PathBuf>,
+    /// Make that copy anew
+    #[arg(long)]
+    fresh: bool,
+    /// Size of that copy
+    #[arg(long, default_value = "1GiB")]
+    disk_size: Size,
+    /// Memory, as QEMU writes it [default: the board's]
+    #[arg(long)]
+    memory: Option<String>,
+    /// Processors [default: the board's]
+    #[arg(long)]
+    cpus: Option<u32>,
+    /// Words to add to the kernel's command line
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    append: String,
+    /// Port of 127.0.0.1 that leads into the guest; may be repeated [default: 6443:6443]
+    #[arg(long = "forward", value_name = "HOST:GUEST")]
+    forwards: Vec<Forward>,
+    /// File for what the guest writes to its console [default: this terminal]
+    #[arg(long, value_name = "FILE")]
+    pub console: Option<PathBuf>,
+    /// File for the administrator's kubeconfig that the guest hands out [default: kubeconfig beside the image]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// Machine config to hand to the guest
+    #[arg(long, value_name = "FILE")]
+    pub machine: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "direct")]
+    firmware: FirmwareChoice,
+    #[arg(long, value_enum, default_value = "auto")]
+    accel: AcceleratorChoice,
+    /// End when the guest reboots
+    #[arg(long)]
+    no_reboot: bool,
+    /// Print the command as a JSON list instead of running it
+    #[arg(long)]
+    pub print: bool,
+}
+
+impl Run {
+    pub fn into_options(self, board: &str) -> run::Options {
+        let out = self.out.unwrap_or_else(|| Path::new("out").join(board));
+        let forwards = if self.forwards.is_empty() { vec![Forward { host: 6443, guest: 6443 }] } else { self.forwards };
+        run::Options {
+            kubeconfig: Some(self.kubeconfig.unwrap_or_else(|| out.join("kubeconfig"))),
+            out,
+            disk: self.disk,
+            fresh: self.fresh,
+            disk_size: self.disk_size.bytes(),
+            memory: self.memory,
+            cpus: self.cpus,
+            append: self.append,
+            forwards,
+            console: self.console,
+            machine: self.machine,
+            firmware: match self.firmware {
+                FirmwareChoice::Direct => Firmware::Direct,
+                FirmwareChoice::Uefi => Firmware::Uefi,
+            },
+            accelerator: match self.accel {
+                AcceleratorChoice::Auto => None,
+                AcceleratorChoice::Kvm => Some(Accelerator::Kvm),
+                AcceleratorChoice::Tcg => Some(Accelerator::Tcg),
+            },
+            reboot: !self.no_reboot,
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct Inspect {
+    pub image: PathBuf,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Args)]
+pub struct FromDir {
+    /// The container's root
+    pub folder: PathBuf,
+    /// Reference, such as busybox:1.37
+    #[arg(long)]
+    pub name: String,
+    /// What a container runs; one word each time
+    #[arg(long, allow_hyphen_values = true)]
+    entrypoint: Vec<String>,
+    /// What it runs, or the entrypoint's arguments; one word each time
+    #[arg(long, allow_hyphen_values = true)]
+    cmd: Vec<String>,
+    #[arg(long, value_name = "KEY=VALUE")]
+    env: Vec<String>,
+    #[arg(long, value_name = "DIR")]
+    workdir: Option<String>,
+    #[arg(long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// OCI's name of the architecture [default: this machine's]
+    #[arg(long)]
+    arch: Option<String>,
+    /// An OCI layout: a tar file where it ends in .tar, else a folder
+    #[arg(long)]
+    pub out: PathBuf,
+}
+
+impl FromDir {
+    pub fn recipe(&self) -> Result<Recipe> {
+        let epoch = match std::env::var("SOURCE_DATE_EPOCH") {
+            Ok(text) => text.parse().with_context(|| format!("SOURCE_DATE_EPOCH is \"{text}\""))?,
+            Err(_) => 0,
+        };
+        let host = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        Ok(Recipe {
+            name: self.name.clone(),
+            architecture: self.arch.clone().unwrap_or_else(|| host.to_owned()),
+            entrypoint: self.entrypoint.clone(),
+            cmd: self.cmd.clone(),
+            env: self.env.clone(),
+            workdir: self.workdir.clone(),
+            user: self.user.clone(),
+            epoch,
+        })
+    }
+}
+
+#[derive(Args)]
+pub struct Validate {
+    pub file: PathBuf,
+}

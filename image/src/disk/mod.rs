@@ -1,0 +1,7 @@
+//! The disk image: a GPT with an ESP, two system slots, the slot record, and STATE.
+
+pub mod boot;
+pub mod esp;
+pub mod layout;
+pub mod state;
+pub mod write;

@@ -1,0 +1,217 @@
+//! From a plan's sources to bytes: packages or files become a kernel, a boot loader and the two programs.
+
+use super::apt::Scope;
+use super::deb::{self, DebError};
+use super::packages::{self, Order, PackageError};
+use crate::build::Inputs;
+use crate::disk::boot;
+use crate::elf::{Elf, ElfError};
+use crate::kernel::Kernel;
+use crate::kernel::modules::{ModuleError, Modules};
+use crate::plan::{KernelSource, LoaderSource, Plan};
+use crate::progress::Progress;
+use crate::tree::Content;
+use kedge_config::board::Architecture;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    #[error(transparent)]
+    Deb(#[from] DebError),
+    #[error(transparent)]
+    Module(#[from] ModuleError),
+    #[error("{package} holds no {what}")]
+    Lacks { package: String, what: String },
+    #[error("{path}: {source}")]
+    Io { path: String, source: io::Error },
+    #[error("{path} is not there: build it with \"make build\", or name it with --{option}")]
+    NoProgram { path: String, option: &'static str },
+    #[error("{path}: {source}")]
+    Elf { path: String, source: ElfError },
+    #[error("{path} is for {found}, the board is {wanted}")]
+    Machine { path: String, found: &'static str, wanted: &'static str },
+    #[error(
+        "{path} needs {interpreter} at run time, which the device does not have: build it static (\"make build\" does)"
+    )]
+    Dynamic { path: String, interpreter: String },
+    #[error("{path}: expected a folder named by the kernel's release, such as lib/modules/6.12.1")]
+    Release { path: String },
+}
+
+/// Gets all that the plan names.
+pub fn get(plan: &Plan, cache: &Path, progress: Progress) -> Result<Inputs, InputError> {
+    let architecture = plan.board.config.architecture;
+    // What is quick to find wrong comes first.
+    let kedge = program(&plan.kedge, "kedge", architecture)?;
+    let stage1 = program(&plan.stage1, "stage1", architecture)?;
+    let wanted = plan.packages();
+    let mut files = Vec::new();
+    let mut locked_epoch = None;
+    if !wanted.is_empty() {
+        let scope = Scope {
+            suite: plan.suite.clone(),
+            architecture: architecture.debian().to_owned(),
+            mirror: plan.mirror.clone(),
+        };
+        let order = Order { cache, scope, lock: &plan.lock, wanted: &wanted, update_lock: plan.update_lock };
+        let (lock, found) = packages::fetch(&order, &progress)?;
+        locked_epoch = u32::try_from(lock.epoch).ok();
+        let origin = |name: &String| {
+            lock.package(name)
+                .map_or_else(|| name.clone(), |locked| format!("package {} {}", locked.name, locked.version))
+        };
+        files = wanted.iter().map(origin).zip(found).collect();
+    }
+    let mut files = files.into_iter();
+    let kernel = match &plan.kernel {
+        KernelSource::Package { package } => {
+            let (origin, deb) = files.next().ok_or_else(|| lacks(package, "file"))?;
+            let step = progress.step(format!("unpacking {origin}"));
+            let kernel = kernel_of_package(&deb, &origin)?;
+            step.done(&format!("{} modules", kernel.modules.len()));
+            kernel
+        }
+        KernelSource::Files { image, modules } => kernel_of_files(image, modules)?,
+    };
+    let (loader, loader_origin) = match &plan.bootloader {
+        LoaderSource::Package { package } => {
+            let (origin, deb) = files.next().ok_or_else(|| lacks(package, "file"))?;
+            (file_of_package(&deb, &origin, boot::package_path(architecture))?, origin.into())
+        }
+        LoaderSource::File { path } => (given(path)?, origin_of(path)),
+    };
+    Ok(Inputs { kernel, loader, loader_origin, kedge, stage1, locked_epoch })
+}
+
+fn lacks(package: &str, what: &str) -> InputError {
+    InputError::Lacks { package: package.to_owned(), what: what.to_owned() }
+}
+
+fn origin_of(path: &Path) -> Arc<str> {
+    format!("file {}", path.file_name().unwrap_or_default().to_string_lossy()).into()
+}
+
+/// A file that a person gave, whole, so that it cannot change under us.
+fn given(path: &Path) -> Result<Content, InputError> {
+    let fail = |source| InputError::Io { path: path.display().to_string(), source };
+    std::fs::read(path).map(Content::bytes).map_err(fail)
+}
+
+/// A program for the device: static, and for its machine.
+fn program(path: &Path, option: &'static str, architecture: Architecture) -> Result<Content, InputError> {
+    let shown = || path.display().to_string();
+    if !path.is_file() {
+        return Err(InputError::NoProgram { path: shown(), option });
+    }
+    let content = given(path)?;
+    let bytes = content.read().map_err(|source| InputError::Io { path: shown(), source })?;
+    let damaged = |source| InputError::Elf { path: shown(), source };
+    let elf = Elf::parse(&bytes).map_err(damaged)?;
+    let found = elf.architecture().map_err(damaged)?;
+    if found != Some(architecture) {
+        let found = found.map_or("another machine", Architecture::as_str);
+        return Err(InputError::Machine { path: shown(), found, wanted: architecture.as_str() });
+    }
+    match elf.interpreter().map_err(damaged)? {
+        Some(interpreter) => Err(InputError::Dynamic { path: shown(), interpreter }),
+        None => Ok(content),
+    }
+}
+
+fn kernel_of_package(deb: &Path, origin: &str) -> Result<Kernel, InputError> {
+    let mut image = None;
+    let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
+    let read = |content: &mut dyn Read| {
+        let mut bytes = Vec::new();
+        content.read_to_end(&mut bytes).map(|_| bytes)
+    };
+    deb::each_file(deb, &mut |path, content| {
+        if let Some(release) = path.strip_prefix("boot/vmlinuz-").or_else(|| path.strip_prefix("boot/vmlinux-")) {
+            image = Some((release.to_owned(), read(content)?));
+        } else if let Some(below) = path.strip_prefix("usr/").unwrap_or(path).strip_prefix("lib/modules/") {
+            parts.push((below.to_owned(), read(content)?));
+        }
+        Ok(())
+    })?;
+    let (release, image) = image.ok_or_else(|| lacks(origin, "kernel (boot/vmlinuz-*)"))?;
+    let mut modules = Modules::default();
+    for (path, bytes) in parts {
+        if let Some(path) = path.strip_prefix(&release).and_then(|path| path.strip_prefix('/')) {
+            modules.add(path, Content::bytes(bytes))?;
+        }
+    }
+    if modules.is_empty() {
+        return Err(lacks(origin, "kernel modules"));
+    }
+    Ok(Kernel { release, image: Content::bytes(image), modules, origin: origin.into() })
+}
+
+fn kernel_of_files(image: &Path, folder: &Path) -> Result<Kernel, InputError> {
+    let named =
+        folder.file_name().and_then(|name| name.to_str()).filter(|name| name.starts_with(|c: char| c.is_ascii_digit()));
+    let release = named.ok_or_else(|| InputError::Release { path: folder.display().to_string() })?.to_owned();
+    Ok(Kernel { release, image: given(image)?, modules: Modules::from_folder(folder)?, origin: origin_of(image) })
+}
+
+fn file_of_package(deb: &Path, origin: &str, wanted: &str) -> Result<Content, InputError> {
+    let mut found = None;
+    deb::each_file(deb, &mut |path, content| {
+        if path == wanted {
+            let mut bytes = Vec::new();
+            content.read_to_end(&mut bytes)?;
+            found = Some(Content::bytes(bytes));
+        }
+        Ok(())
+    })?;
+    found.ok_or_else(|| lacks(origin, wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::elf::made;
+
+    #[test]
+    fn a_program_must_be_there_static_and_for_the_machine() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kedge");
+        let check = |architecture| program(&path, "kedge", architecture).map(|_| ()).map_err(|error| error.to_string());
+        let error = check(Architecture::X86_64).unwrap_err();
+        assert!(error.ends_with("is not there: build it with \"make build\", or name it with --kedge"), "{error}");
+        std::fs::write(&path, made::program(Some("/lib64/ld.so"))).unwrap();
+        let error = check(Architecture::X86_64).unwrap_err();
+        assert!(error.contains("needs /lib64/ld.so at run time"), "{error}");
+        std::fs::write(&path, made::program(None)).unwrap();
+        check(Architecture::X86_64).unwrap();
+        let error = check(Architecture::Aarch64).unwrap_err();
+        assert!(error.ends_with("is for x86_64, the board is aarch64"), "{error}");
+        std::fs::write(&path, "#!/bin/sh").unwrap();
+        assert!(check(Architecture::X86_64).unwrap_err().ends_with("not an ELF file"));
+    }
+
+    #[test]
+    fn a_kernel_package_is_taken_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let deb = folder.path().join("k.deb");
+        let module = made::module(b"");
+        let files: [(&str, &[u8]); 4] = [
+            ("boot/vmlinuz-6.1-x", b"image"),
+            ("usr/lib/modules/6.1-x/kernel/a.ko", &module),
+            ("lib/modules/6.1-x/modules.builtin", b"kernel/b.ko\n"),
+            ("usr/share/doc/x", b""),
+        ];
+        deb::made::package(&deb, &files);
+        let kernel = kernel_of_package(&deb, "package k 1").unwrap();
+        assert_eq!((kernel.release.as_str(), kernel.modules.len()), ("6.1-x", 1));
+        assert_eq!(kernel.modules.unpacked("a").unwrap(), Some(("kernel/a.ko".to_owned(), module.clone())));
+        deb::made::package(&deb, &files[3..]);
+        let error = kernel_of_package(&deb, "package k 1").err().expect("refused").to_string();
+        assert_eq!(error, "package k 1 holds no kernel (boot/vmlinuz-*)");
+        let error = file_of_package(&deb, "systemd-boot-efi", "usr/x.efi").unwrap_err().to_string();
+        assert_eq!(error, "systemd-boot-efi holds no usr/x.efi");
+    }
+}

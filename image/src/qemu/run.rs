@@ -1,0 +1,168 @@
+//! Prepares a guest: the disk it may write to, the kernel that the image's own boot files name, and the command line to start.
+
+use super::command::{self, Accelerator, Forward, Guest, Start};
+use super::firmware::{self, FirmwareError};
+use super::kvm;
+use crate::disk::boot;
+use crate::inspect::{Disk, InspectError};
+use crate::plan::Board;
+use kedge_config::slot::{Choice, SlotName};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("board {0} has no \"qemu\" section: it cannot be emulated")]
+    NoQemu(String),
+    #[error("{path} is not there: bake it with \"kedge-image build --board {board} --out {out}\"")]
+    NoImage { path: String, board: String, out: String },
+    #[error(transparent)]
+    Inspect(#[from] InspectError),
+    #[error("{path}, \"{entry}\": no \"options\" line")]
+    Entry { path: String, entry: String },
+    #[error(transparent)]
+    Firmware(#[from] FirmwareError),
+    #[error("port {port} of 127.0.0.1 is taken ({source}): choose another with --forward OTHER:{guest}")]
+    Port { port: u16, guest: u16, source: io::Error },
+    #[error("{path}: {source}")]
+    Io { path: String, source: io::Error },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    Direct,
+    Uefi,
+}
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub out: PathBuf,
+    /// Without one a copy of the image is used, made anew when the image is newer or `fresh` is set.
+    pub disk: Option<PathBuf>,
+    pub fresh: bool,
+    /// Bytes that a copy is grown to, as a card is larger than the image on it.
+    pub disk_size: u64,
+    pub memory: Option<String>,
+    pub cpus: Option<u32>,
+    pub append: String,
+    pub forwards: Vec<Forward>,
+    pub console: Option<PathBuf>,
+    pub kubeconfig: Option<PathBuf>,
+    pub machine: Option<PathBuf>,
+    pub firmware: Firmware,
+    pub accelerator: Option<Accelerator>,
+    pub reboot: bool,
+}
+
+/// The command that boots the board's image.
+pub fn prepare(board: &Board, options: &Options, cache: &Path, note: &dyn Fn(&str)) -> Result<Vec<String>, RunError> {
+    let name = &board.config.name;
+    let qemu = board.config.qemu.as_ref().ok_or_else(|| RunError::NoQemu(name.clone()))?;
+    for forward in &options.forwards {
+        let taken = |source| RunError::Port { port: forward.host, guest: forward.guest, source };
+        drop(TcpListener::bind(("127.0.0.1", forward.host)).map_err(taken)?);
+    }
+    let disk = match &options.disk {
+        Some(disk) => disk.clone(),
+        None => own_disk(name, options)?,
+    };
+    let image = Disk::open(&disk)?;
+    let boot = extract(&image, &disk)?;
+    let accelerator = options.accelerator.unwrap_or_else(|| kvm::accelerator(qemu, &boot.kernel, cache, note));
+    let start = match options.firmware {
+        Firmware::Direct => {
+            let command_line = format!("{} {}", boot.command_line, options.append).trim().to_owned();
+            Start::Direct { kernel: boot.kernel, initramfs: boot.initramfs, command_line }
+        }
+        Firmware::Uefi => {
+            let code = firmware::find(&qemu.firmware)?;
+            let variables = firmware::variables(&code, &disk.with_extension("efivars"))?;
+            Start::Uefi { code, variables, append: options.append.clone() }
+        }
+    };
+    // QEMU's own unit is the mebibyte.
+    let memory = options.memory.clone().unwrap_or_else(|| format!("{}M", qemu.memory.bytes() >> 20));
+    Ok(command::command(&Guest {
+        qemu,
+        start,
+        accelerator,
+        disk: &disk,
+        memory,
+        cpus: options.cpus.unwrap_or(qemu.cpus),
+        forwards: &options.forwards,
+        console: options.console.as_deref(),
+        kubeconfig: options.kubeconfig.as_deref(),
+        machine: options.machine.as_deref(),
+        reboot: options.reboot,
+    }))
+}
+
+/// The copy of the image that guests write to.
+fn own_disk(board: &str, options: &Options) -> Result<PathBuf, RunError> {
+    let image = options.out.join(format!("{board}.img"));
+    let disk = options.out.join("disk.img");
+    let io = |source| RunError::Io { path: disk.display().to_string(), source };
+    let time = |path: &Path| std::fs::metadata(path).and_then(|about| about.modified());
+    let Ok(baked) = time(&image) else {
+        let (path, out) = (image.display().to_string(), options.out.display().to_string());
+        return Err(RunError::NoImage { path, board: board.to_owned(), out });
+    };
+    if options.fresh || !time(&disk).is_ok_and(|used| used >= baked) {
+        copy(&image, &disk, options.disk_size).map_err(io)?;
+    }
+    Ok(disk)
+}
+
+/// Copies a disk; what is zero becomes a hole, and the copy has at least `size` bytes.
+pub fn copy(from: &Path, to: &Path, size: u64) -> io::Result<()> {
+    let mut from = File::open(from)?;
+    let mut to = File::create(to)?;
+    to.set_len(from.metadata()?.len().max(size))?;
+    let mut chunk = Vec::with_capacity(1 << 16);
+    let mut at = 0;
+    loop {
+        chunk.clear();
+        (&mut from).take(1 << 16).read_to_end(&mut chunk)?;
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        if chunk.iter().any(|byte| *byte != 0) {
+            to.seek(SeekFrom::Start(at))?;
+            to.write_all(&chunk)?;
+        }
+        at += chunk.len() as u64;
+    }
+}
+
+struct Boot {
+    kernel: PathBuf,
+    initramfs: PathBuf,
+    command_line: String,
+}
+
+/// Takes kernel, initramfs and command line out of the image's ESP, as the boot loader would, for the slot that the record
+/// prefers. So it is the image that is tested, not what lies beside it.
+fn extract(image: &Disk, disk: &Path) -> Result<Boot, RunError> {
+    let slot = match image.record()?.map(|record| record.choose(None, &[])) {
+        Ok(Choice::Boot(slot)) => slot,
+        // Stage 1 will say what is wrong.
+        Ok(Choice::Recover { .. }) | Err(_) => SlotName::A,
+    };
+    let entry = boot::entry_path(slot);
+    let text = image.esp_file(&entry)?;
+    let text = String::from_utf8_lossy(&text);
+    let command_line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("options "))
+        .ok_or_else(|| RunError::Entry { path: image.path().to_owned(), entry: entry.clone() })?
+        .to_owned();
+    let take = |name: &str| {
+        let to = disk.with_extension(name);
+        let bytes = image.esp_file(&format!("{}/{name}", boot::folder(slot)))?;
+        std::fs::write(&to, bytes).map_err(|source| RunError::Io { path: to.display().to_string(), source })?;
+        Ok::<_, RunError>(to)
+    };
+    Ok(Boot { kernel: take(boot::KERNEL)?, initramfs: take(boot::INITRAMFS)?, command_line })
+}
