@@ -14,7 +14,23 @@
 //! Start reading at [`pod`], then `worker`.
 #![forbid(unsafe_code)]
 
+mod actions;
+pub mod agent;
+mod converge;
 pub mod dns;
+pub mod ground;
+pub mod machine;
+mod node;
 pub mod pod;
+mod pods;
 pub mod services;
+pub mod site;
 pub mod translate;
+pub mod volumes;
+mod worker;
+
+pub use agent::{Agent, AgentError, AgentOptions};
+pub use machine::Machine;
+
+#[cfg(test)]
+mod fake;

@@ -17,7 +17,6 @@ pub mod mounts;
 pub mod qos;
 pub mod resources;
 pub mod security;
-pub mod users;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use kedge_net::{AttachSpec, HostPort, Protocol};
@@ -37,10 +36,8 @@ pub enum Error {
     Unsupported(&'static str),
     #[error("no command specified: neither the container nor its image names one")]
     NoCommand,
-    #[error("unable to find user {0}: no matching entries in the image's passwd file")]
+    #[error("{0}")]
     User(String),
-    #[error("unable to find group {0}: no matching entries in the image's group file")]
-    Group(String),
     #[error("container has runAsNonRoot and image will run as root (container: {0})")]
     Root(String),
     #[error("volume {0:?} of a volumeMount is not a volume of the pod")]

@@ -30,8 +30,10 @@ pub enum StopReason {
 pub enum Action {
     /// Make namespaces, network and volumes.
     Prepare,
-    /// Write mounted data anew.
-    Refresh,
+    /// Write mounted data anew; tokens too, where they are due.
+    Refresh {
+        tokens: bool,
+    },
     Start {
         slot: SlotId,
         attempt: u32,
@@ -175,8 +177,8 @@ fn run(plan: &mut Plan, pod: &Pod, spec: &PodSpec, observed: &Observed, now: Tim
     }
     match observed.refresh {
         _ if observed.refreshing => {}
-        _ if observed.stale => plan.act(Action::Refresh),
-        Some(at) if at <= now => plan.act(Action::Refresh),
+        Some(at) if at <= now => plan.act(Action::Refresh { tokens: true }),
+        _ if observed.stale => plan.act(Action::Refresh { tokens: false }),
         Some(at) => plan.wake(at),
         None => {}
     }

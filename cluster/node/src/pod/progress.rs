@@ -72,9 +72,11 @@ impl Observed {
                 let failures = if let Sandbox::Absent { failures, .. } = self.sandbox { failures } else { 0 };
                 self.sandbox = Sandbox::Preparing { failures };
             }
-            Action::Refresh => {
+            Action::Refresh { tokens } => {
                 self.stale = false;
-                self.refresh = None;
+                if *tokens {
+                    self.refresh = None;
+                }
                 self.refreshing = true;
             }
             Action::Start { slot, attempt } => {
@@ -126,7 +128,7 @@ impl Observed {
             }
             Event::Refreshed { refresh } => {
                 self.refreshing = false;
-                self.refresh = refresh;
+                self.refresh = refresh.or(self.refresh);
             }
             Event::RefreshFailed => {
                 self.refreshing = false;

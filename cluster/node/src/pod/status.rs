@@ -14,8 +14,8 @@ use super::outcome::{self, Outcome};
 use super::plan::SHOW_ERROR;
 use super::{after, backoff};
 
-/// `host`: the node's addresses, the first one first.
-pub fn of(pod: &Pod, observed: &Observed, host: &[IpAddr], now: Timestamp) -> PodStatus {
+/// `told`: what the API was told last, which its own copy may not show yet. `host`: the node's addresses, the first one first.
+pub fn of(pod: &Pod, observed: &Observed, told: Option<&PodStatus>, host: &[IpAddr], now: Timestamp) -> PodStatus {
     let Some(spec) = pod.spec.as_ref() else { return PodStatus::default() };
     let outcome = outcome::of(pod, observed);
     let identity = format!(
@@ -44,7 +44,7 @@ pub fn of(pod: &Pod, observed: &Observed, host: &[IpAddr], now: Timestamp) -> Po
     let ended = outcome.or_else(|| pod.metadata.deletion_timestamp.as_ref().and_then(|_| outcome::so_far(observed)));
     let phase = phase(spec, observed, ended, main.as_deref().unwrap_or_default());
     PodStatus {
-        conditions: Some(conditions(pod, observed, phase, init.as_deref(), main.as_deref(), now)),
+        conditions: Some(conditions(pod, observed, phase, told, (init.as_deref(), main.as_deref()), now)),
         phase: Some(phase.to_owned()),
         reason: observed.verdict.as_ref().map(|v| v.reason.clone()).or(before.reason),
         message: observed.verdict.as_ref().map(|v| v.message.clone()).or(before.message),
@@ -169,8 +169,8 @@ fn conditions(
     pod: &Pod,
     observed: &Observed,
     phase: &str,
-    init: Option<&[ContainerStatus]>,
-    main: Option<&[ContainerStatus]>,
+    told: Option<&PodStatus>,
+    (init, main): (Option<&[ContainerStatus]>, Option<&[ContainerStatus]>),
     now: Timestamp,
 ) -> Vec<PodCondition> {
     let before = pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
@@ -217,12 +217,13 @@ fn conditions(
     let foreign = before.iter().filter(|c| computed.iter().all(|v| v.0 != c.type_)).cloned();
     let own = computed.iter().map(|Verdict(kind, holds, reason, message)| {
         let status = if *holds { "True" } else { "False" };
-        let old = before.iter().find(|c| c.type_ == *kind);
-        let told = !holds || *reason == "PodCompleted";
+        let told = told.and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+        let old = told.iter().chain(before).find(|c| c.type_ == *kind);
+        let reasoned = !holds || *reason == "PodCompleted";
         PodCondition {
             type_: (*kind).to_owned(),
             status: status.to_owned(),
-            reason: Some((*reason).to_owned()).filter(|r| told && !r.is_empty()),
+            reason: Some((*reason).to_owned()).filter(|r| reasoned && !r.is_empty()),
             message: Some(message.clone()).filter(|m| !holds && !m.is_empty()),
             last_transition_time: old
                 .filter(|c| c.status == status)

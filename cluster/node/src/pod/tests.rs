@@ -39,7 +39,7 @@ fn name(slot: SlotId) -> String {
 fn show(action: &Action) -> String {
     match action {
         Action::Prepare => "prepare".into(),
-        Action::Refresh => "refresh".into(),
+        Action::Refresh { tokens } => if *tokens { "refresh tokens" } else { "refresh" }.into(),
         Action::Start { slot, attempt } => format!("start {} {attempt}", name(*slot)),
         Action::Stop { slot, grace, why, .. } => format!("stop {} {grace}s {why:?}", name(*slot)),
         Action::Kill { slot, .. } => format!("kill {}", name(*slot)),
@@ -143,7 +143,7 @@ impl Story {
     }
 
     fn status(&self) -> k8s_openapi::api::core::v1::PodStatus {
-        status::of(&self.pod, &self.observed, &["192.0.2.7".parse().unwrap()], self.now)
+        status::of(&self.pod, &self.observed, None, &["192.0.2.7".parse().unwrap()], self.now)
     }
 
     /// `PHASE a:STATE`, e.g. `Pending a:ContainerCreating`, `Running a:running/ready`.
@@ -316,7 +316,7 @@ fn missing_configuration_is_waited_for() {
          refreshed 50; held c0 CreateContainerConfigError -> | Pending a:CreateContainerConfigError
          changed         -> refresh, start c0 0
          refreshed 50; started c0 ->
-         wait 50         -> refresh",
+         wait 50         -> refresh tokens",
     );
 }
 

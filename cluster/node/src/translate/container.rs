@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
-use kedge_runtime::{ContainerSpec, Namespace, Namespaces, Rootfs};
+use kedge_runtime::sandbox::{Request, Sandbox};
+use kedge_runtime::{ContainerSpec, Mount, Namespace, Namespaces, Rootfs, User};
 
 use super::env::{self, Objects};
 use super::expand::expand;
 use super::fields::Facts;
 use super::mounts::{self, Places, SubPath};
-use super::users::Accounts;
 use super::{Error, is_host_network, qos, resources, security};
 use crate::pod::SlotId;
 
@@ -32,15 +32,7 @@ pub struct ImageFacts {
     pub env: Vec<String>,
     pub working_dir: String,
     pub user: String,
-    pub accounts: Accounts,
-}
-
-/// The namespaces that a pod's containers share.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Shared {
-    pub net: PathBuf,
-    pub ipc: PathBuf,
-    pub uts: PathBuf,
+    pub stop_signal: Option<String>,
 }
 
 /// Everything a container is made from.
@@ -53,7 +45,9 @@ pub struct Ingredients<'a> {
     pub objects: Objects<'a>,
     pub facts: &'a Facts,
     pub places: &'a Places,
-    pub shared: &'a Shared,
+    pub shared: &'a Sandbox,
+    /// As the image resolves [`security::asked_user`].
+    pub user: &'a User,
     pub hostname: &'a str,
     pub log: &'a std::path::Path,
 }
@@ -97,8 +91,11 @@ pub fn of(from: Ingredients<'_>) -> Result<(ContainerSpec, Vec<SubPath>), Error>
     }
     let context = container.security_context.as_ref();
     let own = env::of(pod, container, from.objects, from.facts)?;
-    let (mounts, sub_paths) = mounts::of(container, &own, from.places)?;
-    let user = security::user(spec, container, &image.user, &image.accounts)?;
+    let (mut mounts, sub_paths) = mounts::of(container, &own, from.places)?;
+    if let Some(shm) = from.shared.shm.as_ref().filter(|_| !mounts.iter().any(|m| m.target == "/dev/shm")) {
+        mounts.push(Mount::bind(shm.to_string_lossy(), "/dev/shm", false));
+    }
+    let user = security::user(spec, container, from.user)?;
     let value = |text: &String| expand(text, &|name| own.get(name).cloned());
     let given = |list: &Option<Vec<String>>| list.as_deref().unwrap_or_default().iter().map(value).collect::<Vec<_>>();
     let (command, args) = (given(&container.command), given(&container.args));
@@ -118,7 +115,6 @@ pub fn of(from: Ingredients<'_>) -> Result<(ContainerSpec, Vec<SubPath>), Error>
     let id = id(uid, slot, from.attempt);
     let privileged = security::is_privileged(container);
     let unmasked = privileged || context.and_then(|c| c.proc_mount.as_deref()) == Some("Unmasked");
-    let home = image.accounts.home(user.uid).unwrap_or("/").to_owned();
     Ok((
         ContainerSpec {
             cgroup: format!("{}/{id}", pod_cgroup(pod, spec)),
@@ -126,7 +122,7 @@ pub fn of(from: Ingredients<'_>) -> Result<(ContainerSpec, Vec<SubPath>), Error>
             labels: labels.into_iter().map(|(k, v)| (k.to_owned(), v)).collect(),
             rootfs: Rootfs { layers: image.layers.clone() },
             args: line,
-            env: environment(image, &own, from.hostname, &home, container.tty == Some(true)),
+            env: environment(image, &own, from.hostname, container.tty == Some(true)),
             cwd: container.working_dir.clone().filter(|d| !d.is_empty()).unwrap_or_else(|| image.working_dir.clone()),
             user,
             mounts,
@@ -142,7 +138,6 @@ pub fn of(from: Ingredients<'_>) -> Result<(ContainerSpec, Vec<SubPath>), Error>
             no_new_privileges: context.and_then(|c| c.allow_privilege_escalation) == Some(false) && !privileged,
             masked_paths: unmasked.then(Vec::new),
             readonly_paths: unmasked.then(Vec::new),
-            sysctls: sysctls(spec),
             rlimits: Vec::new(),
             oom_score_adj: Some(qos::oom_score(spec, container, from.facts.memory)),
             tty: container.tty == Some(true),
@@ -155,12 +150,8 @@ pub fn of(from: Ingredients<'_>) -> Result<(ContainerSpec, Vec<SubPath>), Error>
 }
 
 /// The image's own, then what every container has, then the pod's; each outranks those before it.
-fn environment(image: &ImageFacts, own: &env::Env, hostname: &str, home: &str, tty: bool) -> Vec<(String, String)> {
-    let mut all = BTreeMap::from([
-        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
-        ("HOME", home),
-        ("HOSTNAME", hostname),
-    ]);
+fn environment(image: &ImageFacts, own: &env::Env, hostname: &str, tty: bool) -> Vec<(String, String)> {
+    let mut all = BTreeMap::from([("HOSTNAME", hostname)]);
     if tty {
         all.insert("TERM", "xterm");
     }
@@ -169,14 +160,27 @@ fn environment(image: &ImageFacts, own: &env::Env, hostname: &str, home: &str, t
     all.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
-fn namespaces(spec: &PodSpec, shared: &Shared) -> Namespaces {
-    let or_host = |host: bool, path: &PathBuf| if host { Namespace::Host } else { Namespace::Path(path.clone()) };
-    let host_network = is_host_network(spec);
+fn namespaces(spec: &PodSpec, shared: &Sandbox) -> Namespaces {
+    let or_host = |path: &Option<PathBuf>| path.clone().map_or(Namespace::Host, Namespace::Path);
     Namespaces {
-        net: or_host(host_network, &shared.net),
-        uts: or_host(host_network, &shared.uts),
-        ipc: or_host(spec.host_ipc == Some(true), &shared.ipc),
+        net: or_host(&shared.net),
+        uts: or_host(&shared.uts),
+        ipc: or_host(&shared.ipc),
         pid: if spec.host_pid == Some(true) { Namespace::Host } else { Namespace::Own },
+    }
+}
+
+/// The namespaces that the pod's containers share.
+pub fn sandbox(pod: &Pod, hostname: &str) -> Request {
+    let spec = pod.spec.as_ref();
+    let own_network = !spec.is_some_and(is_host_network);
+    Request {
+        id: pod.metadata.uid.clone().unwrap_or_default(),
+        hostname: hostname.to_owned(),
+        net: own_network,
+        uts: own_network,
+        ipc: spec.and_then(|s| s.host_ipc) != Some(true),
+        sysctls: spec.map(sysctls).unwrap_or_default(),
     }
 }
 

@@ -41,7 +41,7 @@ fn image() -> ImageFacts {
         env: vec!["COLOR=red".into(), "LANG=C".into()],
         working_dir: "/srv".into(),
         user: "app".into(),
-        accounts: Accounts { passwd: "app:x:7:8::/home/app:/bin/sh\n".into(), group: String::new() },
+        stop_signal: None,
     }
 }
 
@@ -60,7 +60,8 @@ fn translate(container: Value) -> Result<ContainerSpec, Error> {
         hostname: "/p/hostname".into(),
         termination: "/p/words".into(),
     };
-    let shared = Shared { net: "/ns/net".into(), ipc: "/ns/ipc".into(), uts: "/ns/uts".into() };
+    let path = |p: &str| Some(PathBuf::from(p));
+    let shared = Sandbox { net: path("/ns/net"), ipc: path("/ns/ipc"), uts: None, shm: path("/ns/shm") };
     of(Ingredients {
         pod: &pod,
         slot: SlotId::Main(0),
@@ -70,6 +71,7 @@ fn translate(container: Value) -> Result<ContainerSpec, Error> {
         facts: &Facts::default(),
         places: &places,
         shared: &shared,
+        user: &User { uid: 7, gid: 8, groups: vec![] },
         hostname: "web",
         log: Path::new("/log/2.log"),
     })
@@ -84,12 +86,12 @@ fn a_container_with_nothing_said_is_what_its_image_says() {
     assert_eq!(spec.args, ["/bin/app", "serve"]);
     assert_eq!((spec.user.uid, spec.user.gid, spec.cwd.as_str()), (7, 8, "/srv"));
     let env: BTreeMap<_, _> = spec.env.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    assert_eq!((env["COLOR"], env["HOME"], env["HOSTNAME"]), ("red", "/home/app", "web"));
+    assert_eq!((env["COLOR"], env["HOSTNAME"]), ("red", "web"));
     assert_eq!((env["KUBERNETES_SERVICE_HOST"], env["KUBERNETES_PORT_443_TCP"]), ("10.43.0.1", "tcp://10.43.0.1:443"));
-    assert_eq!(spec.namespaces.net, Namespace::Path("/ns/net".into()));
+    assert_eq!((&spec.namespaces.net, &spec.namespaces.uts), (&Namespace::Path("/ns/net".into()), &Namespace::Host));
     assert_eq!((spec.capabilities, spec.privileged, spec.oom_score_adj), (None, false, Some(1000)));
     let targets: Vec<_> = spec.mounts.iter().map(|m| m.target.as_str()).collect();
-    assert_eq!(targets, ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/dev/termination-log"]);
+    assert_eq!(targets, ["/etc/hosts", "/etc/resolv.conf", "/etc/hostname", "/dev/termination-log", "/dev/shm"]);
 }
 
 #[test]

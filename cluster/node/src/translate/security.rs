@@ -2,27 +2,9 @@
 
 use k8s_openapi::api::core::v1::{Capabilities, Container, PodSpec};
 use kedge_runtime::User;
+use kedge_runtime::spec::DEFAULT_CAPABILITIES;
 
 use super::Error;
-use super::users::Accounts;
-
-/// What a container may do without asking; the set that upstream's container runtimes agree on.
-const DEFAULT: [&str; 14] = [
-    "CAP_AUDIT_WRITE",
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_MKNOD",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_RAW",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-];
 
 /// The rest of capabilities(7), as of Linux 5.9.
 const OTHERS: [&str; 27] = [
@@ -66,9 +48,9 @@ pub fn capabilities(asked: Option<&Capabilities>) -> Option<Vec<String>> {
     let drop: Vec<String> = asked.drop.iter().flatten().map(full).collect();
     let has_all = |list: &[String]| list.iter().any(|n| n == "ALL");
     let mut set: Vec<String> = match (has_all(&add), has_all(&drop)) {
-        (true, _) => DEFAULT.iter().chain(&OTHERS).map(|n| (*n).to_owned()).collect(),
+        (true, _) => DEFAULT_CAPABILITIES.iter().chain(&OTHERS).map(|n| (*n).to_owned()).collect(),
         (false, true) => Vec::new(),
-        (false, false) => DEFAULT.map(str::to_owned).to_vec(),
+        (false, false) => DEFAULT_CAPABILITIES.iter().map(|n| (*n).to_owned()).collect(),
     };
     set.extend(add.into_iter().filter(|n| n != "ALL"));
     set.retain(|n| !drop.contains(n));
@@ -77,17 +59,24 @@ pub fn capabilities(asked: Option<&Capabilities>) -> Option<Vec<String>> {
     Some(set)
 }
 
-/// Who the container runs as. `image` is the image's own `USER`.
-pub fn user(spec: &PodSpec, container: &Container, image: &str, accounts: &Accounts) -> Result<User, Error> {
+fn id(value: Option<i64>) -> Option<u32> {
+    value.and_then(|v| u32::try_from(v).ok())
+}
+
+/// Who the container is to run as, in an image's terms (`USER[:GROUP]`); `image` is the image's own `USER`.
+pub fn asked_user(spec: &PodSpec, container: &Container, image: &str) -> String {
     let (pod, own) = (spec.security_context.as_ref(), container.security_context.as_ref());
-    let id = |value: Option<i64>| value.and_then(|v| u32::try_from(v).ok());
-    let uid = id(own.and_then(|c| c.run_as_user).or(pod.and_then(|p| p.run_as_user)));
-    let gid = id(own.and_then(|c| c.run_as_group).or(pod.and_then(|p| p.run_as_group)));
-    let mut user = match uid {
-        Some(uid) => accounts.resolve(&uid.to_string())?,
-        None => accounts.resolve(image)?,
-    };
-    user.gid = gid.unwrap_or(user.gid);
+    match id(own.and_then(|c| c.run_as_user).or(pod.and_then(|p| p.run_as_user))) {
+        Some(uid) => uid.to_string(),
+        None => image.to_owned(),
+    }
+}
+
+/// The user as the image resolved [`asked_user`], with the groups that pod and container add.
+pub fn user(spec: &PodSpec, container: &Container, resolved: &User) -> Result<User, Error> {
+    let (pod, own) = (spec.security_context.as_ref(), container.security_context.as_ref());
+    let mut user = resolved.clone();
+    user.gid = id(own.and_then(|c| c.run_as_group).or(pod.and_then(|p| p.run_as_group))).unwrap_or(user.gid);
     if pod.and_then(|p| p.supplemental_groups_policy.as_deref()) == Some("Strict") {
         user.groups.clear();
     }
@@ -125,19 +114,23 @@ mod tests {
 
     #[test]
     fn the_container_outranks_the_pod_and_the_pod_the_image() {
-        let accounts = Accounts { passwd: "app:x:7:8::/:/\n".into(), group: String::new() };
-        let of = |pod, own, image| {
+        let of = |pod, own, uid| {
             let spec = serde_json::from_value(json!({"containers": [], "securityContext": pod})).unwrap();
             let container = serde_json::from_value(json!({"name": "c", "securityContext": own})).unwrap();
-            user(&spec, &container, image, &accounts).map(|u| (u.uid, u.gid, u.groups))
+            let asked = asked_user(&spec, &container, "app");
+            let resolved = User { uid, gid: 8, groups: vec![9] };
+            user(&spec, &container, &resolved).map(|u| (asked, u.gid, u.groups))
         };
-        assert_eq!(of(json!({}), json!({}), "app"), Ok((7, 8, vec![])));
-        assert_eq!(of(json!({"runAsUser": 1000}), json!({}), "app"), Ok((1000, 0, vec![])));
+        assert_eq!(of(json!({}), json!({}), 7), Ok(("app".into(), 8, vec![9])));
+        assert_eq!(of(json!({"runAsUser": 1000}), json!({}), 1000), Ok(("1000".into(), 8, vec![9])));
         assert_eq!(
-            of(json!({"runAsUser": 1000, "fsGroup": 5, "supplementalGroups": [6]}), json!({"runAsUser": 7}), ""),
-            Ok((7, 8, vec![5, 6]))
+            of(json!({"runAsUser": 1000, "fsGroup": 5, "supplementalGroups": [6]}), json!({"runAsUser": 7}), 7),
+            Ok(("7".into(), 8, vec![5, 6, 9]))
         );
-        assert_eq!(of(json!({"runAsNonRoot": true}), json!({}), ""), Err(Error::Root("c".into())));
-        assert_eq!(of(json!({"runAsNonRoot": true}), json!({"runAsGroup": 9}), "app"), Ok((7, 9, vec![])));
+        assert_eq!(
+            of(json!({"supplementalGroupsPolicy": "Strict", "fsGroup": 5}), json!({"runAsGroup": 1}), 7),
+            Ok(("app".into(), 1, vec![5]))
+        );
+        assert_eq!(of(json!({"runAsNonRoot": true}), json!({}), 0), Err(Error::Root("c".into())));
     }
 }
