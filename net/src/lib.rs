@@ -23,6 +23,7 @@ pub mod ipam;
 pub mod link;
 mod network;
 pub mod nft;
+mod sys;
 
 pub use address::{IpNet, Mac};
 pub use error::Error;
