@@ -13,6 +13,7 @@ use kedge_api::{Reason, Status};
 use serde_json::Value;
 
 use crate::wire::media::{Accepted, Format};
+use crate::wire::protobuf;
 
 /// A body that is written as it comes. An error breaks the connection off, so that the client sees it is not whole.
 pub type Body = UnsyncBoxBody<Bytes, std::io::Error>;
@@ -48,10 +49,16 @@ pub fn page_not_found() -> Response<Body> {
     text(404, "404 page not found\n")
 }
 
-/// A value in the form that was accepted.
+/// A value in the form that was accepted; as JSON where it has no protobuf form.
 pub fn value(code: u16, value: &Value, accepted: Accepted, pretty: bool) -> Response<Body> {
-    match write(value, accepted.format, pretty) {
-        Ok(bytes) => respond(code, accepted.format.media_type(), full(bytes)),
+    if accepted.format == Format::Protobuf
+        && let Some(bytes) = protobuf::encode(value)
+    {
+        return respond(code, protobuf::MEDIA_TYPE, full(bytes));
+    }
+    let format = if accepted.format == Format::Yaml { Format::Yaml } else { Format::Json };
+    match write(value, format, pretty) {
+        Ok(bytes) => respond(code, format.media_type(), full(bytes)),
         Err(error) => status(&error),
     }
 }
@@ -63,9 +70,11 @@ pub fn json(value: &Value) -> Response<Body> {
 pub fn write(value: &Value, format: Format, pretty: bool) -> Result<Bytes, Status> {
     let wrong = |e: &dyn std::fmt::Display| Status::internal(format!("encoding an answer: {e}"));
     match (format, pretty) {
-        (Format::Json, false) => serde_json::to_vec(value).map(Bytes::from).map_err(|e| wrong(&e)),
-        (Format::Json, true) => serde_json::to_vec_pretty(value).map(Bytes::from).map_err(|e| wrong(&e)),
         (Format::Yaml, _) => serde_yaml::to_string(value).map(Bytes::from).map_err(|e| wrong(&e)),
+        (Format::Json | Format::Protobuf, true) => {
+            serde_json::to_vec_pretty(value).map(Bytes::from).map_err(|e| wrong(&e))
+        }
+        (Format::Json | Format::Protobuf, false) => serde_json::to_vec(value).map(Bytes::from).map_err(|e| wrong(&e)),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::http::answer::{Wanted, answer};
 use crate::http::respond::{Body, method_not_allowed, not_found, page_not_found};
 use crate::http::watch;
 use crate::proxy::{Connection, Passed, connection};
-use crate::wire::media::{Offer, negotiate};
+use crate::wire::media::{Format, Offer, negotiate, unknown_form};
 use crate::wire::path::ResourceAsked;
 use crate::wire::query::Query;
 
@@ -42,6 +42,9 @@ impl Front {
             accept(request.headers()),
             if self.catalog.is_own(&row) { Offer::Plain } else { Offer::Objects },
         )?;
+        if asked.verb == Verb::Watch && accepted.format != Format::Json {
+            return Err(unknown_form());
+        }
         let wanted = Wanted::new(accepted, query, request.headers())?;
         let mut options = query.options()?;
         if asked.verb == Verb::Watch && !target.name.is_empty() {

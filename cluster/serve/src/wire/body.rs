@@ -11,6 +11,7 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use super::media::Format;
+use super::protobuf;
 
 /// More than any object has that fits the size limit and is no attack; a node takes some 50 bytes of memory.
 const MAX_NODES: usize = 512 * 1024;
@@ -33,6 +34,10 @@ pub fn decode(bytes: &[u8], format: Format, strict: bool) -> Result<Decoded, Str
             Some(b'{') => json(bytes).or_else(|_| yaml(bytes, strict)),
             _ => yaml(bytes, strict),
         },
+        Format::Protobuf => {
+            let value = protobuf::decode(bytes, None).map_err(|e| e.to_string())?;
+            Ok(Decoded { value, duplicates: Vec::new() })
+        }
     }
 }
 
@@ -283,7 +288,7 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
 pub fn unrecognized(kind: &str, why: &str, bytes: &[u8], format: Format) -> Status {
     let prefix = match format {
         Format::Json => "couldn't get version/kind; json parse error: ",
-        Format::Yaml => "",
+        Format::Yaml | Format::Protobuf => "",
     };
     let seen = excerpt(bytes);
     Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {prefix}{why} ({seen})"))

@@ -2,11 +2,15 @@
 
 use kedge_api::{PatchType, Reason, Status};
 
+use super::protobuf::MEDIA_TYPE;
+
 /// How bytes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Json,
     Yaml,
+    /// For built-in kinds; answers only where the client takes nothing else.
+    Protobuf,
 }
 
 impl Format {
@@ -14,6 +18,7 @@ impl Format {
         match self {
             Self::Json => "application/json",
             Self::Yaml => "application/yaml",
+            Self::Protobuf => MEDIA_TYPE,
         }
     }
 }
@@ -92,18 +97,19 @@ fn thousandths(value: &str) -> u16 {
 pub fn negotiate(accept: Option<&str>, offer: Offer) -> Result<Accepted, Status> {
     let accept = accept.map(str::trim).filter(|a| !a.is_empty()).unwrap_or("*/*");
     let clauses = clauses(accept);
-    if !clauses.iter().any(|c| format(c.media).is_some() || c.media == PROTOBUF) {
+    if !clauses.iter().any(|c| format(c.media).is_some()) {
         return Err(unknown_type());
     }
-    clauses.iter().find_map(|clause| accepted(clause, offer)).ok_or_else(unknown_form)
+    let known = || clauses.iter().filter_map(|clause| accepted(clause, offer));
+    // Stored bytes are JSON: who takes both gets them as they are.
+    known().find(|a| a.format != Format::Protobuf).or_else(|| known().next()).ok_or_else(unknown_form)
 }
-
-const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 fn format(media: &str) -> Option<Format> {
     match media {
         "*/*" | "application/*" | "application/json" => Some(Format::Json),
         "application/yaml" => Some(Format::Yaml),
+        MEDIA_TYPE => Some(Format::Protobuf),
         _ => None,
     }
 }
@@ -141,7 +147,7 @@ fn unknown_type() -> Status {
 }
 
 /// The type is known, the form asked for (`as=…`) is not to be had here.
-fn unknown_form() -> Status {
+pub fn unknown_form() -> Status {
     Status::new(
         Reason::NotAcceptable,
         "only the following media types are accepted: application/json, application/yaml, \
@@ -174,6 +180,7 @@ pub fn body_type(content_type: Option<&str>, patch: bool) -> Result<BodyType, St
     match media {
         "" | "application/json" => Ok(BodyType::Object(Format::Json)),
         "application/yaml" => Ok(BodyType::Object(Format::Yaml)),
+        MEDIA_TYPE => Ok(BodyType::Object(Format::Protobuf)),
         _ => Err(unsupported()),
     }
 }

@@ -4,6 +4,7 @@ pub mod body;
 
 pub mod media;
 pub mod path;
+pub mod protobuf;
 pub mod query;
 
 /// Sets a member of an object; anything else is left as it is.

@@ -1,0 +1,142 @@
+//! JSON to the wire. What does not fit its shape is left out: the objects are our own, checked when they were written.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use kedge_api::schema::{Shape, Type};
+use serde_json::{Map, Value};
+
+use super::table::{Step, fields, knows};
+use super::{MAGIC, MAX_DEPTH, type_of};
+
+pub fn envelope(object: &Value) -> Option<Vec<u8>> {
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let of = type_of(api_version, kind).filter(|of| knows(*of))?;
+    let mut meta = Vec::new();
+    bytes(&mut meta, 1, api_version.as_bytes());
+    bytes(&mut meta, 2, kind.as_bytes());
+    let mut raw = Vec::new();
+    message(&mut raw, of, &[], object.as_object()?, 0);
+    let mut out = MAGIC.to_vec();
+    bytes(&mut out, 1, &meta);
+    bytes(&mut out, 2, &raw);
+    // Encoding and type of the content: none other than this.
+    bytes(&mut out, 3, b"");
+    bytes(&mut out, 4, b"");
+    Some(out)
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    loop {
+        let byte = u8::try_from(value & 0x7f).unwrap_or_default();
+        value >>= 7;
+        if value == 0 {
+            out.push(byte);
+            return;
+        }
+        out.push(byte | 0x80);
+    }
+}
+
+fn key(out: &mut Vec<u8>, number: u32, wire: u64) {
+    varint(out, u64::from(number) << 3 | wire);
+}
+
+fn bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
+    key(out, number, 2);
+    varint(out, value.len() as u64);
+    out.extend_from_slice(value);
+}
+
+fn integer(out: &mut Vec<u8>, number: u32, value: i64) {
+    key(out, number, 0);
+    varint(out, value.cast_unsigned());
+}
+
+fn message(out: &mut Vec<u8>, of: Type, prefix: &[u32], object: &Map<String, Value>, depth: usize) {
+    let mut inside = Vec::new();
+    for numbered in fields(of) {
+        match numbered.after(prefix) {
+            Some(Step::Field(number)) => {
+                if let Some(value) = object.get(numbered.field.name()).filter(|v| !v.is_null()) {
+                    field(out, number, numbered.field.shape(), value, depth);
+                }
+            }
+            Some(Step::Inside(number)) if !inside.contains(&number) => {
+                inside.push(number);
+                let deeper: Vec<u32> = prefix.iter().copied().chain([number]).collect();
+                let mut inner = Vec::new();
+                message(&mut inner, of, &deeper, object, depth);
+                // Go's decoder makes an embedded struct whole without it.
+                if !inner.is_empty() {
+                    bytes(out, number, &inner);
+                }
+            }
+            Some(Step::Inside(_)) | None => {}
+        }
+    }
+}
+
+fn field(out: &mut Vec<u8>, number: u32, shape: Shape, value: &Value, depth: usize) {
+    match (shape.resolve(), value) {
+        (Shape::List(item), Value::Array(items)) => {
+            items.iter().for_each(|v| single(out, number, item.shape(), v, depth))
+        }
+        (Shape::Map(item), Value::Object(members)) => {
+            for (name, value) in members {
+                let mut entry = Vec::new();
+                bytes(&mut entry, 1, name.as_bytes());
+                match item.shape().resolve() {
+                    Shape::List(_) => {
+                        let mut inner = Vec::new();
+                        field(&mut inner, 1, item.shape(), value, depth);
+                        bytes(&mut entry, 2, &inner);
+                    }
+                    _ => single(&mut entry, 2, item.shape(), value, depth),
+                }
+                bytes(out, number, &entry);
+            }
+        }
+        _ => single(out, number, shape, value, depth),
+    }
+}
+
+fn single(out: &mut Vec<u8>, number: u32, shape: Shape, value: &Value, depth: usize) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    let mut inner = Vec::new();
+    match (shape.resolve(), value) {
+        (Shape::Boolean, Value::Bool(b)) => return integer(out, number, i64::from(*b)),
+        (Shape::Int32 | Shape::Int64, Value::Number(n)) => return integer(out, number, n.as_i64().unwrap_or_default()),
+        (Shape::Number, Value::Number(n)) => {
+            key(out, number, 1);
+            return out.extend_from_slice(&n.as_f64().unwrap_or_default().to_le_bytes());
+        }
+        (Shape::String, Value::String(text)) => return bytes(out, number, text.as_bytes()),
+        (Shape::Bytes, Value::String(text)) => return bytes(out, number, &STANDARD.decode(text).unwrap_or_default()),
+        (Shape::Quantity, Value::String(text)) => bytes(&mut inner, 1, text.as_bytes()),
+        (Shape::Quantity, Value::Number(n)) => bytes(&mut inner, 1, n.to_string().as_bytes()),
+        (Shape::IntOrString, Value::String(text)) => {
+            integer(&mut inner, 1, 1);
+            integer(&mut inner, 2, 0);
+            bytes(&mut inner, 3, text.as_bytes());
+        }
+        (Shape::IntOrString, Value::Number(n)) => {
+            integer(&mut inner, 1, 0);
+            integer(&mut inner, 2, n.as_i64().unwrap_or_default());
+            bytes(&mut inner, 3, b"");
+        }
+        (Shape::Time, Value::String(text)) => {
+            if let Ok(at) = text.parse::<Timestamp>() {
+                integer(&mut inner, 1, at.as_second());
+                integer(&mut inner, 2, i64::from(at.subsec_nanosecond()));
+            }
+        }
+        (Shape::Object | Shape::Any, value) => bytes(&mut inner, 1, value.to_string().as_bytes()),
+        (Shape::Type(of), Value::Object(object)) => message(&mut inner, of, &[], object, depth + 1),
+        _ => return,
+    }
+    bytes(out, number, &inner);
+}

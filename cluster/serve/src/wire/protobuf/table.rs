@@ -1,0 +1,96 @@
+//! `fields.txt` as it lies in the binary: looked up by binary search, parsed a line at a time.
+
+use kedge_api::schema::{Field, Type};
+
+const TABLE: &str = include_str!("fields.txt");
+const PREFIX: &str = "io.k8s.";
+
+/// A field with the numbers that lead to it.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbered {
+    pub field: Field,
+    path: &'static str,
+}
+
+/// The fields of a type that have numbers, in the order of these.
+pub fn fields(of: Type) -> impl Iterator<Item = Numbered> + Clone {
+    let words = line(of.name()).unwrap_or_default().split(' ').skip(1);
+    words.filter_map(move |word| {
+        let (name, path) = word.split_once('=')?;
+        Some(Numbered { field: of.field(name)?, path })
+    })
+}
+
+pub fn knows(of: Type) -> bool {
+    line(of.name()).is_some()
+}
+
+impl Numbered {
+    /// What follows `prefix` on the way to the field: its own number, or the number of a message on the way.
+    pub fn after(&self, prefix: &[u32]) -> Option<Step> {
+        let mut numbers = self.path.split('.').filter_map(|n| n.parse::<u32>().ok());
+        for want in prefix {
+            if numbers.next() != Some(*want) {
+                return None;
+            }
+        }
+        let number = numbers.next()?;
+        Some(if numbers.next().is_none() { Step::Field(number) } else { Step::Inside(number) })
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Field(u32),
+    Inside(u32),
+}
+
+fn line(name: &str) -> Option<&'static str> {
+    let name = name.strip_prefix(PREFIX)?;
+    let (mut low, mut high) = (0, TABLE.len());
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let start = TABLE.get(..middle)?.rfind('\n').map_or(0, |at| at + 1).max(low);
+        let end = TABLE.get(start..)?.find('\n').map_or(TABLE.len(), |at| start + at);
+        let line = TABLE.get(start..end)?;
+        match line.split(' ').next()?.cmp(name) {
+            std::cmp::Ordering::Equal => return Some(line),
+            std::cmp::Ordering::Less => low = end + 1,
+            std::cmp::Ordering::Greater => high = start,
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use kedge_api::schema;
+
+    use super::*;
+
+    #[test]
+    fn every_line_is_found_and_names_fields_that_exist() {
+        let mut before = "";
+        for text in TABLE.lines() {
+            let mut words = text.split(' ');
+            let name = words.next().unwrap();
+            assert!(before < name, "{name} is not in order");
+            before = name;
+            let of = schema::get(&format!("{PREFIX}{name}")).unwrap();
+            assert_eq!(line(of.name()), Some(text));
+            assert_eq!(fields(of).count(), words.count(), "{name}");
+        }
+        assert_eq!(line("io.k8s.api.core.v1.Nothing"), None);
+        assert_eq!(line("zzz"), None);
+    }
+
+    #[test]
+    fn every_type_of_the_api_has_numbers_but_those_of_extensions() {
+        for of in schema::types().filter(|t| t.alias().is_none() && !knows(*t)) {
+            let name = of.name();
+            let extension =
+                name.starts_with("io.k8s.apiextensions-apiserver.") || name.starts_with("io.k8s.kube-aggregator.");
+            assert!(extension || name == "io.k8s.apimachinery.pkg.version.Info", "{name}");
+        }
+    }
+}
