@@ -25,6 +25,7 @@ use crate::describe::health::Health;
 use crate::fixture::Objects;
 use crate::pki::{Identity, Names, Pki, Profile, Signer};
 use crate::tls;
+use crate::wire::protobuf;
 
 /// Serves config maps and pods: answers creations with what came, watches with three events.
 #[derive(Default)]
@@ -180,15 +181,25 @@ impl World {
         headers: &[(&str, &str)],
         body: &str,
     ) -> (http::response::Parts, String) {
+        let (parts, body) = self.ask_bytes(method, uri, headers, body.as_bytes()).await;
+        (parts, String::from_utf8(body).unwrap())
+    }
+
+    async fn ask_bytes(
+        &self,
+        method: &str,
+        uri: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> (http::response::Parts, Vec<u8>) {
         let mut sender = self.connect(&self.admin()).await;
         let mut request = http::Request::builder().method(method).uri(uri).header("host", "k");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let request = request.body(Full::from(body.to_owned())).unwrap();
+        let request = request.body(Full::from(body.to_vec())).unwrap();
         let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
-        let body = body.collect().await.unwrap().to_bytes();
-        (parts, String::from_utf8(body.to_vec()).unwrap())
+        (parts, body.collect().await.unwrap().to_bytes().to_vec())
     }
 }
 
@@ -264,6 +275,32 @@ async fn what_is_not_there_or_not_allowed_is_said_as_upstream_does() {
         assert_eq!(parts.status.as_u16(), code, "{method} {uri}: {got}");
         assert!(got.contains(want), "{method} {uri}: {got}");
     }
+}
+
+#[tokio::test]
+async fn go_clients_speak_protobuf() {
+    let world = world().await;
+    let review = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview", "metadata": {}});
+    let body = protobuf::encode(&review).unwrap();
+    for accept in ["application/vnd.kubernetes.protobuf", "application/vnd.kubernetes.protobuf,application/json"] {
+        let headers = [("content-type", "application/vnd.kubernetes.protobuf"), ("accept", accept)];
+        let uri = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+        let (parts, bytes) = world.ask_bytes("POST", uri, &headers, &body).await;
+        assert_eq!(parts.status.as_u16(), 201);
+        let answer = if parts.headers["content-type"] == "application/json" {
+            assert!(accept.contains("json"));
+            serde_json::from_slice(&bytes).unwrap()
+        } else {
+            protobuf::decode(&bytes, None).unwrap()
+        };
+        assert_eq!(answer["status"]["userInfo"]["groups"], json!(["system:masters", "system:authenticated"]));
+    }
+    let headers = [("content-type", "application/vnd.kubernetes.protobuf")];
+    let uri = "/api/v1/namespaces/n/configmaps";
+    let (parts, bytes) = world.ask_bytes("POST", uri, &headers, b"k8s\0\x0a\xff").await;
+    assert_eq!(parts.status.as_u16(), 400);
+    let said = String::from_utf8(bytes).unwrap();
+    assert!(said.contains("must be of type ConfigMap): the message ends in the middle"), "{said}");
 }
 
 #[tokio::test]
