@@ -39,6 +39,8 @@ pub struct ContainerSpec {
     pub tty: bool,
     /// Keep standard input open for `attach`; else it is `/dev/null`.
     pub stdin: bool,
+    /// Standard input ends when the first attached session that has one does.
+    pub stdin_once: bool,
     /// CRI log file; its directory is made when missing. `None`: output is discarded.
     pub log: Option<PathBuf>,
     pub log_limit: LogLimit,

@@ -13,8 +13,10 @@
 pub mod cgroup;
 pub mod container;
 pub mod door;
+pub mod engine;
 pub mod error;
 pub mod helper;
+pub mod images;
 pub mod logs;
 pub mod overlay;
 pub mod reaper;

@@ -63,6 +63,23 @@ struct Table {
     /// Counts processes made: tells a sleeper that it missed a notification.
     made: u64,
     unclaimed: HashMap<u32, Ended>,
+    /// Whoever adopts children that this process had before it was replaced has not done so yet.
+    unsettled: bool,
+}
+
+/// More exits than this are not kept for somebody who may come: a pid is 4 million at most, memory is not.
+const MOST_UNCLAIMED: usize = 4096;
+
+impl Table {
+    fn keeps(&self) -> bool {
+        (self.holds > 0 || self.unsettled) && self.unclaimed.len() < MOST_UNCLAIMED
+    }
+
+    fn forget_unclaimed(&mut self) {
+        if self.holds == 0 && !self.unsettled {
+            self.unclaimed = HashMap::new();
+        }
+    }
 }
 
 #[derive(Default)]
@@ -105,17 +122,17 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let mut table = self.shared.lock();
         table.holds = table.holds.saturating_sub(1);
-        if table.holds == 0 {
-            table.unclaimed = HashMap::new();
-        }
+        table.forget_unclaimed();
     }
 }
 
 impl Reaper {
     /// Starts the thread. One in a process: a second would take the first one's exits.
+    /// Exits that nobody watches are kept until [`Reaper::settle`]: they may be of children from before this process was replaced.
     pub fn new() -> io::Result<Self> {
         sys::keep_zombies();
         let shared = Arc::new(Shared::default());
+        shared.lock().unsettled = true;
         let own = Arc::clone(&shared);
         thread::Builder::new().name("reaper".to_owned()).stack_size(64 << 10).spawn(move || run(&own))?;
         Ok(Self { shared })
@@ -171,9 +188,21 @@ impl Reaper {
         }
     }
 
+    /// The exit of a child that ended before anybody watched it, if it is kept.
+    pub fn claim(&self, pid: u32) -> Option<Ended> {
+        self.shared.lock().unclaimed.remove(&pid)
+    }
+
     /// No longer tells the end of this pid.
     pub fn forget(&self, pid: u32) {
         self.shared.lock().watchers.remove(&pid);
+    }
+
+    /// Everything that was to be adopted is watched now ([`crate::engine::Containers::open`] calls this).
+    pub fn settle(&self) {
+        let mut table = self.shared.lock();
+        table.unsettled = false;
+        table.forget_unclaimed();
     }
 
     /// While the returned value lives, exits of children nobody watches are kept, so that a child made by a helper can be watched
@@ -204,7 +233,7 @@ fn take(shared: &Shared, pid: u32) {
     let Ok(Some((_, end))) = sys::peek(Child::One(pid)) else { return };
     match table.watchers.remove(&pid) {
         Some(watcher) => watcher(end),
-        None if table.holds > 0 => drop(table.unclaimed.insert(pid, end)),
+        None if table.keeps() => drop(table.unclaimed.insert(pid, end)),
         None => {}
     }
     sys::take(pid);
@@ -237,11 +266,13 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert_eq!(before.ended.await.unwrap().code, 7);
 
+        reaper.settle();
         // The child of a child: orphaned to this process, it is told though it ended before it was watched.
         Reaper::become_subreaper().unwrap();
         let hold = reaper.hold();
-        let parent =
-            reaper.spawn(Command::new("sh").args(["-c", "sh -c 'exit 9' & echo $!"]).stdout(Stdio::piped())).unwrap();
+        let parent = reaper
+            .spawn(Command::new("sh").args(["-c", "sh -c 'sleep 0.2; exit 9' & echo $!"]).stdout(Stdio::piped()))
+            .unwrap();
         assert!(parent.ended.await.unwrap().success());
         let orphan: u32 = io::read_to_string(parent.stdout.unwrap()).unwrap().trim().parse().unwrap();
         while !reaper.shared.lock().unclaimed.contains_key(&orphan) {

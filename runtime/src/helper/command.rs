@@ -37,6 +37,7 @@ impl Executor for Payload {
             Ok(never) => match never {},
             Err(reason) => reason,
         };
+        tracing::error!("{reason}");
         if let Some(mut report) = self.report.as_deref() {
             let _ = report.write_all(reason.as_bytes());
         }

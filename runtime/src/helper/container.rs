@@ -1,7 +1,6 @@
 //! What the helper does with libcontainer.
 
 use std::error::Error as StdError;
-use std::ffi::CString;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -13,19 +12,17 @@ use std::sync::Arc;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
-use nix::sched::CloneFlags;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 
 use super::OCI_ID;
 use super::command::Payload;
-use super::wire;
+use super::{Overlay, root, wire};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("{doing}: {source}")]
     System { doing: &'static str, source: io::Error },
-    #[error("mount the root file system with {options}: {source}")]
-    Overlay { options: String, source: io::Error },
+    #[error(transparent)]
+    Root(#[from] root::Error),
     #[error("{}", Chain(.0))]
     Libcontainer(#[from] LibcontainerError),
     #[error("the request lacks a descriptor")]
@@ -49,9 +46,9 @@ impl fmt::Display for Chain<'_> {
 
 type Made = Result<(i32, Option<OwnedFd>), Error>;
 
-pub fn create(bundle: &Path, overlay: Option<&str>, tty: bool, fds: Vec<OwnedFd>) -> Made {
-    if let Some(options) = overlay {
-        mount_root(&bundle.join("rootfs"), options)?;
+pub fn create(bundle: &Path, overlay: Option<&Overlay>, tty: bool, fds: Vec<OwnedFd>) -> Made {
+    if let Some(overlay) = overlay {
+        root::mount(&bundle.join("rootfs"), overlay)?;
     }
     let mut fds = fds.into_iter();
     let (builder, console) = streams(builder(bundle)?, bundle, tty, &mut fds)?;
@@ -76,28 +73,6 @@ pub fn exec(bundle: &Path, process: &Path, tty: bool, fds: Vec<OwnedFd>) -> Made
 
 fn builder(bundle: &Path) -> Result<ContainerBuilder, Error> {
     Ok(ContainerBuilder::new(OCI_ID.to_owned(), SyscallType::default()).with_root_path(bundle)?)
-}
-
-/// Mounts the overlay where only this container's processes will see it: in a mount namespace of this helper's own, from which
-/// libcontainer makes the container's. It goes when the last of them ends; nothing is left to unmount.
-fn mount_root(target: &Path, options: &str) -> Result<(), Error> {
-    let system = |doing| move |source: io::Error| Error::System { doing, source };
-    nix::sched::unshare(CloneFlags::CLONE_NEWNS).map_err(io::Error::from).map_err(system("make a mount namespace"))?;
-    // What the host mounts later still arrives here (volumes with HostToContainer); nothing goes back.
-    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-        .map_err(io::Error::from)
-        .map_err(system("make mounts private"))?;
-    // `volatile` (Linux 5.10) saves every sync of files that do not outlive the container anyway.
-    let try_mount = |options: &str| -> io::Result<()> {
-        let data = CString::new(options)?;
-        Ok(mount("overlay", target, "overlay", MountFlags::empty(), data.as_c_str())?)
-    };
-    let with = format!("{options},volatile");
-    match try_mount(&with) {
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => try_mount(options),
-        other => other,
-    }
-    .map_err(|source| Error::Overlay { options: options.to_owned(), source })
 }
 
 /// Standard streams: the descriptors that came with the request, or a terminal that libcontainer opens inside the container.

@@ -16,6 +16,7 @@
 mod client;
 mod command;
 mod container;
+mod root;
 mod trace;
 mod wire;
 
@@ -39,9 +40,17 @@ pub(crate) const OCI_ID: &str = "oci";
 #[serde(rename_all = "camelCase")]
 pub enum Request {
     /// Makes the container whose `config.json` is in `bundle`. With a terminal, its other end comes back beside the reply.
-    Create { bundle: PathBuf, overlay: Option<String>, tty: bool },
+    Create { bundle: PathBuf, overlay: Option<Overlay>, tty: bool },
     /// Runs what the file `process` says (an OCI `process` object).
     Exec { bundle: PathBuf, process: PathBuf, tty: bool },
+}
+
+/// The root file system to be mounted, and a directory to be made in it when it is missing.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Overlay {
+    pub options: String,
+    pub cwd: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -69,7 +78,7 @@ pub fn main() -> u8 {
 
 fn carry_out(request: Request, fds: Vec<OwnedFd>, trace: &trace::Trace) -> (Reply, Option<OwnedFd>) {
     let done = match request {
-        Request::Create { bundle, overlay, tty } => container::create(&bundle, overlay.as_deref(), tty, fds),
+        Request::Create { bundle, overlay, tty } => container::create(&bundle, overlay.as_ref(), tty, fds),
         Request::Exec { bundle, process, tty } => container::exec(&bundle, &process, tty, fds),
     };
     match done {

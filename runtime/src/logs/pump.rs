@@ -23,7 +23,7 @@ const TURN: usize = 64 << 10;
 /// Where output comes from; opened non-blocking.
 pub enum Source {
     /// Standard output and error.
-    Fifos(OwnedFd, OwnedFd),
+    Fifos(Arc<OwnedFd>, Arc<OwnedFd>),
     /// Both in one.
     Terminal(Arc<OwnedFd>),
 }
@@ -45,7 +45,7 @@ impl Pump {
     pub fn new(source: Source, file: Option<LogFile>, taps: Arc<Taps>) -> io::Result<Self> {
         let fds = match source {
             Source::Fifos(stdout, stderr) => {
-                vec![(Stream::Stdout, Arc::new(stdout)), (Stream::Stderr, Arc::new(stderr))]
+                vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)]
             }
             Source::Terminal(fd) => vec![(Stream::Stdout, fd)],
         };

@@ -36,6 +36,11 @@ pub fn check(spec: &ContainerSpec) -> Result<(), Error> {
             return wrong("env", format!("{name:?} cannot be a variable: empty name, '=' in it, or a NUL byte"));
         }
     }
+    let ids = [spec.user.uid, spec.user.gid].into_iter().chain(spec.user.groups.iter().copied());
+    if ids.into_iter().any(|id| id == u32::MAX) {
+        // setresuid(2) takes it for "leave as it is", which is root.
+        return wrong("user", format!("{} is no id", u32::MAX));
+    }
     if !spec.cwd.is_empty() && !spec.cwd.starts_with('/') {
         return wrong("cwd", format!("{:?} is not an absolute path", spec.cwd));
     }

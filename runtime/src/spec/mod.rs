@@ -48,7 +48,7 @@ fn document(spec: &ContainerSpec, root: &str, host: &Host) -> Value {
             "cgroupsPath": spec.cgroup,
             "resources": resources(spec, host),
             "sysctl": spec.sysctls,
-            "rootfsPropagation": "rslave",
+            "rootfsPropagation": "slave",
             "maskedPaths": paths(spec, spec.masked_paths.as_deref(), MASKED_PATHS),
             "readonlyPaths": paths(spec, spec.readonly_paths.as_deref(), READONLY_PATHS),
         },

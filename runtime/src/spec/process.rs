@@ -55,6 +55,9 @@ pub fn for_exec(id: &str, container: &Process, exec: &ExecSpec) -> Result<Proces
         process.set_cwd(cwd.into());
     }
     if let Some(asked) = &exec.user {
+        if asked.uid == u32::MAX || asked.gid == u32::MAX {
+            return wrong("exec.user", format!("{} is no id", u32::MAX));
+        }
         match serde_json::from_value(user(asked)) {
             Ok(user) => process.set_user(user),
             Err(error) => return wrong("exec.user", error.to_string()),

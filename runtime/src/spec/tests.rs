@@ -99,6 +99,7 @@ fn what_cannot_work_is_refused_by_field() {
         (|s| s.args.clear(), "args: no command is given"),
         (|s| s.args = vec!["a\0b".to_owned()], "args: \"a\\0b\" has a NUL byte"),
         (|s| s.env = vec![("A=B".to_owned(), String::new())], "env: \"A=B\" cannot be a variable"),
+        (|s| s.user.gid = u32::MAX, "user: 4294967295 is no id"),
         (|s| s.cwd = "srv".to_owned(), "cwd: \"srv\" is not an absolute path"),
         (|s| s.mounts = vec![Mount::bind("/a", "b", true)], "mounts: target \"b\" is not an absolute path"),
         (|s| s.cgroup = "/../x".to_owned(), "cgroup: \"/../x\" is not an absolute path"),
