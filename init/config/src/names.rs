@@ -51,6 +51,8 @@ pub const RUN_DIR: &str = "/run/kedge";
 pub const STAGE1_REPORT: &str = "/run/kedge/stage1";
 /// QEMU's firmware configuration entry that carries a machine config.
 pub const FW_CFG_MACHINE: &str = "opt/kedge/kedge.yaml";
+/// The virtio serial port by which a guest hands its host the administrator's kubeconfig.
+pub const KUBECONFIG_PORT: &str = "kedge.kubeconfig";
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@ use kedge_config::slot::{Choice, Record, SlotName};
 use kedge_stage1::disk::{self, Disk};
 use kedge_stage1::meta::Meta;
 use kedge_stage1::report::Report;
-use kedge_stage1::say::{Level, say};
+use kedge_stage1::say::{Level, say, shout};
 use kedge_stage1::{modules, mounts, recovery, root};
 use std::fs;
 use std::path::Path;
@@ -21,6 +21,7 @@ fn main() {
         recovery::enter(&[error.to_string()], Some(30));
     }
     report.stamp("stage1-mounts");
+    shout(&format!("kedge: stage 1, version {}\n", kedge_config::VERSION));
     load_modules();
     report.stamp("stage1-modules");
     let disk = match disk::wait() {

@@ -21,7 +21,7 @@ pub fn enter(reasons: &[String], reboot_after: Option<u32>) -> ! {
 }
 
 fn screen(reasons: &[String], reboot_after: Option<u32>) -> String {
-    let mut text = String::from("\r\n*** Kedge cannot start its system ***\r\n\r\n");
+    let mut text = String::from("\r\n*** Kedge recovery: no system can be started ***\r\n\r\n");
     for reason in reasons {
         text.push_str(&format!("  - {reason}\r\n"));
     }

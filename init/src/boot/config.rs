@@ -1,0 +1,73 @@
+//! Reading the board config and the machine config with all its sources.
+
+use super::Boot;
+use anyhow::Context;
+use kedge_config::{BoardConfig, MachineConfig, Source, names};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Longer than any document that is read: what is longer is told, not read.
+const MOST: u64 = kedge_config::document::MAX_BYTES as u64 + 1;
+
+pub fn board(boot: &Boot) -> anyhow::Result<()> {
+    let source = read(names::BOARD_FILE, Path::new(names::BOARD_FILE))?
+        .with_context(|| format!("{} is missing", names::BOARD_FILE))?;
+    let board = BoardConfig::parse(&source.name, &source.text)?;
+    boot.board.get_or_init(|| Arc::new(board));
+    Ok(())
+}
+
+/// Lowest first: baked in, the FAT partition, the kernel command line, QEMU's fw_cfg, STATE.
+pub fn machine(boot: &Boot) -> anyhow::Result<()> {
+    let mut sources: Vec<Source> = Vec::new();
+    sources.extend(read(names::MACHINE_FILE, Path::new(names::MACHINE_FILE))?);
+    if let Some(device) = boot.disk.get().and_then(|disk| disk.device(names::ESP.name)) {
+        match esp(device) {
+            Ok(found) => sources.extend(found),
+            // A card reader that fails on the FAT partition is no reason to be another machine: only what is there counts.
+            Err(error) => tracing::warn!("{error:#}"),
+        }
+    }
+    sources.extend(Source::from_command_line(&command_line())?);
+    sources.extend(read(
+        "QEMU fw_cfg",
+        &Path::new("/sys/firmware/qemu_fw_cfg/by_name").join(names::FW_CFG_MACHINE).join("raw"),
+    )?);
+    sources.extend(read("STATE/kedge.yaml", &Path::new(names::STATE_DIR).join("kedge.yaml"))?);
+    let config = MachineConfig::merge(&sources)?;
+    tracing::info!(
+        sources = sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", "),
+        "machine config"
+    );
+    boot.machine.get_or_init(|| Arc::new(config));
+    Ok(())
+}
+
+pub fn command_line() -> String {
+    fs::read_to_string("/proc/cmdline").unwrap_or_default()
+}
+
+/// The document a person left on the FAT partition, which is mounted for this only: what is not mounted cannot be torn.
+fn esp(device: &Path) -> anyhow::Result<Option<Source>> {
+    let target = Path::new(names::RUN_DIR).join("esp");
+    fs::create_dir_all(&target).with_context(|| format!("create {}", target.display()))?;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount(device, &target, "vfat", flags, c"")
+        .with_context(|| format!("mount {} ({})", names::ESP.name, device.display()))?;
+    let found = read("ESP/kedge.yaml", &target.join("kedge.yaml"));
+    unmount(&target, UnmountFlags::DETACH).with_context(|| format!("unmount {}", target.display()))?;
+    found
+}
+
+/// `None` if there is no such file.
+fn read(name: &str, path: &Path) -> anyhow::Result<Option<Source>> {
+    let mut text = String::new();
+    match fs::File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text)) {
+        Ok(_) => Ok(Some(Source::new(name, text))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("read {name}")),
+    }
+}
