@@ -25,6 +25,8 @@ use crate::controller::{Controller, Now, Plan, Step, Victim, read, value};
 use crate::owner::{Owner, controller_of, owner_keys, spec_selector};
 use crate::pods;
 
+pub use rollout::resolve;
+
 const WATCHES: &[GroupResource] = &[DEPLOYMENTS, REPLICA_SETS, PODS];
 const DEFAULT_HISTORY: i32 = 10;
 
@@ -154,7 +156,7 @@ impl Controller for Deployments {
         if !paused && !work.deleting() && status::is_complete(&work, after.status.as_ref()) {
             work.cleanup(&mut plan);
         }
-        if let Some(revision) = work.new.as_ref().and_then(|set| revision::planned(set))
+        if let Some(revision) = work.new.as_ref().and_then(revision::planned)
             && work.annotation(revision::REVISION) != Some(revision.as_str())
         {
             let patch = json!({"metadata": {"uid": object.uid(), "annotations": {revision::REVISION: revision}}});

@@ -7,10 +7,56 @@
 
 pub mod act;
 pub mod controller;
+pub mod daemonset;
 pub mod deployment;
+pub mod endpoints;
+pub mod garbage;
 mod hash;
+pub mod job;
+pub mod namespace;
+pub mod nodelife;
 mod owner;
+pub mod podgc;
 mod pods;
 pub mod queue;
 pub mod replicaset;
 pub mod runner;
+pub mod serviceaccount;
+pub mod ttl;
+
+use std::sync::Arc;
+
+use kedge_api::{Client, Informer};
+
+use controller::Controller;
+
+/// What the controllers cannot find in the snapshot.
+#[derive(Clone)]
+pub struct Options {
+    /// The cluster's CA certificates, published to every namespace.
+    pub ca_pem: String,
+    /// From `apiVersion` and kind to resource, for owner references.
+    pub mapper: garbage::Mapper,
+}
+
+/// All controllers.
+pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
+    vec![
+        Arc::new(serviceaccount::NamespaceDefaults { ca_pem: options.ca_pem }),
+        Arc::new(deployment::Deployments),
+        Arc::new(replicaset::ReplicaSets),
+        Arc::new(daemonset::DaemonSets),
+        Arc::new(job::Jobs),
+        Arc::new(ttl::FinishedJobs),
+        Arc::new(endpoints::ServiceEndpoints),
+        Arc::new(namespace::NamespaceDeletion),
+        Arc::new(garbage::GarbageCollector { mapper: options.mapper }),
+        Arc::new(nodelife::NodeLifecycle),
+        Arc::new(podgc::PodCollector),
+    ]
+}
+
+/// Runs all controllers until the future is dropped. Between changes and due times it sleeps.
+pub async fn run(client: Arc<dyn Client>, informer: Arc<dyn Informer>, options: Options) {
+    runner::Runner::new(all(options), &client, informer).run().await;
+}

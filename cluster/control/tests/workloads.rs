@@ -28,6 +28,11 @@ mod tests {
         tokio::spawn(world.clone().run_agent());
     }
 
+    fn node(name: &str, cpu: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "spec": {},
+            "status": {"allocatable": {"cpu": cpu, "memory": "1Gi", "pods": "110"}}})
+    }
+
     fn deployment(replicas: i32, image: &str, strategy: &Value) -> Value {
         json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default"},
@@ -132,6 +137,59 @@ mod tests {
             "{events:?}"
         );
         assert!(events.iter().any(|m| m.starts_with("Created pod: web-")), "{events:?}");
+    }
+
+    #[tokio::test]
+    async fn pods_of_a_deployment_are_scheduled_as_nodes_and_room_allow() {
+        let world = World::new(Duration::from_millis(5));
+        start(&world);
+        tokio::spawn(kedge_schedule::run(world.clone(), world.clone(), kedge_schedule::Options::default()));
+        let mut object = deployment(3, "v1", &rolling(json!(1), json!(1)));
+        let spec = &mut object["spec"]["template"]["spec"];
+        spec.as_object_mut().unwrap().remove("nodeName");
+        spec["containers"][0]["resources"] = json!({"requests": {"cpu": "500m"}});
+        world.put(DEPLOYMENTS, object).await;
+        let waiting = |w: &World, message: &str| {
+            let waits = |pod: &Value| {
+                pod["spec"]["nodeName"].is_null()
+                    && pod["status"]["conditions"].as_array().into_iter().flatten().any(|c| {
+                        c["type"] == "PodScheduled"
+                            && c["reason"] == "Unschedulable"
+                            && c["message"].as_str().unwrap().starts_with(message)
+                    })
+            };
+            w.list(&PODS).iter().filter(|pod| waits(pod)).count()
+        };
+        world.until("three wait for any node", |w| waiting(w, "no nodes available to schedule pods") == 3).await;
+        world.put(NODES, node("n1", "1")).await;
+        let on = |w: &World, node: &str| w.list(&PODS).iter().filter(|pod| pod["spec"]["nodeName"] == node).count();
+        let short = "0/1 nodes are available: 1 Insufficient cpu. no new claims to deallocate, preemption:";
+        world.until("two on the node, one waits", |w| on(w, "n1") == 2 && waiting(w, short) == 1).await;
+        world.put(NODES, node("n2", "1")).await;
+        world.until("all run", |w| complete(w, 3)).await;
+        assert_eq!((on(&world, "n1"), on(&world, "n2")), (2, 1));
+        assert_eq!(creations(&world, "pods/binding"), 3, "nothing was bound twice");
+        let events = world.list(&EVENTS);
+        let told = |reason: &str| {
+            events.iter().filter(|e| e["reason"] == reason && e["source"]["component"] == "default-scheduler").count()
+        };
+        assert_eq!(told("Scheduled"), 3);
+        assert!(told("FailedScheduling") >= 4, "{:#?}", world.log());
+        // A pod that goes makes room for one that waits.
+        world.patch(DEPLOYMENTS, "default", "web", "", json!({"spec": {"replicas": 5}})).await;
+        world
+            .until("four run, one waits", |w| {
+                on(w, "n2") == 2 && waiting(w, "0/2 nodes are available: 2 Insufficient cpu.") == 1
+            })
+            .await;
+        let first = world.list(&PODS)[0]["metadata"]["name"].as_str().unwrap().to_owned();
+        world.delete(PODS, "default", &first, json!({})).await;
+        world
+            .until("the room is taken", |w| {
+                let gone = w.get(&PODS, "default", &first).is_none();
+                gone && on(w, "n1") + on(w, "n2") == 4 && waiting(w, "0/2 nodes") == 1
+            })
+            .await;
     }
 
     #[tokio::test]

@@ -237,7 +237,7 @@ pub mod tests {
         let mut equal = one();
         add(&mut equal, "n2", json!({"zone": "b"}), json!({}), "1");
         let chosen: Vec<_> = (0..4).map(|turn| decide(&pod("p", cpu("1m")), &equal, turn)).collect();
-        assert_eq!((&chosen[0] == &chosen[2], &chosen[0] == &chosen[1]), (true, false), "equal nodes take turns");
+        assert_eq!((chosen[0] == chosen[2], chosen[0] == chosen[1]), (true, false), "equal nodes take turns");
     }
 
     #[test]

@@ -301,6 +301,12 @@ impl World {
                         self.commit(&mut state, key, None);
                     }
                 }
+            } else if let (Some(outcome), "Pending") =
+                (value["metadata"]["annotations"]["outcome"].as_str(), value["status"]["phase"].as_str().unwrap())
+            {
+                let patch = json!({"status": {"phase": outcome}});
+                let body = Body::Patch(kedge_api::PatchType::Merge, patch);
+                let _ = self.ask(Verb::Patch, PODS, (&key.namespace, &key.name, "status"), body).await;
             } else if value["status"]["phase"] == "Pending" && self.healthy.load(Ordering::Relaxed) {
                 let condition = json!({"type": "Ready", "status": "True", "lastTransitionTime": now()});
                 let ip = format!("10.42.0.{}", value["metadata"]["uid"].as_str().unwrap().trim_start_matches("uid-"));

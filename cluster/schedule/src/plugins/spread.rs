@@ -14,7 +14,7 @@ use crate::pod::PodInfo;
 
 const HARD: &str = "DoNotSchedule";
 
-fn constraints<'a>(pod: &'a PodInfo, hard: bool) -> impl Iterator<Item = &'a TopologySpreadConstraint> {
+fn constraints(pod: &PodInfo, hard: bool) -> impl Iterator<Item = &TopologySpreadConstraint> {
     pod.spec.topology_spread_constraints.iter().flatten().filter(move |c| (c.when_unsatisfiable == HARD) == hard)
 }
 
