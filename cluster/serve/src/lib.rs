@@ -11,6 +11,7 @@ mod fixture;
 pub mod http;
 pub mod pki;
 pub mod proxy;
+pub mod registry;
 pub mod review;
 pub mod server;
 pub mod tls;

@@ -3,6 +3,7 @@
 //! Never says what they may do. Nobody (`system:anonymous`) gets as far as [`OPEN`] and no further.
 
 mod impersonate;
+pub mod issuer;
 pub mod token;
 
 use std::collections::BTreeMap;

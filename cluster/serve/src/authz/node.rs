@@ -152,8 +152,15 @@ fn pods<'a>(snapshot: &'a Snapshot, namespace: &'a str) -> impl Iterator<Item = 
     snapshot.list(&known::PODS, namespace)
 }
 
+/// The one part of an object that is looked at: the rest is skipped, not built.
+#[derive(serde::Deserialize)]
+struct HasSpec {
+    #[serde(default)]
+    spec: Value,
+}
+
 fn spec(object: &Object) -> Value {
-    object.decode::<Value>().ok().and_then(|mut v| v.get_mut("spec").map(Value::take)).unwrap_or_default()
+    object.decode::<HasSpec>().map(|object| object.spec).unwrap_or_default()
 }
 
 fn is_on(spec: &Value, node: &str) -> bool {

@@ -6,6 +6,7 @@ pub mod media;
 pub mod path;
 pub mod protobuf;
 pub mod query;
+mod walk;
 
 /// Sets a member of an object; anything else is left as it is.
 pub(crate) fn set(object: &mut serde_json::Value, key: &str, value: impl Into<serde_json::Value>) {

@@ -1,0 +1,33 @@
+//! The registry as this crate's backend.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kedge_api::{Answer, Request, Resource, Status};
+use kedge_registry::Registry;
+
+use crate::backend::Backend;
+
+/// Gives the front the registry's verbs and rows.
+pub struct Served {
+    registry: Arc<Registry>,
+    rows: Arc<[Arc<Resource>]>,
+}
+
+impl Served {
+    pub fn new(registry: Arc<Registry>) -> Self {
+        let rows = registry.table().rows().map(|row| Arc::new(row.resource.clone())).collect();
+        Self { registry, rows }
+    }
+}
+
+#[async_trait]
+impl Backend for Served {
+    async fn carry_out(&self, request: Request) -> Result<Answer, Status> {
+        self.registry.carry_out(request).await
+    }
+
+    fn rows(&self) -> Arc<[Arc<Resource>]> {
+        Arc::clone(&self.rows)
+    }
+}
