@@ -6,6 +6,29 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 pub trait Zone: Send + Sync + 'static {
     /// `name` is lower-case, without the trailing dot; the root is the empty string.
     fn answer(&self, name: &str, record_type: RecordType) -> ZoneAnswer;
+
+    /// The zone that a name belongs to, so that resolvers may keep negative answers for a while.
+    fn authority(&self, name: &str) -> Option<Authority> {
+        let _ = name;
+        None
+    }
+}
+
+impl<Z: Zone + ?Sized> Zone for std::sync::Arc<Z> {
+    fn answer(&self, name: &str, record_type: RecordType) -> ZoneAnswer {
+        (**self).answer(name, record_type)
+    }
+
+    fn authority(&self, name: &str) -> Option<Authority> {
+        (**self).authority(name)
+    }
+}
+
+/// A zone's own name, and how many seconds others may believe that a name is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    pub apex: String,
+    pub negative_ttl: u32,
 }
 
 /// Answers differ in what a resolver may conclude from them.
