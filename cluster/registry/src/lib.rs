@@ -1,0 +1,135 @@
+//! The API machinery: a table of resources, and the verbs that work on any row of it.
+//!
+//! Owns what a request does to an object: decoding, defaulting, admission, validation, patching, the write. Never knows HTTP, TLS or who
+//! may do what: requests arrive authenticated and authorized. Start reading at [`Registry::carry_out`].
+//!
+//! ```text
+//! carry_out ─▶ get · list · watch ───────────────────────────────────────────────▶ Cache
+//!           └▶ create · update · patch · delete · subresource
+//!                └▶ structure::conform ─▶ Strategy::default ─▶ admission ─▶ Strategy::allocate, validate ─▶ Store::commit ─▶ Cache::reach
+//! ```
+#![forbid(unsafe_code)]
+
+mod admission;
+mod errors;
+mod kinds;
+mod metadata;
+mod names;
+mod patch;
+pub mod print;
+mod select;
+mod strategy;
+mod structure;
+mod table;
+mod value;
+mod verbs;
+
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kedge_api::{Answer, Reason, Request, Status, Verb};
+use kedge_store::Store;
+use kedge_watch::Cache;
+use serde_json::Value;
+
+pub use table::{Row, Table, volatile};
+pub use verbs::bootstrap::bootstrap;
+
+/// Signs tokens of service accounts.
+#[async_trait]
+pub trait TokenIssuer: Send + Sync {
+    /// Fills `status` of a defaulted and checked `TokenRequest` for the service account.
+    async fn issue(&self, namespace: &str, name: &str, uid: &str, request: Value) -> Result<Value, Status>;
+}
+
+/// The cluster's settings that behaviour depends on.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Network and prefix length of service addresses.
+    pub service_network: (Ipv4Addr, u8),
+    pub node_ports: RangeInclusive<u16>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { service_network: (Ipv4Addr::new(10, 43, 0, 0), 16), node_ports: 30000..=32767 }
+    }
+}
+
+#[derive(Clone)]
+pub struct Options {
+    pub settings: Settings,
+    /// Without one, requests for tokens are refused.
+    pub tokens: Option<Arc<dyn TokenIssuer>>,
+    /// The wall clock.
+    pub now: fn() -> jiff::Timestamp,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { settings: Settings::default(), tokens: None, now: jiff::Timestamp::now }
+    }
+}
+
+pub struct Registry {
+    store: Arc<dyn Store>,
+    cache: Arc<Cache>,
+    table: Arc<Table>,
+    options: Options,
+    /// Orders writes that take something unique in the cluster: an address is chosen and committed before the next one is.
+    allocating: tokio::sync::Mutex<()>,
+}
+
+impl Registry {
+    pub fn new(store: Arc<dyn Store>, cache: Arc<Cache>, options: Options) -> Self {
+        let table = Arc::new(Table::builtin());
+        Self { store, cache, table, options, allocating: tokio::sync::Mutex::new(()) }
+    }
+
+    pub fn table(&self) -> Arc<Table> {
+        self.table.clone()
+    }
+
+    pub fn cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    /// Does what an authenticated and authorized request asks for. An empty `target.version` means the served one.
+    pub async fn carry_out(&self, request: Request) -> Result<Answer, Status> {
+        let target = &request.target;
+        let row = self
+            .table
+            .get(&target.resource)
+            .filter(|row| target.version.is_empty() || row.resource.version == target.version)
+            .ok_or_else(no_resource)?
+            .clone();
+        if !target.subresource.is_empty() {
+            return verbs::subresource::carry_out(self, &row, request).await;
+        }
+        if !row.resource.verbs.contains(&request.verb) {
+            return Err(no_method());
+        }
+        match request.verb {
+            Verb::Get => verbs::get::get(self, &row, &request).await,
+            Verb::List => verbs::list::list(self, &row, &request).await,
+            Verb::Watch => verbs::watch::watch(self, &row, &request).await,
+            Verb::Create if row.resource.kind == "Binding" => verbs::subresource::create_binding(self, request).await,
+            Verb::Create => verbs::create::create(self, &row, request).await,
+            Verb::Update => verbs::update::update(self, &row, request).await,
+            Verb::Patch => verbs::update::patch(self, &row, request).await,
+            Verb::Delete => verbs::delete::delete(self, &row, request).await,
+            Verb::DeleteCollection => verbs::delete::collection(self, &row, request).await,
+            Verb::Connect => Err(no_method()),
+        }
+    }
+}
+
+fn no_resource() -> Status {
+    Status::new(Reason::NotFound, "the server could not find the requested resource")
+}
+
+fn no_method() -> Status {
+    Status::new(Reason::MethodNotAllowed, "the server does not allow this method on the requested resource")
+}

@@ -1,0 +1,263 @@
+//! Field errors, worded as upstream words them, and the `Status` they become.
+
+use std::fmt;
+
+use kedge_api::status::{Cause, Details};
+use kedge_api::{Reason, Resource, Status};
+use serde_json::Value;
+
+/// Where in an object: built on the stack on the way down, written out only for an error.
+#[derive(Clone, Copy)]
+pub(crate) struct Path<'a> {
+    parent: Option<&'a Path<'a>>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    /// One field, or several with dots between.
+    Field(&'a str),
+    Index(usize),
+    Key(&'a str),
+}
+
+impl<'a> Path<'a> {
+    pub(crate) const fn root(field: &'a str) -> Self {
+        Self { parent: None, step: Step::Field(field) }
+    }
+
+    pub(crate) const fn child(&'a self, field: &'a str) -> Self {
+        Self { parent: Some(self), step: Step::Field(field) }
+    }
+
+    pub(crate) const fn index(&'a self, at: usize) -> Self {
+        Self { parent: Some(self), step: Step::Index(at) }
+    }
+
+    pub(crate) const fn key(&'a self, key: &'a str) -> Self {
+        Self { parent: Some(self), step: Step::Key(key) }
+    }
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(parent) = self.parent {
+            parent.fmt(f)?;
+        }
+        match self.step {
+            Step::Field(field) if self.parent.is_some() => write!(f, ".{field}"),
+            Step::Field(field) => f.write_str(field),
+            Step::Index(at) => write!(f, "[{at}]"),
+            Step::Key(key) => write!(f, "[{key}]"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    NotFound,
+    Required,
+    Duplicate,
+    Invalid,
+    NotSupported,
+    Forbidden,
+    TooLong,
+    TooMany,
+}
+
+impl Kind {
+    /// The text, the cause's reason, and whether the value is shown.
+    const fn words(self) -> (&'static str, &'static str, bool) {
+        match self {
+            Self::NotFound => ("Not found", "FieldValueNotFound", true),
+            Self::Required => ("Required value", "FieldValueRequired", false),
+            Self::Duplicate => ("Duplicate value", "FieldValueDuplicate", true),
+            Self::Invalid => ("Invalid value", "FieldValueInvalid", true),
+            Self::NotSupported => ("Unsupported value", "FieldValueNotSupported", true),
+            Self::Forbidden => ("Forbidden", "FieldValueForbidden", false),
+            Self::TooLong => ("Too long", "FieldValueTooLong", false),
+            Self::TooMany => ("Too many", "FieldValueTooMany", true),
+        }
+    }
+}
+
+/// All that is wrong with one object.
+#[derive(Debug, Default)]
+pub(crate) struct Errors {
+    causes: Vec<Cause>,
+}
+
+impl Errors {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.causes.is_empty()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.causes.len()
+    }
+
+    fn add(&mut self, kind: Kind, path: &dyn fmt::Display, value: &Value, detail: &str) {
+        let (text, reason, shown) = kind.words();
+        let mut message = text.to_owned();
+        if shown {
+            message.push_str(": ");
+            message.push_str(&show(value));
+        }
+        if !detail.is_empty() {
+            message.push_str(": ");
+            message.push_str(detail);
+        }
+        self.causes.push(Cause { reason: reason.into(), message, field: path.to_string() });
+    }
+
+    pub(crate) fn required(&mut self, path: &Path<'_>, detail: &str) {
+        self.add(Kind::Required, path, &Value::Null, detail);
+    }
+
+    pub(crate) fn invalid(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: &str) {
+        self.add(Kind::Invalid, path, &value.into(), detail);
+    }
+
+    pub(crate) fn duplicate(&mut self, path: &Path<'_>, value: impl Into<Value>) {
+        self.add(Kind::Duplicate, path, &value.into(), "");
+    }
+
+    pub(crate) fn not_found(&mut self, path: &Path<'_>, value: impl Into<Value>) {
+        self.not_found_because(path, value, "");
+    }
+
+    pub(crate) fn not_found_because(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: &str) {
+        self.add(Kind::NotFound, path, &value.into(), detail);
+    }
+
+    pub(crate) fn forbidden(&mut self, path: &Path<'_>, detail: &str) {
+        self.add(Kind::Forbidden, path, &Value::Null, detail);
+    }
+
+    pub(crate) fn too_long(&mut self, path: &Path<'_>, bytes: usize) {
+        self.add(Kind::TooLong, path, &Value::Null, &format!("may not be more than {bytes} bytes"));
+    }
+
+    pub(crate) fn too_many(&mut self, path: &Path<'_>, count: usize, most: usize) {
+        self.add(Kind::TooMany, path, &count.into(), &format!("must have at most {most} items"));
+    }
+
+    pub(crate) fn not_supported(&mut self, path: &Path<'_>, value: impl Into<Value>, supported: &[&str]) {
+        let values: Vec<_> = supported.iter().map(|v| quote(v)).collect();
+        self.add(Kind::NotSupported, path, &value.into(), &format!("supported values: {}", values.join(", ")));
+    }
+
+    /// One `Invalid` for each text.
+    pub(crate) fn all_invalid(&mut self, path: &Path<'_>, value: &str, details: impl IntoIterator<Item = String>) {
+        for detail in details {
+            self.invalid(path, value, &detail);
+        }
+    }
+
+    /// `Ok` if there are none, else `422`. `kind` and `group` are the object's, e.g. `Deployment` and `apps`.
+    pub(crate) fn into_result(self, group: &str, kind: &str, name: &str) -> Result<(), Status> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let mut texts: Vec<String> = Vec::new();
+        for cause in &self.causes {
+            let text = format!("{}: {}", cause.field, cause.message);
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        let text = match texts.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+        let details = Details {
+            name: name.to_owned(),
+            group: group.to_owned(),
+            kind: kind.to_owned(),
+            causes: self.causes,
+            ..Details::default()
+        };
+        Err(Status {
+            reason: Reason::Invalid,
+            message: format!("{qualified} {} is invalid: {text}", quote(name)),
+            details: Some(Box::new(details)),
+        })
+    }
+
+    pub(crate) fn of(self, resource: &Resource, name: &str) -> Result<(), Status> {
+        self.into_result(resource.id.group.as_str(), &resource.kind, name)
+    }
+}
+
+/// As Go's `%q` for a string, the number itself for a number, JSON for anything else.
+fn show(value: &Value) -> String {
+    match value {
+        Value::String(text) => quote(text),
+        other => other.to_string(),
+    }
+}
+
+/// Go's `%q`.
+pub(crate) fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            c if u32::from(c) < 0x20 || c == '\u{7f}' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_paths_are_upstreams() {
+        let mut errors = Errors::default();
+        let spec = Path::root("spec");
+        let containers = spec.child("containers");
+        let first = containers.index(0);
+        errors.required(&first.child("name"), "");
+        errors.invalid(&spec.child("replicas"), -1, "must be greater than or equal to 0");
+        errors.not_supported(&first.child("imagePullPolicy"), "Never\"", &["Always", "IfNotPresent"]);
+        let data = Path::root("data");
+        errors.required(&data.key("tls.key"), "");
+        let status = errors.into_result("apps", "Deployment", "d").unwrap_err();
+        assert_eq!(
+            status.message,
+            "Deployment.apps \"d\" is invalid: [spec.containers[0].name: Required value, \
+             spec.replicas: Invalid value: -1: must be greater than or equal to 0, \
+             spec.containers[0].imagePullPolicy: Unsupported value: \"Never\\\"\": supported values: \"Always\", \"IfNotPresent\", \
+             data[tls.key]: Required value]"
+        );
+        let details = status.details.unwrap();
+        assert_eq!(details.causes[1].reason, "FieldValueInvalid");
+        assert_eq!(details.causes[1].field, "spec.replicas");
+    }
+
+    #[test]
+    fn the_same_message_is_said_once_but_counted_twice() {
+        let mut errors = Errors::default();
+        let path = Path::root("metadata.finalizers");
+        errors.forbidden(&path, "no");
+        errors.forbidden(&path, "no");
+        let status = errors.into_result("", "Pod", "p").unwrap_err();
+        assert_eq!(status.message, "Pod \"p\" is invalid: metadata.finalizers: Forbidden: no");
+        assert_eq!(status.details.unwrap().causes.len(), 2);
+        assert!(Errors::default().into_result("", "Pod", "p").is_ok());
+    }
+}

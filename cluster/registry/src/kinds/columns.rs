@@ -1,0 +1,147 @@
+//! Cells that many kinds print.
+
+use jiff::Timestamp;
+use kedge_api::resource::Column;
+use serde_json::Value;
+
+use crate::value::Look as _;
+
+pub(crate) const fn text(name: &'static str, cell: fn(&Value) -> Value) -> Column {
+    Column { name, r#type: "string", format: "", priority: 0, cell }
+}
+
+pub(crate) const fn number(name: &'static str, cell: fn(&Value) -> Value) -> Column {
+    Column { name, r#type: "integer", format: "", priority: 0, cell }
+}
+
+pub(crate) const fn wide(name: &'static str, cell: fn(&Value) -> Value) -> Column {
+    Column { name, r#type: "string", format: "", priority: 1, cell }
+}
+
+pub(crate) const AGE: Column = text("Age", |o| since(o.text("metadata.creationTimestamp")).into());
+/// Of a workload's pod template.
+pub(crate) const CONTAINERS: Column = wide("Containers", |o| joined(o, "name"));
+pub(crate) const IMAGES: Column = wide("Images", |o| joined(o, "image"));
+pub(crate) const SELECTOR: Column = wide("Selector", |o| label_selector(o.look("spec.selector")).into());
+
+fn joined(object: &Value, field: &str) -> Value {
+    let items = object.items("spec.template.spec.containers").iter();
+    items.map(|c| c.text(field)).collect::<Vec<_>>().join(",").into()
+}
+
+pub(crate) fn count(object: &Value, path: &str) -> i64 {
+    object.int(path).unwrap_or(0)
+}
+
+pub(crate) fn or_none(text: &str) -> String {
+    if text.is_empty() { "<none>".into() } else { text.into() }
+}
+
+/// `a=b,c=d`, or `<none>`.
+pub(crate) fn labels(map: &Value) -> String {
+    let pairs = map.as_object().into_iter().flatten();
+    or_none(&pairs.map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default())).collect::<Vec<_>>().join(","))
+}
+
+/// A LabelSelector in the form that `-l` takes.
+pub(crate) fn label_selector(selector: &Value) -> String {
+    let mut terms: Vec<(String, String)> = selector
+        .entries("matchLabels")
+        .map(|(k, v)| (k.clone(), format!("{k}={}", v.as_str().unwrap_or_default())))
+        .collect();
+    for expression in selector.items("matchExpressions") {
+        let key = expression.text("key");
+        let mut values: Vec<_> = expression.items("values").iter().filter_map(Value::as_str).collect();
+        values.sort_unstable();
+        let values = values.join(",");
+        let term = match expression.text("operator") {
+            "In" => format!("{key} in ({values})"),
+            "NotIn" => format!("{key} notin ({values})"),
+            "Exists" => key.to_owned(),
+            _ => format!("!{key}"),
+        };
+        terms.push((key.to_owned(), term));
+    }
+    terms.sort_by(|a, b| a.0.cmp(&b.0));
+    or_none(&terms.into_iter().map(|(_, term)| term).collect::<Vec<_>>().join(","))
+}
+
+/// How long ago, e.g. `3m2s`; `<unknown>` if never.
+pub(crate) fn since(time: &str) -> String {
+    match time.parse::<Timestamp>() {
+        Ok(then) => duration(Timestamp::now().as_second() - then.as_second()),
+        Err(_) => "<unknown>".into(),
+    }
+}
+
+/// Seconds in the two largest units that matter, as kubectl writes an age.
+pub(crate) fn duration(seconds: i64) -> String {
+    let (minutes, hours) = (seconds / 60, seconds / 3600);
+    let (days, years) = (hours / 24, hours / (24 * 365));
+    let two = |large: i64, unit: &str, small: i64, small_unit: &str| {
+        if small == 0 { format!("{large}{unit}") } else { format!("{large}{unit}{small}{small_unit}") }
+    };
+    if seconds < -1 {
+        "<invalid>".into()
+    } else if seconds < 0 {
+        "0s".into()
+    } else if seconds < 120 {
+        format!("{seconds}s")
+    } else if minutes < 10 {
+        two(minutes, "m", seconds % 60, "s")
+    } else if minutes < 180 {
+        format!("{minutes}m")
+    } else if hours < 8 {
+        two(hours, "h", minutes % 60, "m")
+    } else if hours < 48 {
+        format!("{hours}h")
+    } else if days < 8 {
+        two(days, "d", hours % 24, "h")
+    } else if days < 2 * 365 {
+        format!("{days}d")
+    } else if years < 8 {
+        two(years, "y", days % 365, "d")
+    } else {
+        format!("{years}y")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn durations_have_one_or_two_units() {
+        for (seconds, text) in [
+            (-5, "<invalid>"),
+            (-1, "0s"),
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (185, "3m5s"),
+            (600, "10m"),
+            (10_799, "179m"),
+            (10_800, "3h"),
+            (11_400, "3h10m"),
+            (36_000, "10h"),
+            (172_800, "2d"),
+            (180_000, "2d2h"),
+            (691_200, "8d"),
+            (63_072_000, "2y"),
+            (63_158_400, "2y1d"),
+            (315_360_000, "10y"),
+        ] {
+            assert_eq!(duration(seconds), text, "{seconds}");
+        }
+        assert_eq!(since(""), "<unknown>");
+    }
+
+    #[test]
+    fn selectors_are_written_as_they_are_typed() {
+        let selector = json!({"matchLabels": {"b": "1"}, "matchExpressions": [
+            {"key": "a", "operator": "In", "values": ["y", "x"]}, {"key": "c", "operator": "DoesNotExist"}]});
+        assert_eq!(label_selector(&selector), "a in (x,y),b=1,!c");
+        assert_eq!(label_selector(&json!(null)), "<none>");
+    }
+}

@@ -1,0 +1,149 @@
+//! DaemonSet.
+
+use std::borrow::Cow;
+
+use kedge_api::Resource;
+use kedge_api::resource::Column;
+use serde_json::{Value, json};
+
+use super::columns::{self, count};
+use super::{STATUS, deployment, resource, workload};
+use crate::errors::{Errors, Path};
+use crate::strategy::Strategy;
+use crate::table::Row;
+use crate::value::{Fill as _, Look as _};
+
+const COLUMNS: &[Column] = &[
+    columns::number("Desired", |o| count(o, "status.desiredNumberScheduled").into()),
+    columns::number("Current", |o| count(o, "status.currentNumberScheduled").into()),
+    columns::number("Ready", |o| count(o, "status.numberReady").into()),
+    columns::number("Up-to-date", |o| count(o, "status.updatedNumberScheduled").into()),
+    columns::number("Available", |o| count(o, "status.numberAvailable").into()),
+    columns::text("Node Selector", |o| columns::labels(o.look("spec.template.spec.nodeSelector")).into()),
+    columns::AGE,
+    columns::CONTAINERS,
+    columns::IMAGES,
+    columns::SELECTOR,
+];
+
+/// Counts changes of the template. A field of the first API version, carried on as an annotation.
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+pub(crate) fn row() -> Row {
+    let base = resource("apps", "daemonsets", "daemonset", "DaemonSet", "io.k8s.api.apps.v1.DaemonSet", COLUMNS);
+    let resource = Resource {
+        short_names: Cow::Borrowed(&["ds"]),
+        categories: Cow::Borrowed(&["all"]),
+        subresources: &[STATUS],
+        ..base
+    };
+    let strategy = Strategy {
+        default,
+        prepare_create,
+        prepare_update,
+        prepare_status: |new, old| set_template_generation(new, template_generation(old)),
+        validate,
+        validate_update: |new, old, errors| workload::immutable(new, old, "spec.selector", errors),
+        validate_status,
+        warnings: workload::warnings,
+        ..Strategy::SPEC
+    };
+    Row::new(resource, strategy)
+}
+
+const STATUS_COUNTS: &[&str] =
+    &["currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady"];
+
+fn default(set: &mut Value) {
+    workload::default_template(set);
+    // A selector that is absent is an empty one in upstream's internal type.
+    set.fill_text("spec.updateStrategy.type", "RollingUpdate");
+    if set.text("spec.updateStrategy.type") == "RollingUpdate" {
+        set.fill("spec.updateStrategy.rollingUpdate.maxUnavailable", 1);
+        set.fill("spec.updateStrategy.rollingUpdate.maxSurge", 0);
+    }
+    set.fill("spec.revisionHistoryLimit", 10);
+    for field in STATUS_COUNTS {
+        set.fill(&format!("status.{field}"), 0);
+    }
+}
+
+fn template_generation(set: &Value) -> i64 {
+    let found = set.look("metadata.annotations").get(TEMPLATE_GENERATION);
+    found.and_then(Value::as_str).and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn set_template_generation(set: &mut Value, number: i64) {
+    let annotations = set.slot("metadata.annotations");
+    if !annotations.is_object() {
+        *annotations = json!({});
+    }
+    if let Some(map) = annotations.map_mut() {
+        map.insert(TEMPLATE_GENERATION.into(), number.to_string().into());
+    }
+}
+
+fn prepare_create(set: &mut Value) {
+    set_template_generation(set, 1);
+    let counts: serde_json::Map<String, Value> = STATUS_COUNTS.iter().map(|c| ((*c).to_owned(), json!(0))).collect();
+    set.set("status", counts);
+}
+
+fn prepare_update(new: &mut Value, old: &Value) {
+    let changed = new.look("spec.template") != old.look("spec.template");
+    set_template_generation(new, template_generation(old) + i64::from(changed));
+}
+
+fn validate(set: &Value, errors: &mut Errors) {
+    if !set.look("spec.selector").is_null() {
+        workload::selector(set, "empty selector is invalid for daemonset", errors);
+    }
+    workload::template(set, &["Always"], errors);
+    if set.has("spec.template.spec.activeDeadlineSeconds") {
+        let why = "activeDeadlineSeconds in DaemonSet is not Supported";
+        errors.forbidden(&Path::root("spec.template.spec.activeDeadlineSeconds"), why);
+    }
+    workload::counts(set, &["spec.minReadySeconds"], errors);
+    strategy(set.look("spec.updateStrategy"), errors);
+    workload::counts(set, &["spec.revisionHistoryLimit"], errors);
+}
+
+fn strategy(strategy: &Value, errors: &mut Errors) {
+    let path = Path::root("spec.updateStrategy");
+    let here = path.child("rollingUpdate");
+    let rolling = strategy.look("rollingUpdate");
+    match strategy.text("type") {
+        "OnDelete" => {}
+        "RollingUpdate" => {
+            let (unavailable, surge) = (rolling.look("maxUnavailable"), rolling.look("maxSurge"));
+            workload::int_or_percent(unavailable, &here.child("maxUnavailable"), errors);
+            workload::int_or_percent(surge, &here.child("maxSurge"), errors);
+            workload::not_over_hundred(unavailable, &here.child("maxUnavailable"), errors);
+            workload::not_over_hundred(surge, &here.child("maxSurge"), errors);
+            match (workload::is_zero(unavailable), workload::is_zero(surge)) {
+                (true, true) => errors.required(&here.child("maxUnavailable"), "cannot be 0 when maxSurge is 0"),
+                (false, false) => {
+                    let why = "may not be set when maxUnavailable is non-zero";
+                    errors.invalid(&here.child("maxSurge"), surge.clone(), why);
+                }
+                _ => {}
+            }
+        }
+        other => errors.not_supported(&path.child("type"), other, &["OnDelete", "RollingUpdate"]),
+    }
+}
+
+fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
+    const COUNTS: &[&str] = &[
+        "status.currentNumberScheduled",
+        "status.numberMisscheduled",
+        "status.desiredNumberScheduled",
+        "status.numberReady",
+        "status.observedGeneration",
+        "status.updatedNumberScheduled",
+        "status.numberAvailable",
+        "status.numberUnavailable",
+    ];
+    workload::counts(new, COUNTS, errors);
+    deployment::collisions(new, old, errors);
+}

@@ -1,0 +1,177 @@
+//! EndpointSlice: where a service's traffic goes.
+
+use std::collections::HashSet;
+
+use kedge_api::resource::Column;
+use serde_json::{Value, json};
+
+use super::endpoints::PROTOCOLS;
+use super::{address, columns, resource};
+use crate::errors::{Errors, Path};
+use crate::names;
+use crate::strategy::Strategy;
+use crate::table::Row;
+use crate::value::{Fill as _, Look as _};
+
+const COLUMNS: &[Column] = &[
+    columns::text("AddressType", |o| o.text("addressType").into()),
+    columns::text("Ports", |o| ports(o).into()),
+    columns::text("Endpoints", |o| endpoints(o).into()),
+    columns::AGE,
+];
+
+const SHOWN: usize = 3;
+const MOST_ADDRESSES: usize = 100;
+const MOST_PORTS: usize = 20_000;
+const MOST_ENDPOINTS: usize = 1000;
+
+pub(crate) fn row() -> Row {
+    let schema = "io.k8s.api.discovery.v1.EndpointSlice";
+    let resource = resource("discovery.k8s.io", "endpointslices", "endpointslice", "EndpointSlice", schema, COLUMNS);
+    let strategy = Strategy { generation: true, default, validate, validate_update, ..Strategy::PLAIN };
+    Row::new(resource, strategy)
+}
+
+fn shorten(mut all: Vec<String>, none: &str) -> String {
+    let more = all.len().saturating_sub(SHOWN);
+    all.truncate(SHOWN);
+    match (all.is_empty(), more) {
+        (true, _) => none.into(),
+        (false, 0) => all.join(","),
+        (false, more) => format!("{} + {more} more...", all.join(",")),
+    }
+}
+
+fn ports(slice: &Value) -> String {
+    let name = |p: &Value| match p.int("port") {
+        Some(number) => number.to_string(),
+        None if p.text("name").is_empty() => "*".into(),
+        None => p.text("name").to_owned(),
+    };
+    shorten(slice.items("ports").iter().map(name).collect(), "<unset>")
+}
+
+fn endpoints(slice: &Value) -> String {
+    let all = slice.items("endpoints").iter().flat_map(|e| e.items("addresses"));
+    shorten(all.filter_map(Value::as_str).map(str::to_owned).collect(), "<unset>")
+}
+
+fn default(slice: &mut Value) {
+    for port in slice.items_mut("ports") {
+        port.fill("name", "");
+        port.fill("protocol", "TCP");
+    }
+    for field in ["endpoints", "ports"] {
+        if slice.items(field).is_empty() {
+            slice.set(field, Value::Null);
+        }
+    }
+}
+
+fn validate(slice: &Value, errors: &mut Errors) {
+    let kind = slice.text("addressType");
+    let path = Path::root("addressType");
+    const TYPES: &[&str] = &["FQDN", "IPv4", "IPv6"];
+    if kind.is_empty() {
+        errors.required(&path, "");
+    } else if !TYPES.contains(&kind) {
+        errors.not_supported(&path, kind, TYPES);
+    }
+    validate_ports(slice.items("ports"), errors);
+    let list = slice.items("endpoints");
+    let root = Path::root("endpoints");
+    if list.len() > MOST_ENDPOINTS {
+        errors.too_many(&root, list.len(), MOST_ENDPOINTS);
+        return;
+    }
+    for (at, endpoint) in list.iter().enumerate() {
+        validate_endpoint(endpoint, kind, &root.index(at), errors);
+    }
+}
+
+fn validate_ports(ports: &[Value], errors: &mut Errors) {
+    let root = Path::root("ports");
+    if ports.len() > MOST_PORTS {
+        errors.too_many(&root, ports.len(), MOST_PORTS);
+        return;
+    }
+    let mut seen = HashSet::new();
+    for (at, port) in ports.iter().enumerate() {
+        let path = root.index(at);
+        let name = port.text("name");
+        if !name.is_empty() {
+            errors.all_invalid(&path.child("name"), name, names::label(name));
+        }
+        if !seen.insert(name) {
+            errors.duplicate(&path.child("name"), name);
+        }
+        let protocol = port.text("protocol");
+        if !PROTOCOLS.contains(&protocol) {
+            errors.not_supported(&path.child("protocol"), protocol, PROTOCOLS);
+        }
+        if let Some(number) = port.int("port") {
+            for why in names::port_number(number) {
+                errors.invalid(&path.child("port"), number, &why);
+            }
+        }
+        if let Some(text) = port.look("appProtocol").as_str() {
+            errors.all_invalid(&path.child("appProtocol"), text, names::qualified(text));
+        }
+    }
+}
+
+fn validate_endpoint(endpoint: &Value, kind: &str, path: &Path<'_>, errors: &mut Errors) {
+    let addresses = endpoint.items("addresses");
+    let list = path.child("addresses");
+    if addresses.is_empty() {
+        errors.required(&list, "must contain at least 1 address");
+    } else if addresses.len() > MOST_ADDRESSES {
+        errors.too_many(&list, addresses.len(), MOST_ADDRESSES);
+    }
+    for (at, text) in addresses.iter().enumerate().map(|(at, a)| (at, a.as_str().unwrap_or_default())) {
+        match kind {
+            "IPv4" | "IPv6" => match text.parse::<std::net::IpAddr>() {
+                Ok(ip) if ip.is_ipv4() == (kind == "IPv4") => address::reachable(ip, &list.index(at), errors),
+                _ if kind == "IPv4" => errors.invalid(&list, text, "must be an IPv4 address"),
+                _ => errors.invalid(&list, text, "must be an IPv6 address"),
+            },
+            "FQDN" => errors.all_invalid(&list.index(at), text, names::subdomain(text)),
+            _ => {}
+        }
+    }
+    if let Some(node) = endpoint.look("nodeName").as_str() {
+        errors.all_invalid(&path.child("nodeName"), node, names::subdomain(node));
+    }
+    if let Some(hostname) = endpoint.look("hostname").as_str() {
+        errors.all_invalid(&path.child("hostname"), hostname, names::label(hostname));
+    }
+    let zones = path.child("hints.forZones");
+    let mut seen = HashSet::new();
+    for (at, zone) in endpoint.items("hints.forZones").iter().enumerate() {
+        let name = zone.text("name");
+        if !seen.insert(name) {
+            let zone = zones.index(at);
+            errors.duplicate(&zone.child("name"), name);
+        }
+    }
+}
+
+fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
+    if new.text("addressType") != old.text("addressType") {
+        errors.invalid(&Path::root("addressType"), new.text("addressType"), "field is immutable");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_short() {
+        let slice = json!({"ports": [{"port": 80}, {"port": 53}, {"name": "c"}],
+            "endpoints": [{"addresses": ["10.0.0.1", "10.0.0.2"]}, {"addresses": ["10.0.0.3", "10.0.0.4"]}]});
+        assert_eq!(ports(&slice), "80,53,c");
+        assert_eq!(endpoints(&slice), "10.0.0.1,10.0.0.2,10.0.0.3 + 1 more...");
+        assert_eq!(ports(&json!({})), "<unset>");
+    }
+}

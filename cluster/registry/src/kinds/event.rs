@@ -1,0 +1,213 @@
+//! Event: one object with two faces, `v1` and `events.k8s.io/v1`. Kept in memory only.
+
+use std::borrow::Cow;
+
+use kedge_api::Resource;
+use kedge_api::resource::Column;
+use serde_json::Value;
+
+use super::{columns, resource};
+use crate::errors::{Errors, Path};
+use crate::names;
+use crate::select::pick;
+use crate::strategy::Strategy;
+use crate::table::{Alias, Row};
+use crate::value::{Fill as _, Look as _};
+
+const COLUMNS: &[Column] = &[
+    columns::text("Last Seen", |o| columns::since(last_seen(o)).into()),
+    columns::text("Type", |o| o.text("type").into()),
+    columns::text("Reason", |o| o.text("reason").into()),
+    columns::text("Object", |o| object(o).into()),
+    columns::wide("Subobject", |o| of_either(o, "involvedObject.fieldPath", "regarding.fieldPath").into()),
+    columns::wide("Source", |o| source(o).into()),
+    columns::text("Message", |o| of_either(o, "message", "note").trim().into()),
+    columns::wide("First Seen", |o| columns::since(first_seen(o)).into()),
+    columns::wide("Count", |o| count(o).into()),
+    Column { name: "Name", r#type: "string", format: "name", priority: 1, cell: |o| o.text("metadata.name").into() },
+];
+
+const SELECTABLE: &[&str] = &[
+    "involvedObject.kind",
+    "involvedObject.namespace",
+    "involvedObject.name",
+    "involvedObject.uid",
+    "involvedObject.apiVersion",
+    "involvedObject.resourceVersion",
+    "involvedObject.fieldPath",
+    "reason",
+    "reportingComponent",
+    "source",
+    "type",
+];
+
+/// Names in the core group's form and in the newer one's.
+const RENAMED: &[(&str, &str)] = &[
+    ("involvedObject", "regarding"),
+    ("message", "note"),
+    ("reportingComponent", "reportingController"),
+    ("source", "deprecatedSource"),
+    ("firstTimestamp", "deprecatedFirstTimestamp"),
+    ("lastTimestamp", "deprecatedLastTimestamp"),
+    ("count", "deprecatedCount"),
+];
+
+pub(crate) fn core_row() -> Row {
+    let base = resource("", "events", "event", "Event", "io.k8s.api.core.v1.Event", COLUMNS);
+    let resource = Resource { short_names: Cow::Borrowed(&["ev"]), selectable: SELECTABLE, volatile: true, ..base };
+    Row::new(resource, STRATEGY)
+}
+
+pub(crate) fn events_row() -> Row {
+    let base = resource("events.k8s.io", "events", "event", "Event", "io.k8s.api.events.v1.Event", COLUMNS);
+    let resource = Resource { short_names: Cow::Borrowed(&["ev"]), selectable: SELECTABLE, volatile: true, ..base };
+    let alias = Alias { resource: ("", "events"), show, keep };
+    Row { stored_as: Some(alias), ..Row::new(resource, Strategy { validate: validate_new, ..STRATEGY }) }
+}
+
+const STRATEGY: Strategy = Strategy { create_on_update: true, default, validate, field, ..Strategy::PLAIN };
+
+fn rename(event: &mut Value, pairs: impl Iterator<Item = (&'static str, &'static str)>) {
+    for (from, to) in pairs {
+        if let Some(value) = event.cut(from) {
+            event.set(to, value);
+        }
+    }
+}
+
+fn show(event: &mut Value) {
+    rename(event, RENAMED.iter().copied());
+    event.set("apiVersion", "events.k8s.io/v1");
+    // What the newer form leaves out when empty.
+    for name in ["deprecatedFirstTimestamp", "deprecatedLastTimestamp", "reportingController", "reportingInstance"] {
+        if event.look(name).is_null() || event.text(name).is_empty() {
+            event.cut(name);
+        }
+    }
+}
+
+fn keep(event: &mut Value) {
+    rename(event, RENAMED.iter().map(|(old, new)| (*new, *old)));
+    event.set("apiVersion", "v1");
+}
+
+/// What upstream's types always write.
+fn default(event: &mut Value) {
+    for name in ["firstTimestamp", "lastTimestamp", "eventTime"] {
+        event.fill(name, Value::Null);
+    }
+    for name in ["reportingComponent", "reportingInstance"] {
+        event.fill(name, "");
+    }
+    for name in ["source", "involvedObject"] {
+        event.fill(name, serde_json::Map::new());
+    }
+}
+
+fn validate(event: &Value, errors: &mut Errors) {
+    let (place, namespace) = (event.text("involvedObject.namespace"), event.text("metadata.namespace"));
+    let path = Path::root("involvedObject.namespace");
+    // Events about objects of cluster scope lie in `default`.
+    let fits = if place.is_empty() { namespace == "default" || namespace == "kube-system" } else { place == namespace };
+    if !fits {
+        errors.invalid(&path, place, "does not match event.namespace");
+    }
+}
+
+/// The newer form demands more.
+fn validate_new(event: &Value, errors: &mut Errors) {
+    validate(event, errors);
+    if event.text("eventTime").is_empty() {
+        errors.required(&Path::root("eventTime"), "");
+        return;
+    }
+    let controller = event.text("reportingComponent");
+    let path = Path::root("reportingController");
+    if controller.is_empty() {
+        errors.required(&path, "");
+    }
+    errors.all_invalid(&path, controller, names::qualified(controller));
+    for (name, most) in [("reportingInstance", 128), ("action", 128), ("reason", 128)] {
+        let path = Path::root(name);
+        match event.text(name) {
+            "" => errors.required(&path, ""),
+            long if long.len() > most => {
+                errors.invalid(&path, "", &format!("can have at most {most} characters"));
+            }
+            _ => {}
+        }
+    }
+    if event.text("message").len() > 1024 {
+        errors.invalid(&Path::root("message"), "", "can have at most 1024 characters");
+    }
+    let kind = event.text("type");
+    if !["Normal", "Warning"].contains(&kind) {
+        errors.invalid(&Path::root("type"), "", &format!("has invalid value: {kind}"));
+    }
+}
+
+fn field(json: &[u8], field: &str) -> String {
+    match field {
+        "source" => {
+            let component = pick(json, "source.component");
+            if component.is_empty() { pick(json, "reportingComponent") } else { component }
+        }
+        other => pick(json, other),
+    }
+}
+
+fn of_either<'a>(event: &'a Value, old: &str, new: &str) -> &'a str {
+    let text = event.text(old);
+    if text.is_empty() { event.text(new) } else { text }
+}
+
+fn object(event: &Value) -> String {
+    let kind = of_either(event, "involvedObject.kind", "regarding.kind").to_lowercase();
+    let name = of_either(event, "involvedObject.name", "regarding.name");
+    if name.is_empty() { kind } else { format!("{kind}/{name}") }
+}
+
+fn source(event: &Value) -> String {
+    let component = of_either(event, "source.component", "deprecatedSource.component");
+    let component =
+        if component.is_empty() { of_either(event, "reportingComponent", "reportingController") } else { component };
+    match of_either(event, "source.host", "deprecatedSource.host") {
+        "" => component.to_owned(),
+        host => format!("{component}, {host}"),
+    }
+}
+
+fn last_seen(event: &Value) -> &str {
+    let series = event.text("series.lastObservedTime");
+    let plain = of_either(event, "lastTimestamp", "deprecatedLastTimestamp");
+    [series, plain, first_seen(event)].into_iter().find(|t| !t.is_empty()).unwrap_or_default()
+}
+
+fn first_seen(event: &Value) -> &str {
+    let plain = of_either(event, "firstTimestamp", "deprecatedFirstTimestamp");
+    if plain.is_empty() { event.text("eventTime") } else { plain }
+}
+
+fn count(event: &Value) -> i64 {
+    let counts = ["series.count", "count", "deprecatedCount"];
+    counts.iter().find_map(|path| event.int(path)).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_two_faces_are_one_object() {
+        let stored = json!({"apiVersion": "v1", "kind": "Event", "involvedObject": {"name": "p"}, "message": "m", "count": 3,
+            "source": {"component": "c"}, "firstTimestamp": "2024-01-01T00:00:00Z", "lastTimestamp": "2024-01-01T00:00:00Z"});
+        let mut event = stored.clone();
+        show(&mut event);
+        assert_eq!(event["regarding"], json!({"name": "p"}));
+        assert_eq!(event["apiVersion"], "events.k8s.io/v1");
+        assert!(event.get("message").is_none());
+        keep(&mut event);
+        assert_eq!(event, stored);
+    }
+}

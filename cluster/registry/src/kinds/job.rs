@@ -1,0 +1,302 @@
+//! Job.
+
+use std::borrow::Cow;
+
+use kedge_api::Resource;
+use kedge_api::resource::Column;
+use serde_json::{Value, json};
+
+use super::columns::{self, count};
+use super::{STATUS, resource, workload};
+use crate::errors::{Errors, Path};
+use crate::select::pick;
+use crate::strategy::Strategy;
+use crate::table::Row;
+use crate::value::{Fill as _, Look as _};
+
+const COLUMNS: &[Column] = &[
+    columns::text("Status", |o| status(o).into()),
+    columns::text("Completions", |o| completions(o).into()),
+    columns::text("Duration", |o| duration(o).into()),
+    columns::AGE,
+    columns::CONTAINERS,
+    columns::IMAGES,
+    columns::SELECTOR,
+];
+
+const CONTROLLER_UID: &str = "batch.kubernetes.io/controller-uid";
+const JOB_NAME: &str = "batch.kubernetes.io/job-name";
+
+pub(crate) fn row() -> Row {
+    let base = resource("batch", "jobs", "job", "Job", "io.k8s.api.batch.v1.Job", COLUMNS);
+    let resource = Resource {
+        categories: Cow::Borrowed(&["all"]),
+        subresources: &[STATUS],
+        selectable: &["status.successful"],
+        ..base
+    };
+    let strategy = Strategy {
+        orphans: true,
+        default,
+        prepare_create,
+        validate,
+        validate_update,
+        warnings: workload::warnings,
+        field: |json, _| match pick(json, "status.succeeded").as_str() {
+            "" => "0".into(),
+            number => number.into(),
+        },
+        ..Strategy::SPEC
+    };
+    Row::new(resource, strategy)
+}
+
+fn status(job: &Value) -> String {
+    let is = |kind: &str| {
+        job.items("status.conditions").iter().any(|c| c.text("type") == kind && c.text("status") == "True")
+    };
+    let known = ["Complete", "Failed", "Suspended", "FailureTarget", "SuccessCriteriaMet"];
+    if is("Complete") || is("Failed") {
+        return if is("Complete") { "Complete" } else { "Failed" }.into();
+    }
+    if job.has("metadata.deletionTimestamp") {
+        return "Terminating".into();
+    }
+    known.iter().find(|k| is(k)).map_or_else(|| "Running".into(), |k| (*k).to_owned())
+}
+
+fn completions(job: &Value) -> String {
+    let done = count(job, "status.succeeded");
+    match (job.int("spec.completions"), job.int("spec.parallelism").unwrap_or(1)) {
+        (Some(wanted), _) => format!("{done}/{wanted}"),
+        (None, many) if many > 1 => format!("{done}/1 of {many}"),
+        (None, _) => format!("{done}/1"),
+    }
+}
+
+fn duration(job: &Value) -> String {
+    let time = |path: &str| job.text(path).parse::<jiff::Timestamp>().ok();
+    match (time("status.startTime"), time("status.completionTime")) {
+        (None, _) => String::new(),
+        (Some(start), Some(end)) => columns::duration(end.as_second() - start.as_second()),
+        (Some(start), None) => columns::since(&start.to_string()),
+    }
+}
+
+fn default(job: &mut Value) {
+    workload::default_template(job);
+    if job.look("spec.completions").is_null() && job.look("spec.parallelism").is_null() {
+        job.set("spec.completions", 1);
+        job.set("spec.parallelism", 1);
+    }
+    job.fill("spec.parallelism", 1);
+    let per_index = job.has("spec.backoffLimitPerIndex");
+    job.fill("spec.backoffLimit", if per_index { i64::from(i32::MAX) } else { 6 });
+    job.fill("spec.completionMode", "NonIndexed");
+    job.fill("spec.suspend", false);
+    let policy = if job.has("spec.podFailurePolicy") { "Failed" } else { "TerminatingOrFailed" };
+    job.fill("spec.podReplacementPolicy", policy);
+    for rule in job.items_mut("spec.podFailurePolicy.rules") {
+        for pattern in rule.items_mut("onPodConditions") {
+            pattern.fill_text("status", "True");
+        }
+    }
+    job.cut_empty("spec.selector");
+    job.fill("status", json!({}));
+}
+
+trait CutEmpty {
+    fn cut_empty(&mut self, path: &str);
+}
+
+impl CutEmpty for Value {
+    fn cut_empty(&mut self, path: &str) {
+        if self.look(path).is_null() && self.find_mut(path).is_some() {
+            self.cut(path);
+        }
+    }
+}
+
+/// Without `manualSelector` the server chooses one that no other job has.
+fn prepare_create(job: &mut Value) {
+    job.set("status", json!({}));
+    let uid = job.text("metadata.uid").to_owned();
+    let name = job.text("metadata.name").to_owned();
+    if job.flag("spec.manualSelector") {
+        return;
+    }
+    let labels = job.slot("spec.template.metadata.labels");
+    if !labels.is_object() {
+        *labels = json!({});
+    }
+    if let Some(map) = labels.map_mut() {
+        for (key, value) in [(CONTROLLER_UID, &uid), ("controller-uid", &uid), (JOB_NAME, &name), ("job-name", &name)] {
+            map.entry(key).or_insert_with(|| value.as_str().into());
+        }
+    }
+    if job.look("spec.selector").is_null() {
+        job.set("spec.selector", json!({"matchLabels": {CONTROLLER_UID: uid}}));
+    }
+}
+
+fn validate(job: &Value, errors: &mut Errors) {
+    const COUNTS: &[&str] = &[
+        "spec.parallelism",
+        "spec.completions",
+        "spec.activeDeadlineSeconds",
+        "spec.backoffLimit",
+        "spec.ttlSecondsAfterFinished",
+        "spec.backoffLimitPerIndex",
+        "spec.maxFailedIndexes",
+    ];
+    workload::counts(job, COUNTS, errors);
+    mode(job, errors);
+    let selector = job.look("spec.selector");
+    let path = Path::root("spec.selector");
+    if selector.is_null() {
+        errors.required(&path, "");
+    } else {
+        super::pod::affinity::label_selector(selector, &path, errors);
+    }
+    let restart = job.text("spec.template.spec.restartPolicy");
+    let here = Path::root("spec.template.spec.restartPolicy");
+    workload::template(job, &[], errors);
+    if restart == "Always" {
+        errors.required(&here, "valid values: \"OnFailure\", \"Never\"");
+    } else if !["OnFailure", "Never"].contains(&restart) {
+        errors.not_supported(&here, restart, &["OnFailure", "Never"]);
+    }
+    if job.has("spec.podFailurePolicy") && restart != "Never" {
+        let why = "only \"Never\" is supported when podFailurePolicy is specified";
+        errors.invalid(&here, restart, why);
+    }
+    failure_policy(job, errors);
+}
+
+fn mode(job: &Value, errors: &mut Errors) {
+    const MODES: &[&str] = &["Indexed", "NonIndexed"];
+    let mode = job.text("spec.completionMode");
+    let path = Path::root("spec.completionMode");
+    if !MODES.contains(&mode) {
+        errors.not_supported(&path, mode, MODES);
+    }
+    if mode == "Indexed" {
+        match job.int("spec.completions") {
+            None => errors.required(&Path::root("spec.completions"), "when completion mode is Indexed"),
+            Some(_) => {
+                if let Some(many) = job.int("spec.parallelism").filter(|p| *p > 100_000) {
+                    let why = "must be less than or equal to 100000 when completion mode is Indexed";
+                    errors.invalid(&Path::root("spec.parallelism"), many, why);
+                }
+            }
+        }
+    } else {
+        for field in ["spec.backoffLimitPerIndex", "spec.maxFailedIndexes"] {
+            if let Some(number) = job.int(field) {
+                errors.invalid(&Path::root(field), number, "requires indexed completion mode");
+            }
+        }
+    }
+    if job.has("spec.maxFailedIndexes") && !job.has("spec.backoffLimitPerIndex") {
+        errors.required(&Path::root("spec.backoffLimitPerIndex"), "when maxFailedIndexes is specified");
+    }
+    const REPLACE: &[&str] = &["Failed", "TerminatingOrFailed"];
+    let policy = job.text("spec.podReplacementPolicy");
+    let path = Path::root("spec.podReplacementPolicy");
+    if !REPLACE.contains(&policy) {
+        errors.not_supported(&path, policy, REPLACE);
+    } else if job.has("spec.podFailurePolicy") && policy != "Failed" {
+        errors.not_supported(&path, policy, &["Failed"]);
+    }
+}
+
+fn failure_policy(job: &Value, errors: &mut Errors) {
+    const ACTIONS: &[&str] = &["Count", "FailIndex", "FailJob", "Ignore"];
+    const OPERATORS: &[&str] = &["In", "NotIn"];
+    let root = Path::root("spec.podFailurePolicy.rules");
+    for (at, rule) in job.items("spec.podFailurePolicy.rules").iter().enumerate() {
+        let path = root.index(at);
+        let action = rule.text("action");
+        if action.is_empty() {
+            errors.required(&path.child("action"), &format!("valid values: {}", quoted(ACTIONS)));
+        } else if !ACTIONS.contains(&action) {
+            errors.not_supported(&path.child("action"), action, ACTIONS);
+        }
+        let codes = rule.look("onExitCodes");
+        let conditions = rule.items("onPodConditions");
+        if codes.is_object() {
+            let here = path.child("onExitCodes");
+            let operator = codes.text("operator");
+            if !OPERATORS.contains(&operator) {
+                errors.not_supported(&here.child("operator"), operator, OPERATORS);
+            }
+            let values = codes.items("values");
+            if values.is_empty() {
+                errors.invalid(&here.child("values"), json!([]), "at least one value is required");
+            }
+            let list = here.child("values");
+            for (at, value) in values.iter().enumerate() {
+                if operator == "In" && value.as_i64() == Some(0) {
+                    errors.invalid(&list.index(at), 0, "must not be 0 for the In operator");
+                }
+            }
+            if !conditions.is_empty() {
+                let why = "specifying both OnExitCodes and OnPodConditions is not supported";
+                errors.invalid(&path, rule.clone(), why);
+            }
+        } else if conditions.is_empty() {
+            errors.invalid(&path, rule.clone(), "specifying one of OnExitCodes and OnPodConditions is required");
+        }
+    }
+}
+
+fn quoted(words: &[&str]) -> String {
+    words.iter().map(|w| format!("{w:?}")).collect::<Vec<_>>().join(", ")
+}
+
+fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
+    for field in [
+        "spec.completions",
+        "spec.selector",
+        "spec.completionMode",
+        "spec.podFailurePolicy",
+        "spec.backoffLimitPerIndex",
+        "spec.managedBy",
+        "spec.successPolicy",
+    ] {
+        if new.look(field) == old.look(field) {
+            continue;
+        }
+        let indexed = field == "spec.completions" && new.text("spec.completionMode") == "Indexed";
+        // An indexed job may change its size with its parallelism.
+        if indexed && new.look("spec.completions") == new.look("spec.parallelism") {
+            continue;
+        }
+        errors.invalid(&Path::root(field), new.look(field).clone(), "field is immutable");
+    }
+    // While it has never run, its scheduling may still be decided.
+    let waiting = old.flag("spec.suspend") && old.text("status.startTime").is_empty();
+    let mut same = new.look("spec.template").clone();
+    if waiting {
+        for field in ["nodeSelector", "tolerations", "affinity", "schedulingGates"] {
+            let path = format!("spec.{field}");
+            match old.look("spec.template").look(&path) {
+                Value::Null => {
+                    same.cut(&path);
+                }
+                value => same.set(&path, value.clone()),
+            }
+        }
+        for part in ["metadata.annotations", "metadata.labels"] {
+            match old.look("spec.template").look(part) {
+                Value::Null => {
+                    same.cut(part);
+                }
+                value => same.set(part, value.clone()),
+            }
+        }
+    }
+    if &same != old.look("spec.template") {
+        errors.invalid(&Path::root("spec.template"), new.look("spec.template").clone(), "field is immutable");
+    }
+}

@@ -1,0 +1,304 @@
+//! The rules of containers.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+
+use super::resources;
+use super::spec::In;
+use super::volumes::Known;
+use crate::errors::{Errors, Path};
+use crate::kinds::endpoints::PROTOCOLS;
+use crate::names;
+use crate::value::Look as _;
+
+mod env;
+mod mounts;
+mod probes;
+
+const PULLS: &[&str] = &["Always", "IfNotPresent", "Never"];
+const MESSAGES: &[&str] = &["File", "FallbackToLogsOnError"];
+
+pub(crate) fn validate(spec: &Value, known: &Known<'_>, path: &Path<'_>, place: In, errors: &mut Errors) {
+    let (main, init, ephemeral) =
+        (path.child("containers"), path.child("initContainers"), path.child("ephemeralContainers"));
+    if spec.items("containers").is_empty() {
+        errors.required(&main, "");
+    }
+    let mut names = HashSet::new();
+    for (at, container) in spec.items("containers").iter().enumerate() {
+        let here = main.index(at);
+        common(container, spec, known, &here, &mut names, errors);
+        probes::lifecycle(container, spec, &here, errors);
+        probes::probes(container, spec, &here, errors);
+        if container.has("restartPolicy")
+            && !["Always", "OnFailure", "Never"].contains(&container.text("restartPolicy"))
+        {
+            errors.not_supported(
+                &here.child("restartPolicy"),
+                container.text("restartPolicy"),
+                &["Always", "Never", "OnFailure"],
+            );
+        }
+    }
+    host_port_conflicts(spec, path, errors);
+    for (at, container) in spec.items("initContainers").iter().enumerate() {
+        init_container(container, spec, known, &init.index(at), &mut names, errors);
+    }
+    let list = spec.items("ephemeralContainers");
+    if place == In::Template && !list.is_empty() {
+        errors.forbidden(&ephemeral, "ephemeral containers not allowed in pod template");
+        return;
+    }
+    for (at, container) in list.iter().enumerate() {
+        ephemeral_container(container, spec, known, &ephemeral.index(at), &mut names, errors);
+    }
+}
+
+fn common<'a>(
+    container: &'a Value,
+    spec: &Value,
+    known: &Known<'_>,
+    path: &Path<'_>,
+    seen: &mut HashSet<&'a str>,
+    errors: &mut Errors,
+) {
+    let name = container.text("name");
+    if name.is_empty() {
+        errors.required(&path.child("name"), "");
+    } else {
+        errors.all_invalid(&path.child("name"), name, names::label(name));
+    }
+    let image = container.text("image");
+    if image.is_empty() {
+        errors.required(&path.child("image"), "");
+    } else if image.trim() != image {
+        errors.invalid(&path.child("image"), image, "must not have leading or trailing whitespace");
+    }
+    let message = container.text("terminationMessagePolicy");
+    if !MESSAGES.contains(&message) {
+        errors.not_supported(&path.child("terminationMessagePolicy"), message, MESSAGES);
+    }
+    ports(container, spec, &path.child("ports"), errors);
+    env::env(container.items("env"), &path.child("env"), errors);
+    env::from(container.items("envFrom"), &path.child("envFrom"), errors);
+    mounts::mounts(container, known, path, errors);
+    mounts::devices(container, known, path, errors);
+    let pull = container.text("imagePullPolicy");
+    if !PULLS.contains(&pull) {
+        errors.not_supported(&path.child("imagePullPolicy"), pull, PULLS);
+    }
+    resources::requirements(
+        container.look("resources"),
+        spec.items("resourceClaims"),
+        &path.child("resources"),
+        errors,
+    );
+    security(container, spec, &path.child("securityContext"), errors);
+    if !name.is_empty() && !seen.insert(name) {
+        errors.duplicate(&path.child("name"), name);
+    }
+}
+
+fn ports(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let mut seen = HashSet::new();
+    for (at, port) in container.items("ports").iter().enumerate() {
+        let item = path.index(at);
+        let name = port.text("name");
+        if !name.is_empty() {
+            let wrong = names::port(name);
+            if wrong.is_empty() {
+                if !seen.insert(name) {
+                    errors.duplicate(&item.child("name"), name);
+                }
+            } else {
+                errors.all_invalid(&item.child("name"), name, wrong);
+            }
+        }
+        let number = port.int("containerPort").unwrap_or(0);
+        if number == 0 {
+            errors.required(&item.child("containerPort"), "");
+        } else {
+            for why in names::port_number(number) {
+                errors.invalid(&item.child("containerPort"), number, &why);
+            }
+        }
+        if let Some(host) = port.int("hostPort").filter(|h| *h != 0) {
+            for why in names::port_number(host) {
+                errors.invalid(&item.child("hostPort"), host, &why);
+            }
+            if spec.flag("hostNetwork") && host != number {
+                errors.invalid(
+                    &item.child("containerPort"),
+                    number,
+                    "must match `hostPort` when `hostNetwork` is true",
+                );
+            }
+        }
+        let protocol = port.text("protocol");
+        if !PROTOCOLS.contains(&protocol) {
+            errors.not_supported(&item.child("protocol"), protocol, PROTOCOLS);
+        }
+    }
+}
+
+/// Two containers of a pod cannot have the same port of the machine.
+fn host_port_conflicts(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let list = path.child("containers");
+    let mut seen = HashSet::new();
+    for (at, container) in spec.items("containers").iter().enumerate() {
+        for (place, port) in container.items("ports").iter().enumerate() {
+            let Some(host) = port.int("hostPort").filter(|h| *h != 0) else { continue };
+            let key = format!("{}/{}/{host}", port.text("hostIP"), port.text("protocol"));
+            if !seen.insert(key.clone()) {
+                let item = list.index(at);
+                let ports = item.child("ports");
+                let port = ports.index(place);
+                errors.duplicate(&port.child("hostPort"), key);
+            }
+        }
+    }
+}
+
+fn init_container<'a>(
+    container: &'a Value,
+    spec: &Value,
+    known: &Known<'_>,
+    path: &Path<'_>,
+    seen: &mut HashSet<&'a str>,
+    errors: &mut Errors,
+) {
+    common(container, spec, known, path, seen, errors);
+    let policy = container.text("restartPolicy");
+    if policy == "Always" {
+        probes::lifecycle(container, spec, path, errors);
+        probes::probes(container, spec, path, errors);
+        return;
+    }
+    for field in ["lifecycle", "livenessProbe", "readinessProbe", "startupProbe"] {
+        if container.has(field) {
+            errors.forbidden(&path.child(field), "may not be set for init containers without restartPolicy=Always");
+        }
+    }
+    if container.has("restartPolicy") && !["Never", "OnFailure"].contains(&policy) {
+        errors.not_supported(&path.child("restartPolicy"), policy, &["Always", "Never", "OnFailure"]);
+    }
+}
+
+fn ephemeral_container<'a>(
+    container: &'a Value,
+    spec: &Value,
+    known: &Known<'_>,
+    path: &Path<'_>,
+    seen: &mut HashSet<&'a str>,
+    errors: &mut Errors,
+) {
+    common(container, spec, known, path, seen, errors);
+    let target = container.text("targetContainerName");
+    let lists = spec.items("containers").iter().chain(spec.items("initContainers"));
+    if !target.is_empty() && !lists.into_iter().any(|c| c.text("name") == target) {
+        errors.not_found(&path.child("targetContainerName"), target);
+    }
+    for field in ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "restartPolicy"] {
+        if container.has(field) {
+            errors.forbidden(&path.child(field), "cannot be set for an Ephemeral Container");
+        }
+    }
+    if container.look("resources").as_object().is_some_and(|r| !r.is_empty()) {
+        errors.forbidden(&path.child("resources"), "cannot be set for an Ephemeral Container");
+    }
+}
+
+/// A user's or group's number.
+pub(crate) fn id(value: &Value, path: &Path<'_>, errors: &mut Errors) {
+    if let Some(number) = value.as_i64().filter(|n| !(0..=i64::from(i32::MAX)).contains(n)) {
+        errors.invalid(path, number, "must be between 0 and 2147483647, inclusive");
+    }
+}
+
+pub(crate) fn seccomp(profile: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const TYPES: &[&str] = &["Localhost", "RuntimeDefault", "Unconfined"];
+    local_profile(profile, TYPES, "seccomp", path, errors);
+}
+
+pub(crate) fn app_armor(profile: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const TYPES: &[&str] = &["Localhost", "RuntimeDefault", "Unconfined"];
+    local_profile(profile, TYPES, "AppArmor", path, errors);
+}
+
+fn local_profile(profile: &Value, types: &[&str], what: &str, path: &Path<'_>, errors: &mut Errors) {
+    if profile.is_null() {
+        return;
+    }
+    let (kind, local) = (profile.text("type"), profile.look("localhostProfile"));
+    match kind {
+        "" => errors.required(&path.child("type"), "type is required when profile is set"),
+        "Localhost" if local.as_str().unwrap_or_default().trim().is_empty() => {
+            errors.required(&path.child("localhostProfile"), &format!("must be set when {what} type is Localhost"));
+        }
+        "Localhost" => {}
+        kind if !types.contains(&kind) => errors.not_supported(&path.child("type"), kind, types),
+        _ if !local.is_null() => {
+            let why = format!("can only be set when {what} type is Localhost");
+            errors.invalid(&path.child("localhostProfile"), local.clone(), &why);
+        }
+        _ => {}
+    }
+}
+
+fn security(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let context = container.look("securityContext");
+    if context.is_null() {
+        return;
+    }
+    for field in ["runAsUser", "runAsGroup"] {
+        id(context.look(field), &path.child(field), errors);
+    }
+    if let Some(mount) = context.look("procMount").as_str() {
+        const MOUNTS: &[&str] = &["Default", "Unmasked"];
+        if !MOUNTS.contains(&mount) {
+            errors.not_supported(&path.child("procMount"), mount, MOUNTS);
+        }
+        if mount == "Unmasked" && spec.look("hostUsers") != &Value::Bool(false) {
+            let why = "`hostUsers` must be false to use `Unmasked`";
+            errors.invalid(&path.child("procMount"), mount, why);
+        }
+    }
+    seccomp(context.look("seccompProfile"), &path.child("seccompProfile"), errors);
+    app_armor(context.look("appArmorProfile"), &path.child("appArmorProfile"), errors);
+    if context.look("allowPrivilegeEscalation") == &Value::Bool(false) {
+        let why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
+        if context.flag("privileged") {
+            errors.invalid(path, go_context(context), why);
+        }
+        let admin = context.items("capabilities.add").iter().any(|c| c == "CAP_SYS_ADMIN");
+        if admin {
+            errors.invalid(
+                path,
+                go_context(context),
+                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
+            );
+        }
+    }
+}
+
+/// The context with the names that upstream's internal type has.
+fn go_context(context: &Value) -> Value {
+    json!({
+        "Capabilities": context.look("capabilities"), "Privileged": context.look("privileged"),
+        "SELinuxOptions": context.look("seLinuxOptions"), "WindowsOptions": context.look("windowsOptions"),
+        "RunAsUser": context.look("runAsUser"), "RunAsGroup": context.look("runAsGroup"),
+        "RunAsNonRoot": context.look("runAsNonRoot"), "ReadOnlyRootFilesystem": context.look("readOnlyRootFilesystem"),
+        "AllowPrivilegeEscalation": context.look("allowPrivilegeEscalation"), "ProcMount": context.look("procMount"),
+        "SeccompProfile": context.look("seccompProfile"), "AppArmorProfile": context.look("appArmorProfile"),
+    })
+}
+
+/// As a variable takes it from the pod, but into a file.
+pub(crate) fn downward_field(reference: &Value, fields: &[&str], path: &Path<'_>, errors: &mut Errors) {
+    env::field(reference, fields, path, errors);
+}
+
+pub(crate) fn downward_amount(reference: &Value, path: &Path<'_>, errors: &mut Errors) {
+    env::amount(reference, path, errors);
+}

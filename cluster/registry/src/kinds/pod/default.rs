@@ -1,0 +1,246 @@
+//! Defaults of pods and of pod templates. Source: the field descriptions of the core/v1 API reference.
+
+use serde_json::{Value, json};
+
+use crate::value::{Fill as _, Look as _};
+
+pub(crate) fn pod(pod: &mut Value) {
+    spec(pod.slot("spec"));
+    let spec = pod.slot("spec");
+    spec.fill("enableServiceLinks", true);
+    if spec.flag("hostNetwork") {
+        for_containers(spec, host_ports);
+    }
+    for_containers(spec, |container| requests_from_limits(container.slot("resources")));
+    if spec.has("resources") {
+        requests_from_limits(spec.slot("resources"));
+    }
+    pod.fill("status", json!({}));
+    for condition in pod.items_mut("status.conditions") {
+        for time in ["lastProbeTime", "lastTransitionTime"] {
+            condition.fill(time, Value::Null);
+        }
+    }
+    for list in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
+        for status in pod.items_mut(&format!("status.{list}")) {
+            container_status(status);
+        }
+    }
+}
+
+fn container_status(status: &mut Value) {
+    for state in ["state", "lastState"] {
+        status.fill(state, json!({}));
+        if let Some(terminated) = status.find_mut(&format!("{state}.terminated")) {
+            for time in ["startedAt", "finishedAt"] {
+                terminated.fill(time, Value::Null);
+            }
+        }
+        if let Some(running) = status.find_mut(&format!("{state}.running")) {
+            running.fill("startedAt", Value::Null);
+        }
+    }
+}
+
+fn for_containers(spec: &mut Value, mut each: impl FnMut(&mut Value)) {
+    for list in ["initContainers", "containers"] {
+        spec.items_mut(list).iter_mut().for_each(&mut each);
+    }
+}
+
+fn host_ports(container: &mut Value) {
+    for port in container.items_mut("ports") {
+        if let Some(number) = port.int("containerPort") {
+            port.fill("hostPort", number);
+        }
+    }
+}
+
+fn requests_from_limits(resources: &mut Value) {
+    let limits: Vec<(String, Value)> = resources.entries("limits").map(|(k, v)| (k.clone(), v.clone())).collect();
+    if limits.is_empty() {
+        return;
+    }
+    let requests = resources.slot("requests");
+    if !requests.is_object() {
+        *requests = json!({});
+    }
+    if let Some(map) = requests.map_mut() {
+        for (name, limit) in limits {
+            map.entry(name).or_insert(limit);
+        }
+    }
+}
+
+/// A pod's or template's specification.
+pub(crate) fn spec(spec: &mut Value) {
+    if !spec.is_object() {
+        *spec = json!({});
+    }
+    spec.fill_text("dnsPolicy", "ClusterFirst");
+    spec.fill_text("restartPolicy", "Always");
+    spec.fill_text("schedulerName", "default-scheduler");
+    spec.fill("terminationGracePeriodSeconds", 30);
+    spec.fill("securityContext", json!({}));
+    // The older name of the field is written along with the newer one.
+    let account = match (spec.text("serviceAccountName"), spec.text("serviceAccount")) {
+        ("", old) => old.to_owned(),
+        (new, _) => new.to_owned(),
+    };
+    if !account.is_empty() {
+        spec.set("serviceAccountName", account.as_str());
+        spec.set("serviceAccount", account);
+    }
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        spec.items_mut(list).iter_mut().for_each(container);
+    }
+    spec.items_mut("volumes").iter_mut().for_each(volume);
+}
+
+fn container(container: &mut Value) {
+    container.fill("resources", json!({}));
+    container.fill_text("terminationMessagePath", "/dev/termination-log");
+    container.fill_text("terminationMessagePolicy", "File");
+    if container.text("imagePullPolicy").is_empty() {
+        let policy = if is_latest(container.text("image")) { "Always" } else { "IfNotPresent" };
+        container.set("imagePullPolicy", policy);
+    }
+    for port in container.items_mut("ports") {
+        port.fill_text("protocol", "TCP");
+        port.fill("containerPort", 0);
+    }
+    for env in container.items_mut("env") {
+        if let Some(field) = env.find_mut("valueFrom.fieldRef") {
+            field.fill_text("apiVersion", "v1");
+        }
+    }
+    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if let Some(found) = container.find_mut(name) {
+            probe(found);
+        }
+    }
+    for hook in ["lifecycle.postStart", "lifecycle.preStop"] {
+        if let Some(get) = container.find_mut(&format!("{hook}.httpGet")) {
+            http_get(get);
+        }
+    }
+}
+
+/// An image without a tag, or with the tag that moves.
+fn is_latest(image: &str) -> bool {
+    let name = image.rsplit('/').next().unwrap_or_default();
+    if name.contains('@') {
+        return false;
+    }
+    name.split_once(':').is_none_or(|(_, tag)| tag == "latest")
+}
+
+fn probe(probe: &mut Value) {
+    for (name, value) in
+        [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+    {
+        probe.fill(name, value);
+    }
+    if let Some(get) = probe.find_mut("httpGet") {
+        http_get(get);
+    }
+    if let Some(grpc) = probe.find_mut("grpc") {
+        grpc.fill("service", "");
+    }
+}
+
+fn http_get(get: &mut Value) {
+    get.fill_text("path", "/");
+    get.fill_text("scheme", "HTTP");
+}
+
+fn volume(volume: &mut Value) {
+    let sources = volume.as_object().map_or(0, |v| v.keys().filter(|k| *k != "name").count());
+    if sources == 0 {
+        volume.set("emptyDir", json!({}));
+    }
+    const MODE: i64 = 0o644;
+    for name in ["secret", "configMap", "downwardAPI", "projected"] {
+        if let Some(source) = volume.find_mut(name) {
+            source.fill("defaultMode", MODE);
+        }
+    }
+    for item in volume.items_mut("downwardAPI.items") {
+        if let Some(field) = item.find_mut("fieldRef") {
+            field.fill_text("apiVersion", "v1");
+        }
+    }
+    for source in volume.items_mut("projected.sources") {
+        if let Some(token) = source.find_mut("serviceAccountToken") {
+            token.fill("expirationSeconds", 3600);
+        }
+        for item in source.items_mut("downwardAPI.items") {
+            if let Some(field) = item.find_mut("fieldRef") {
+                field.fill_text("apiVersion", "v1");
+            }
+        }
+    }
+    if let Some(path) = volume.find_mut("hostPath") {
+        path.fill("type", "");
+    }
+    if let Some(iscsi) = volume.find_mut("iscsi") {
+        iscsi.fill_text("iscsiInterface", "default");
+    }
+    if let Some(rbd) = volume.find_mut("rbd") {
+        for (name, value) in [("pool", "rbd"), ("user", "admin"), ("keyring", "/etc/ceph/keyring")] {
+            rbd.fill_text(name, value);
+        }
+    }
+    if let Some(scale) = volume.find_mut("scaleIO") {
+        scale.fill_text("storageMode", "ThinProvisioned");
+        scale.fill_text("fsType", "xfs");
+    }
+    if let Some(disk) = volume.find_mut("azureDisk") {
+        for (name, value) in [("cachingMode", "ReadWrite"), ("kind", "Shared"), ("fsType", "ext4")] {
+            disk.fill_text(name, value);
+        }
+        disk.fill("readOnly", false);
+    }
+    if let Some(claim) = volume.find_mut("ephemeral.volumeClaimTemplate.spec") {
+        claim.fill_text("volumeMode", "Filesystem");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_that_move_are_pulled_always() {
+        for (image, latest) in [
+            ("a", true),
+            ("a:latest", true),
+            ("reg:5000/a", true),
+            ("reg:5000/a:1", false),
+            ("a:1", false),
+            ("a@sha256:0", false),
+            ("a:latest@sha256:0", false),
+        ] {
+            assert_eq!(is_latest(image), latest, "{image}");
+        }
+    }
+
+    #[test]
+    fn defaulting_twice_is_defaulting_once() {
+        let mut once = json!({"spec": {"hostNetwork": true, "serviceAccount": "a",
+            "containers": [{"name": "c", "image": "x", "ports": [{"containerPort": 80}], "livenessProbe": {"httpGet": {"port": 1}},
+                            "resources": {"limits": {"cpu": "1"}, "requests": {"memory": "1Gi"}}}],
+            "volumes": [{"name": "v"}, {"name": "s", "secret": {}}, {"name": "h", "hostPath": {"path": "/"}}]}});
+        pod(&mut once);
+        let mut twice = once.clone();
+        pod(&mut twice);
+        assert_eq!(once, twice);
+        let c = &once["spec"]["containers"][0];
+        assert_eq!(c["ports"][0], json!({"containerPort": 80, "hostPort": 80, "protocol": "TCP"}));
+        assert_eq!(c["resources"]["requests"], json!({"cpu": "1", "memory": "1Gi"}));
+        assert_eq!(c["livenessProbe"]["periodSeconds"], 10);
+        assert_eq!(once["spec"]["volumes"][0]["emptyDir"], json!({}));
+        assert_eq!(once["spec"]["volumes"][1]["secret"]["defaultMode"], 420);
+        assert_eq!(once["spec"]["serviceAccountName"], "a");
+    }
+}

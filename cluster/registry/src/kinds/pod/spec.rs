@@ -1,0 +1,364 @@
+//! The rules of a pod's or template's specification as a whole.
+
+use std::collections::HashSet;
+
+use kedge_api::selector;
+use serde_json::Value;
+
+use super::{affinity, containers, resources, volumes};
+use crate::errors::{Errors, Path};
+use crate::kinds::address;
+use crate::names;
+use crate::value::Look as _;
+
+/// Where a specification stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum In {
+    Pod,
+    Template,
+}
+
+const RESTARTS: &[&str] = &["Always", "OnFailure", "Never"];
+const DNS: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
+
+pub(crate) fn validate(spec: &Value, path: &Path<'_>, place: In, errors: &mut Errors) {
+    let known = volumes::validate(spec.items("volumes"), &path.child("volumes"), errors);
+    containers::validate(spec, &known, path, place, errors);
+    policies(spec, path, errors);
+    crate::metadata::labels(spec.look("nodeSelector"), &path.child("nodeSelector"), errors);
+    security(spec, path, errors);
+    for (at, secret) in spec.items("imagePullSecrets").iter().enumerate() {
+        if secret.text("name").is_empty() {
+            let list = path.child("imagePullSecrets");
+            errors.required(&list.index(at), "");
+        }
+    }
+    affinity::validate(spec.look("affinity"), &path.child("affinity"), errors);
+    dns_config(spec, path, errors);
+    gates(spec, path, place, errors);
+    topology(spec.items("topologySpreadConstraints"), &path.child("topologySpreadConstraints"), errors);
+    names_of_things(spec, path, errors);
+    claims(spec, path, errors);
+    if let Some(seconds) = spec.int("activeDeadlineSeconds").filter(|s| !(1..=i64::from(i32::MAX)).contains(s)) {
+        errors.invalid(&path.child("activeDeadlineSeconds"), seconds, "must be between 1 and 2147483647, inclusive");
+    }
+    tolerations(spec.items("tolerations"), &path.child("tolerations"), errors);
+    host_aliases(spec, path, errors);
+    if let Some(policy) = spec.look("preemptionPolicy").as_str() {
+        const POLICIES: &[&str] = &["Never", "PreemptLowerPriority"];
+        if !POLICIES.contains(&policy) {
+            errors.not_supported(&path.child("preemptionPolicy"), policy, POLICIES);
+        }
+    }
+    resources::amounts(spec.look("overhead"), &path.child("overhead"), errors);
+    system(spec, path, errors);
+}
+
+fn policies(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let restart = spec.text("restartPolicy");
+    if !RESTARTS.contains(&restart) {
+        errors.not_supported(&path.child("restartPolicy"), restart, RESTARTS);
+    }
+    let dns = spec.text("dnsPolicy");
+    if !DNS.contains(&dns) {
+        errors.not_supported(&path.child("dnsPolicy"), dns, DNS);
+    }
+    if let Some(seconds) = spec.int("terminationGracePeriodSeconds").filter(|s| *s < 0) {
+        errors.invalid(&path.child("terminationGracePeriodSeconds"), seconds, "must be greater than or equal to 0");
+    }
+}
+
+fn security(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let context = spec.look("securityContext");
+    let here = path.child("securityContext");
+    for field in ["fsGroup", "runAsUser", "runAsGroup"] {
+        containers::id(context.look(field), &here.child(field), errors);
+    }
+    for (at, group) in context.items("supplementalGroups").iter().enumerate() {
+        let list = here.child("supplementalGroups");
+        containers::id(group, &list.index(at), errors);
+    }
+    containers::seccomp(context.look("seccompProfile"), &here.child("seccompProfile"), errors);
+    containers::app_armor(context.look("appArmorProfile"), &here.child("appArmorProfile"), errors);
+    let mut seen = HashSet::new();
+    let list = here.child("sysctls");
+    for (at, sysctl) in context.items("sysctls").iter().enumerate() {
+        let name = sysctl.text("name");
+        let item = list.index(at);
+        if name.is_empty() {
+            errors.required(&item.child("name"), "");
+        } else if !seen.insert(name) {
+            errors.duplicate(&item.child("name"), name);
+        }
+    }
+    if let Some(policy) = context.look("fsGroupChangePolicy").as_str() {
+        const POLICIES: &[&str] = &["Always", "OnRootMismatch"];
+        if !POLICIES.contains(&policy) {
+            errors.not_supported(&here.child("fsGroupChangePolicy"), policy, POLICIES);
+        }
+    }
+    if spec.flag("shareProcessNamespace") && spec.flag("hostPID") {
+        let why = "ShareProcessNamespace and HostPID cannot both be enabled";
+        errors.invalid(&path.child("shareProcessNamespace"), true, why);
+    }
+}
+
+fn dns_config(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let config = spec.look("dnsConfig");
+    let here = path.child("dnsConfig");
+    let servers = config.items("nameservers");
+    if spec.text("dnsPolicy") == "None" {
+        if config.is_null() {
+            errors.required(&here, "must provide `dnsConfig` when `dnsPolicy` is None");
+            return;
+        }
+        if servers.is_empty() {
+            errors.required(
+                &here.child("nameservers"),
+                "must provide at least one DNS nameserver when `dnsPolicy` is None",
+            );
+            return;
+        }
+    }
+    let list = here.child("nameservers");
+    if servers.len() > 3 {
+        errors.invalid(&list, config.look("nameservers").clone(), "must not have more than 3 nameservers");
+    }
+    for (at, server) in servers.iter().enumerate() {
+        address::ip(server.as_str().unwrap_or_default(), &list.index(at), errors);
+    }
+    let searches = config.items("searches");
+    let list = here.child("searches");
+    if searches.len() > 32 {
+        errors.invalid(&list, config.look("searches").clone(), "must not have more than 32 search paths");
+    }
+    for (at, search) in searches.iter().enumerate().map(|(at, s)| (at, s.as_str().unwrap_or_default())) {
+        let plain = search.trim_end_matches('.').replace('_', "a");
+        if search != "." {
+            errors.all_invalid(&list.index(at), search, names::subdomain(&plain));
+        }
+    }
+    let list = here.child("options");
+    for (at, option) in config.items("options").iter().enumerate() {
+        if option.text("name").is_empty() {
+            errors.required(&list.index(at), "must not be empty");
+        }
+    }
+}
+
+fn gates(spec: &Value, path: &Path<'_>, place: In, errors: &mut Errors) {
+    let list = path.child("readinessGates");
+    for (at, gate) in spec.items("readinessGates").iter().enumerate() {
+        let name = gate.text("conditionType");
+        let item = list.index(at);
+        errors.all_invalid(&item.child("conditionType"), name, names::qualified(name));
+    }
+    let list = path.child("schedulingGates");
+    let mut seen = HashSet::new();
+    for (at, gate) in spec.items("schedulingGates").iter().enumerate() {
+        let name = gate.text("name");
+        let item = list.index(at);
+        errors.all_invalid(&item, name, names::qualified(name));
+        if !seen.insert(name) {
+            errors.duplicate(&item, name);
+        }
+    }
+    if place == In::Pod && !seen.is_empty() && !spec.text("nodeName").is_empty() {
+        errors.forbidden(&path.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
+    }
+}
+
+fn topology(constraints: &[Value], path: &Path<'_>, errors: &mut Errors) {
+    const ACTIONS: &[&str] = &["DoNotSchedule", "ScheduleAnyway"];
+    let mut seen = HashSet::new();
+    for (at, constraint) in constraints.iter().enumerate() {
+        let item = path.index(at);
+        let skew = constraint.int("maxSkew").unwrap_or(0);
+        if skew <= 0 {
+            errors.invalid(&item.child("maxSkew"), skew, "must be greater than 0");
+        }
+        let key = constraint.text("topologyKey");
+        if key.is_empty() {
+            errors.required(&item.child("topologyKey"), "can not be empty");
+        }
+        let action = constraint.text("whenUnsatisfiable");
+        if !ACTIONS.contains(&action) {
+            errors.not_supported(&item.child("whenUnsatisfiable"), action, ACTIONS);
+        }
+        if !seen.insert((key, action)) {
+            errors.duplicate(&item.child("{topologyKey, whenUnsatisfiable}"), format!("{{{key}, {action}}}"));
+        }
+        if let Some(domains) = constraint.int("minDomains") {
+            if domains <= 0 {
+                errors.invalid(&item.child("minDomains"), domains, "must be greater than 0");
+            }
+            if action != "DoNotSchedule" {
+                let why = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}");
+                errors.invalid(&item.child("minDomains"), domains, &why);
+            }
+        }
+        affinity::label_selector(constraint.look("labelSelector"), &item.child("labelSelector"), errors);
+        const HONOR: &[&str] = &["Honor", "Ignore"];
+        for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
+            if let Some(policy) = constraint.look(field).as_str().filter(|p| !HONOR.contains(p)) {
+                errors.not_supported(&item.child(field), policy, HONOR);
+            }
+        }
+    }
+}
+
+fn names_of_things(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let checks: &[(&str, names::Check)] = &[
+        ("serviceAccountName", names::subdomain),
+        ("nodeName", names::subdomain),
+        ("hostname", names::label),
+        ("subdomain", names::label),
+        ("priorityClassName", names::subdomain),
+        ("runtimeClassName", names::subdomain),
+    ];
+    for (field, check) in checks {
+        let text = spec.text(field);
+        if !text.is_empty() {
+            errors.all_invalid(&path.child(field), text, check(text));
+        }
+    }
+}
+
+fn claims(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let list = path.child("resourceClaims");
+    let mut seen = HashSet::new();
+    for (at, claim) in spec.items("resourceClaims").iter().enumerate() {
+        let item = list.index(at);
+        let name = claim.text("name");
+        let (one, template) = (claim.look("resourceClaimName"), claim.look("resourceClaimTemplateName"));
+        let shown = serde_json::json!({"Name": name, "ResourceClaimName": one, "ResourceClaimTemplateName": template});
+        if name.is_empty() {
+            errors.required(&item.child("name"), "");
+        } else if !seen.insert(name) {
+            errors.duplicate(&item.child("name"), name);
+        } else {
+            errors.all_invalid(&item.child("name"), name, names::label(name));
+        }
+        match (one.is_null(), template.is_null()) {
+            (true, true) => {
+                let why = "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`";
+                errors.invalid(&item, shown, why);
+            }
+            (false, false) => {
+                let why = "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified";
+                errors.invalid(&item, shown, why);
+            }
+            _ => {}
+        }
+    }
+}
+
+pub(crate) fn tolerations(tolerations: &[Value], path: &Path<'_>, errors: &mut Errors) {
+    const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute"];
+    for (at, toleration) in tolerations.iter().enumerate() {
+        let item = path.index(at);
+        let (key, operator, value) = (toleration.text("key"), toleration.text("operator"), toleration.text("value"));
+        if !key.is_empty() {
+            errors.all_invalid(&item.child("key"), key, names::qualified(key));
+        }
+        if key.is_empty() && operator != "Exists" {
+            errors.invalid(
+                &item.child("operator"),
+                operator,
+                "operator must be Exists when `key` is empty, which means \"match all values and all keys\"",
+            );
+        }
+        if toleration.has("tolerationSeconds") && toleration.text("effect") != "NoExecute" {
+            let effect = toleration.text("effect");
+            errors.invalid(&item.child("effect"), effect, "effect must be 'NoExecute' when `tolerationSeconds` is set");
+        }
+        match operator {
+            "Equal" | "" => errors.all_invalid(&item.child("operator"), value, selector::label_value_error(value)),
+            "Exists" if !value.is_empty() => {
+                errors.invalid(&item.child("operator"), value, "value must be empty when `operator` is 'Exists'");
+            }
+            "Exists" => {}
+            other => errors.not_supported(&item.child("operator"), other, &["Equal", "Exists"]),
+        }
+        let effect = toleration.text("effect");
+        if !effect.is_empty() && !EFFECTS.contains(&effect) {
+            errors.not_supported(&item.child("effect"), effect, EFFECTS);
+        }
+    }
+}
+
+fn host_aliases(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let list = path.child("hostAliases");
+    for (at, alias) in spec.items("hostAliases").iter().enumerate() {
+        let item = list.index(at);
+        address::ip(alias.text("ip"), &item.child("ip"), errors);
+        for name in alias.items("hostnames").iter().filter_map(Value::as_str) {
+            errors.all_invalid(&item.child("hostnames"), name, names::subdomain(name));
+        }
+    }
+}
+
+/// Fields that make no sense on one or the other operating system.
+fn system(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const SYSTEMS: &[&str] = &["linux", "windows"];
+    let name = spec.text("os.name");
+    if spec.has("os") && !SYSTEMS.contains(&name) {
+        if name.is_empty() {
+            errors.required(&path.child("os.name"), "cannot be empty");
+        } else {
+            errors.not_supported(&path.child("os"), name, SYSTEMS);
+        }
+    }
+    if name == "windows" {
+        let context = path.child("securityContext");
+        for field in
+            ["fsGroup", "runAsUser", "runAsGroup", "seLinuxOptions", "seccompProfile", "sysctls", "supplementalGroups"]
+        {
+            if spec.look("securityContext").has(field) {
+                errors.forbidden(&context.child(field), "cannot be set for a windows pod");
+            }
+        }
+        for field in ["hostPID", "hostIPC", "shareProcessNamespace"] {
+            if spec.flag(field) {
+                errors.forbidden(&path.child(field), "cannot be set for a windows pod");
+            }
+        }
+    }
+}
+
+/// What is allowed, but most likely not meant.
+pub(crate) fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+    warnings_of(new.look("spec"), "spec")
+}
+
+pub(crate) fn warnings_of(spec: &Value, path: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (at, constraint) in spec.items("topologySpreadConstraints").iter().enumerate() {
+        if constraint.look("labelSelector").is_null() {
+            warnings.push(format!(
+                "{path}.topologySpreadConstraints[{at}].labelSelector: a null labelSelector results in matching no pod"
+            ));
+        }
+    }
+    for volume in spec.items("volumes") {
+        let sources = volume.items("projected.sources");
+        if volume.has("projected") && sources.iter().all(|s| s.as_object().is_none_or(serde_json::Map::is_empty)) {
+            warnings.push(format!("volume {:?} (Projected) has no sources provided", volume.text("name")));
+        }
+    }
+    for list in ["initContainers", "containers"] {
+        for (at, container) in spec.items(list).iter().enumerate() {
+            let mut seen: Vec<&str> = Vec::new();
+            for (place, env) in container.items("env").iter().enumerate() {
+                let name = env.text("name");
+                if seen.contains(&name) {
+                    warnings.push(format!(
+                        "{path}.{list}[{at}].env[{place}]: hides previous definition of {name:?}, which may be dropped when using apply"
+                    ));
+                }
+                seen.push(name);
+            }
+        }
+    }
+    warnings
+}

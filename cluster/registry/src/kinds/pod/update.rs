@@ -1,0 +1,165 @@
+//! What may change in a pod that exists.
+
+use serde_json::Value;
+
+use super::qos;
+use crate::errors::{Errors, Path};
+use crate::value::{Fill as _, Look as _};
+
+const WHY: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
+                   `spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),\
+                   `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
+
+pub(crate) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
+    let spec = Path::root("spec");
+    for list in ["containers", "initContainers"] {
+        let (now, before) = (new.items(&format!("spec.{list}")), old.items(&format!("spec.{list}")));
+        if now.len() != before.len() {
+            errors.forbidden(&spec.child(list), "pod updates may not add or remove containers");
+            return;
+        }
+    }
+    deadline(new, old, errors);
+    let tolerations = spec.child("tolerations");
+    if !old.items("spec.tolerations").iter().all(|t| new.items("spec.tolerations").contains(t)) {
+        errors.forbidden(&tolerations, "existing toleration can not be modified except its tolerationSeconds");
+    }
+    gates(new, old, errors);
+    let gated = !old.items("spec.schedulingGates").is_empty();
+    // All that may change is taken from the old object; then nothing may be different.
+    let mut same = new.look("spec").clone();
+    for list in ["containers", "initContainers"] {
+        let images: Vec<Value> = old.items(&format!("spec.{list}")).iter().map(|c| c.look("image").clone()).collect();
+        for (container, image) in same.items_mut(list).iter_mut().zip(images) {
+            container.set("image", image);
+        }
+    }
+    let mut free = vec!["activeDeadlineSeconds", "tolerations", "schedulingGates"];
+    if gated {
+        free.extend(["nodeSelector", "affinity"]);
+    }
+    if new.int("spec.terminationGracePeriodSeconds") == Some(1)
+        && old.int("spec.terminationGracePeriodSeconds") < Some(0)
+    {
+        free.push("terminationGracePeriodSeconds");
+    }
+    let before = old.look("spec");
+    for field in free {
+        match before.get(field) {
+            Some(value) => same.set(field, value.clone()),
+            None => {
+                same.cut(field);
+            }
+        }
+    }
+    if &same != before {
+        errors.forbidden(&spec, &format!("{WHY}\n{}", difference(&same, before)));
+    }
+}
+
+/// The fields that differ, one a line.
+fn difference(new: &Value, old: &Value) -> String {
+    let names = new.as_object().into_iter().chain(old.as_object()).flat_map(|o| o.keys());
+    let mut names: Vec<&String> = names.filter(|n| new.look(n) != old.look(n)).collect();
+    names.sort();
+    names.dedup();
+    let lines = names.iter().map(|n| format!("- {n}: {}\n+ {n}: {}\n", old.look(n), new.look(n)));
+    lines.collect()
+}
+
+fn deadline(new: &Value, old: &Value, errors: &mut Errors) {
+    let path = Path::root("spec.activeDeadlineSeconds");
+    let (now, before) = (new.int("spec.activeDeadlineSeconds"), old.int("spec.activeDeadlineSeconds"));
+    match (now, before) {
+        (Some(now), Some(before)) if now > before => {
+            errors.invalid(&path, now, "must be less than or equal to previous value");
+        }
+        (None, Some(_)) => {
+            errors.invalid(&path, Value::Null, "must not update from a positive integer to nil value");
+        }
+        _ => {}
+    }
+}
+
+fn gates(new: &Value, old: &Value, errors: &mut Errors) {
+    let had = old.items("spec.schedulingGates");
+    let path = Path::root("spec.schedulingGates");
+    let added: Vec<String> = new
+        .items("spec.schedulingGates")
+        .iter()
+        .filter(|g| !had.contains(g))
+        .map(|g| g.text("name").to_owned())
+        .collect();
+    if !added.is_empty() {
+        let why = format!("only deletion is allowed, but found new scheduling gate '{}'", added.join(", "));
+        errors.forbidden(&path.index(had.len()), &why);
+    }
+}
+
+/// The quality of service is decided once.
+pub(crate) fn prepare_status(new: &mut Value, old: &Value) {
+    let class = match old.text("status.qosClass") {
+        "" => qos::class(old).to_owned(),
+        had => had.to_owned(),
+    };
+    new.set("status.qosClass", class);
+    match old.look("metadata.ownerReferences") {
+        Value::Null => {
+            new.cut("metadata.ownerReferences");
+        }
+        owners => new.set("metadata.ownerReferences", owners.clone()),
+    }
+}
+
+pub(crate) fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
+    // A container of a pod that never restarts stays terminated.
+    let policy = new.text("spec.restartPolicy");
+    for list in ["containerStatuses", "initContainerStatuses"] {
+        let path = Path::root("status");
+        let here = path.child(list);
+        let now = new.items(&format!("status.{list}"));
+        for status in old.items(&format!("status.{list}")) {
+            let Some(exit) = status.int("state.terminated.exitCode") else { continue };
+            let done = policy == "Never" || (policy == "OnFailure" && exit == 0);
+            let name = status.text("name");
+            let sidecar = new
+                .items("spec.initContainers")
+                .iter()
+                .any(|c| c.text("name") == name && c.text("restartPolicy") == "Always");
+            let Some((at, after)) = now.iter().enumerate().find(|(_, s)| s.text("name") == name) else { continue };
+            if done && !sidecar && !after.has("state.terminated") {
+                let item = here.index(at);
+                errors.forbidden(&item.child("state"), "may not be transitioned to non-terminated state");
+            }
+        }
+    }
+}
+
+/// The changes that `ephemeralcontainers` makes: nothing but new ones.
+pub(crate) fn ephemeral(new: &Value, old: &Value, errors: &mut Errors) {
+    let path = Path::root("spec.ephemeralContainers");
+    let now = new.items("spec.ephemeralContainers");
+    for had in old.items("spec.ephemeralContainers") {
+        let name = had.text("name");
+        match now.iter().find(|c| c.text("name") == name) {
+            None => errors.forbidden(&path, &format!("existing ephemeral containers {name:?} may not be removed\n")),
+            Some(same) if same == had => {}
+            Some(_) => errors.forbidden(&path, &format!("existing ephemeral containers {name:?} may not be changed\n")),
+        }
+    }
+}
+
+/// The changes that `resize` makes: amounts of cpu and memory, and nothing else.
+pub(crate) fn resize(new: &Value, old: &mut Value) {
+    for list in ["containers", "initContainers"] {
+        let now: Vec<Value> = new.items(&format!("spec.{list}")).to_vec();
+        for container in old.items_mut(&format!("spec.{list}")) {
+            let Some(wanted) = now.iter().find(|c| c.text("name") == container.text("name")) else { continue };
+            container.set("resources", wanted.look("resources").clone());
+            match wanted.look("resizePolicy") {
+                Value::Null => {}
+                policy => container.set("resizePolicy", policy.clone()),
+            }
+        }
+    }
+}

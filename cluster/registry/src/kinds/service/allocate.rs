@@ -1,0 +1,265 @@
+//! Cluster addresses and node ports: chosen among those that no service in the snapshot has. The registry lets one request at a time in.
+
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+use kedge_api::resource::known;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{needs_health_port, needs_node_port};
+use crate::errors::{Errors, Path};
+use crate::strategy::Scope;
+use crate::value::{Fill as _, Look as _};
+
+#[derive(Default)]
+struct Used {
+    addresses: HashSet<Ipv4Addr>,
+    /// With protocol; health checks are TCP.
+    ports: HashSet<(String, u16)>,
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    spec: Spec,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(default, rename = "clusterIPs")]
+    cluster_ips: Vec<String>,
+    #[serde(default)]
+    ports: Vec<Port>,
+    health_check_node_port: Option<u16>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Port {
+    #[serde(default)]
+    protocol: String,
+    node_port: Option<u16>,
+}
+
+fn used(scope: &Scope<'_>, but: &Value) -> Used {
+    let mut used = Used::default();
+    let (namespace, name) = (but.text("metadata.namespace"), but.text("metadata.name"));
+    for object in scope.snapshot.list(&known::SERVICES, "") {
+        if *object.key.namespace == *namespace && *object.key.name == *name {
+            continue;
+        }
+        let Ok(Stored { spec }) = serde_json::from_slice(&object.json) else { continue };
+        used.addresses.extend(spec.cluster_ips.iter().filter_map(|ip| ip.parse::<Ipv4Addr>().ok()));
+        used.ports.extend(spec.ports.into_iter().filter_map(|p| p.node_port.map(|n| (p.protocol, n))));
+        used.ports.extend(spec.health_check_node_port.map(|n| ("TCP".to_owned(), n)));
+    }
+    used
+}
+
+pub(super) fn allocate(scope: &Scope<'_>, new: &mut Value, old: Option<&Value>, errors: &mut Errors) {
+    if new.text("spec.type") == "ExternalName" {
+        return;
+    }
+    let mut used = used(scope, new);
+    families(new, errors);
+    address(scope, new, old, &mut used, errors);
+    node_ports(scope, new, old, &mut used, errors);
+}
+
+/// The cluster has one family, IPv4.
+fn families(new: &mut Value, errors: &mut Errors) {
+    let path = Path::root("spec.ipFamilies");
+    let headless = new.text("spec.clusterIP") == "None";
+    let free = headless && new.look("spec.selector").as_object().is_none_or(serde_json::Map::is_empty);
+    if new.text("spec.ipFamilyPolicy").is_empty() {
+        let policy = if free && new.items("spec.ipFamilies").len() != 1 { "RequireDualStack" } else { "SingleStack" };
+        new.set("spec.ipFamilyPolicy", policy);
+    }
+    if free {
+        // Its addresses come from elsewhere: any family may be asked for.
+        let mut families = new.items("spec.ipFamilies").to_vec();
+        if families.is_empty() {
+            families.push("IPv4".into());
+        }
+        if families.len() == 1 && new.text("spec.ipFamilyPolicy") != "SingleStack" {
+            families.push(if families.first() == Some(&json!("IPv4")) { "IPv6".into() } else { "IPv4".into() });
+        }
+        new.set("spec.ipFamilies", families);
+        return;
+    }
+    for (at, family) in new.items("spec.ipFamilies").iter().enumerate() {
+        if family != "IPv4" {
+            errors.invalid(&path.index(at), family.clone(), "not configured on this cluster");
+        }
+    }
+    if new.text("spec.ipFamilyPolicy") == "RequireDualStack" {
+        let why = "this cluster is not configured for dual-stack services";
+        errors.invalid(&Path::root("spec.ipFamilyPolicy"), "RequireDualStack", why);
+    }
+    new.fill("spec.ipFamilies", json!(["IPv4"]));
+}
+
+fn address(scope: &Scope<'_>, new: &mut Value, old: Option<&Value>, used: &mut Used, errors: &mut Errors) {
+    let wanted = new.text("spec.clusterIP").to_owned();
+    if wanted == "None" {
+        new.set("spec.clusterIPs", json!(["None"]));
+        return;
+    }
+    let path = Path::root("spec.clusterIPs");
+    let (network, bits) = scope.settings.service_network;
+    if wanted.is_empty() {
+        match free_address(network, bits, &used.addresses) {
+            Some(address) => {
+                used.addresses.insert(address);
+                new.set("spec.clusterIP", address.to_string());
+                new.set("spec.clusterIPs", json!([address.to_string()]));
+            }
+            None => errors.invalid(&path, json!([""]), "failed to allocate IP: range is full"),
+        }
+        return;
+    }
+    if new.items("spec.clusterIPs").is_empty() {
+        new.set("spec.clusterIPs", json!([wanted]));
+    }
+    if old.is_some_and(|old| old.text("spec.clusterIP") == wanted) {
+        return;
+    }
+    let shown = json!([wanted]);
+    match wanted.parse::<Ipv4Addr>() {
+        Err(_) => errors.invalid(&path.index(0), shown, "IPv6 is not configured on this cluster"),
+        Ok(address) if !contains(network, bits, address) => {
+            let why = format!("failed to allocate IP {wanted}: the provided network does not match the current range");
+            errors.invalid(&path, shown, &why);
+        }
+        Ok(address) if used.addresses.contains(&address) => {
+            errors.invalid(&path, shown, &format!("failed to allocate IP {wanted}: provided IP is already allocated"));
+        }
+        Ok(_) => {}
+    }
+}
+
+fn contains(network: Ipv4Addr, bits: u8, address: Ipv4Addr) -> bool {
+    let mask = mask(bits);
+    let (first, last) = (u32::from(network) & mask, u32::from(network) | !mask);
+    // Neither the network's own address nor its last one.
+    (first + 1..last).contains(&u32::from(address)) && u32::from(address) & mask == first
+}
+
+fn mask(bits: u8) -> u32 {
+    u32::MAX.checked_shl(u32::from(32_u8.saturating_sub(bits))).unwrap_or(0)
+}
+
+/// A random one of those above the band that is left to people's own choice (upstream's KEP-3070), then of that band.
+fn free_address(network: Ipv4Addr, bits: u8, used: &HashSet<Ipv4Addr>) -> Option<Ipv4Addr> {
+    let size = u32::MAX.checked_shr(u32::from(bits)).unwrap_or(0).saturating_sub(1);
+    let reserved = (size / 16).clamp(16, 256).min(size);
+    let first = (u32::from(network) & mask(bits)) + 1;
+    let upper = size - reserved;
+    let start = random().checked_rem(upper.max(1)).unwrap_or(0);
+    let dynamic = (0..upper).map(|n| reserved + (start + n) % upper.max(1));
+    let mut candidates = dynamic.chain(0..reserved).map(|offset| Ipv4Addr::from(first + offset));
+    candidates.find(|address| !used.contains(address))
+}
+
+fn random() -> u32 {
+    uuid::Uuid::new_v4().as_fields().0
+}
+
+fn node_ports(scope: &Scope<'_>, new: &mut Value, old: Option<&Value>, used: &mut Used, errors: &mut Errors) {
+    let range = scope.settings.node_ports.clone();
+    let had: HashSet<i64> =
+        old.into_iter().flat_map(|o| o.items("spec.ports")).filter_map(|p| p.int("nodePort")).collect();
+    let needs = needs_node_port(new);
+    let root = Path::root("spec.ports");
+    let mut mine = HashSet::new();
+    for (at, port) in new.items_mut("spec.ports").iter_mut().enumerate() {
+        let path = root.index(at);
+        let protocol = port.text("protocol").to_owned();
+        match port.int("nodePort") {
+            Some(wanted) => {
+                let number = u16::try_from(wanted).ok().filter(|n| range.contains(n));
+                let taken = number.is_some_and(|n| used.ports.contains(&(protocol.clone(), n)));
+                if number.is_none() && !had.contains(&wanted) {
+                    let (first, last) = (range.start(), range.end());
+                    let why =
+                        format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
+                    errors.invalid(&path.child("nodePort"), wanted, &why);
+                } else if taken {
+                    errors.invalid(&path.child("nodePort"), wanted, "provided port is already allocated");
+                }
+                mine.extend(number.map(|n| (protocol, n)));
+            }
+            None if needs => {
+                // The same number for another protocol of this service is one port to a person.
+                match free_port(&range, |n| used.ports.iter().chain(&mine).any(|(_, taken)| *taken == n)) {
+                    Some(number) => {
+                        port.set("nodePort", number);
+                        mine.insert((protocol, number));
+                    }
+                    None => errors.invalid(&path.child("nodePort"), 0, "failed to allocate a nodePort: range is full"),
+                }
+            }
+            None => {}
+        }
+    }
+    if needs_health_port(new) {
+        let path = Path::root("spec.healthCheckNodePort");
+        let same = old.and_then(|o| o.int("spec.healthCheckNodePort"));
+        match new.int("spec.healthCheckNodePort") {
+            Some(wanted) if same == Some(wanted) => {}
+            Some(wanted) => {
+                let taken =
+                    |n: u16| used.ports.contains(&("TCP".to_owned(), n)) || mine.contains(&("TCP".to_owned(), n));
+                if u16::try_from(wanted).ok().filter(|n| range.contains(n)).is_none_or(taken) {
+                    errors.invalid(
+                        &path,
+                        wanted,
+                        &format!("failed to allocate requested HealthCheck NodePort {wanted}"),
+                    );
+                }
+            }
+            None => match free_port(&range, |n| used.ports.iter().chain(&mine).any(|(_, taken)| *taken == n)) {
+                Some(number) => new.set("spec.healthCheckNodePort", number),
+                None => errors.invalid(&path, 0, "failed to allocate a HealthCheck NodePort: range is full"),
+            },
+        }
+    }
+}
+
+fn free_port(range: &std::ops::RangeInclusive<u16>, taken: impl Fn(u16) -> bool) -> Option<u16> {
+    let count = u32::from(*range.end()).checked_sub(u32::from(*range.start()))? + 1;
+    let start = random() % count;
+    (0..count)
+        .filter_map(|n| u16::try_from(u32::from(*range.start()) + (start + n) % count).ok())
+        .find(|port| !taken(*port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_of_a_network_is_handed_out_once_and_no_other() {
+        let network = Ipv4Addr::new(10, 43, 0, 0);
+        let mut used = HashSet::new();
+        while let Some(address) = free_address(network, 26, &used) {
+            assert!(contains(network, 26, address), "{address}");
+            assert!(used.insert(address));
+        }
+        assert_eq!(used.len(), 62);
+        assert!(!contains(network, 26, network));
+        assert!(!contains(network, 26, Ipv4Addr::new(10, 43, 0, 63)));
+        assert!(!contains(network, 16, Ipv4Addr::new(10, 99, 0, 1)));
+        assert!(free_address(network, 16, &HashSet::new()).is_some_and(|a| u32::from(a) - u32::from(network) > 256));
+    }
+
+    #[test]
+    fn every_port_is_handed_out_once() {
+        let mut used = HashSet::new();
+        while let Some(port) = free_port(&(30_000..=30_009), |n| used.contains(&n)) {
+            assert!(used.insert(port));
+        }
+        assert_eq!(used.len(), 10);
+    }
+}

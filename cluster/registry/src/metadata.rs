@@ -1,0 +1,218 @@
+//! The rules of `metadata`: what is checked on every object of every kind, and what only the server may set.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use kedge_api::{Resource, selector};
+use serde_json::Value;
+
+use crate::errors::{Errors, Path};
+use crate::names;
+use crate::strategy::Strategy;
+use crate::value::{Fill as _, Look as _};
+
+/// All annotations together.
+const ANNOTATION_BYTES: usize = 256 << 10;
+
+/// What a client may not choose on a new object.
+pub(crate) fn prepare_create(object: &mut Value, strategy: &Strategy, now: Timestamp) {
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "resourceVersion",
+        "managedFields",
+        "generation",
+    ] {
+        object.cut(&format!("metadata.{field}"));
+    }
+    object.set("metadata.uid", uuid::Uuid::new_v4().to_string());
+    object.set("metadata.creationTimestamp", stamp(now));
+    if strategy.generation {
+        object.set("metadata.generation", 1);
+    }
+    if object.text("metadata.name").is_empty() && !object.text("metadata.generateName").is_empty() {
+        let name = names::generate(object.text("metadata.generateName"));
+        object.set("metadata.name", name);
+    }
+    unique_owners(object);
+}
+
+/// What an update cannot change, whatever it says.
+pub(crate) fn prepare_update(new: &mut Value, old: &Value) {
+    for field in
+        ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "managedFields"]
+    {
+        let path = format!("metadata.{field}");
+        match old.look(&path) {
+            Value::Null => {
+                new.cut(&path);
+            }
+            value => new.set(&path, value.clone()),
+        }
+    }
+    new.cut("metadata.selfLink");
+    // As upstream: the name that generated it once is kept by clients, not by the server.
+    unique_owners(new);
+}
+
+/// Later duplicates of an owner are dropped; `duplicate_owners` warned of them.
+fn unique_owners(object: &mut Value) {
+    if let Some(Value::Array(owners)) = object.find_mut("metadata.ownerReferences") {
+        let mut seen: Vec<Value> = Vec::new();
+        owners.retain(|owner| {
+            let new = !seen.contains(owner);
+            if new {
+                seen.push(owner.clone());
+            }
+            new
+        });
+    }
+}
+
+/// The warning for duplicate owners, if there are any.
+pub(crate) fn duplicate_owners(object: &Value) -> Option<String> {
+    let mut seen = HashSet::new();
+    let twice: Vec<_> = object
+        .items("metadata.ownerReferences")
+        .iter()
+        .map(|o| o.text("uid"))
+        .filter(|uid| !seen.insert(*uid))
+        .collect();
+    let uids = twice.join(", ");
+    (!twice.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such \
+             requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {uids}"
+        )
+    })
+}
+
+pub(crate) fn stamp(now: Timestamp) -> String {
+    format!("{now:.0}")
+}
+
+pub(crate) fn validate(object: &Value, resource: &Resource, strategy: &Strategy, errors: &mut Errors) {
+    let meta = Path::root("metadata");
+    let generate = object.text("metadata.generateName");
+    if !generate.is_empty() {
+        // A prefix may end as a whole name may not.
+        let as_whole = format!("{}a", generate.trim_end_matches('-'));
+        errors.all_invalid(&meta.child("generateName"), generate, (strategy.name)(&as_whole));
+    }
+    let name = object.text("metadata.name");
+    if name.is_empty() {
+        errors.required(&meta.child("name"), "name or generateName is required");
+    } else {
+        errors.all_invalid(&meta.child("name"), name, (strategy.name)(name));
+    }
+    let namespace = object.text("metadata.namespace");
+    if resource.namespaced {
+        if namespace.is_empty() {
+            errors.required(&meta.child("namespace"), "");
+        } else {
+            errors.all_invalid(&meta.child("namespace"), namespace, names::label(namespace));
+        }
+    } else if !namespace.is_empty() {
+        errors.forbidden(&meta.child("namespace"), "not allowed on this type");
+    }
+    labels(object.look("metadata.labels"), &meta.child("labels"), errors);
+    annotations(object.look("metadata.annotations"), &meta.child("annotations"), errors);
+    owners(object.look("metadata.ownerReferences"), &meta.child("ownerReferences"), errors);
+    finalizers(object.look("metadata.finalizers"), &meta.child("finalizers"), errors);
+}
+
+pub(crate) fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let meta = Path::root("metadata");
+    for field in ["name", "namespace"] {
+        let path = format!("metadata.{field}");
+        if new.text(&path) != old.text(&path) {
+            errors.invalid(&meta.child(field), new.text(&path), "field is immutable");
+        }
+    }
+    if old.has("metadata.deletionTimestamp") {
+        let had: HashSet<_> = old.items("metadata.finalizers").iter().filter_map(Value::as_str).collect();
+        let added: Vec<_> =
+            new.items("metadata.finalizers").iter().filter_map(Value::as_str).filter(|f| !had.contains(f)).collect();
+        if !added.is_empty() {
+            let list: Vec<_> = added.iter().map(|f| crate::errors::quote(f)).collect();
+            let detail = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                list.join(", ")
+            );
+            // Upstream's generic store and its metadata validation both say so.
+            errors.forbidden(&meta.child("finalizers"), &detail);
+            errors.forbidden(&meta.child("finalizers"), &detail);
+        }
+    }
+}
+
+pub(crate) fn labels(labels: &Value, path: &Path<'_>, errors: &mut Errors) {
+    for (key, value) in labels.as_object().into_iter().flatten() {
+        errors.all_invalid(path, key, names::qualified(key));
+        let value = value.as_str().unwrap_or_default();
+        errors.all_invalid(path, value, selector::label_value_error(value));
+    }
+}
+
+pub(crate) fn annotations(annotations: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let mut bytes = 0;
+    for (key, value) in annotations.as_object().into_iter().flatten() {
+        errors.all_invalid(path, key, names::qualified(&key.to_lowercase()));
+        bytes += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if bytes > ANNOTATION_BYTES {
+        errors.too_long(path, ANNOTATION_BYTES);
+    }
+}
+
+fn owners(owners: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let list = owners.as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut controller: Option<&Value> = None;
+    for owner in list {
+        let (group, version) = match owner.text("apiVersion").split_once('/') {
+            Some((group, version)) => (group, version),
+            None => ("", owner.text("apiVersion")),
+        };
+        if version.is_empty() {
+            errors.invalid(&path.child("apiVersion"), owner.text("apiVersion"), "version must not be empty");
+        }
+        for field in ["kind", "name", "uid"] {
+            if owner.text(field).is_empty() {
+                errors.invalid(&path.child(field), "", "must not be empty");
+            }
+        }
+        if (group, version, owner.text("kind")) == ("", "v1", "Event") {
+            let detail = format!("{group}/{version}, Kind=Event is disallowed from being an owner");
+            errors.invalid(path, owner.clone(), &detail);
+        }
+        if owner.flag("controller") {
+            if let Some(first) = controller {
+                let detail = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {}/{} and {}/{}",
+                    first.text("kind"),
+                    first.text("name"),
+                    owner.text("kind"),
+                    owner.text("name")
+                );
+                errors.invalid(path, owners.clone(), &detail);
+            } else {
+                controller = Some(owner);
+            }
+        }
+    }
+}
+
+fn finalizers(finalizers: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let names: Vec<_> = finalizers.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    for name in &names {
+        errors.all_invalid(path, name, names::qualified(name));
+        // One without a domain must be one of Kubernetes' own.
+        if !name.contains('/') && !["orphan", "foregroundDeletion", "kubernetes"].contains(name) {
+            errors.invalid(path, *name, "name is neither a standard finalizer name nor is it fully qualified");
+        }
+    }
+    if names.contains(&"orphan") && names.contains(&"foregroundDeletion") {
+        errors.invalid(path, finalizers.clone(), "finalizer orphan and foregroundDeletion cannot be both set");
+    }
+}

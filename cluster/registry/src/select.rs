@@ -1,0 +1,153 @@
+//! Which objects a list or watch is about.
+
+use std::sync::Arc;
+
+use kedge_api::selector::{FieldSelector, Selector};
+use kedge_api::{Change, Object, Options, Status};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::Value;
+
+use crate::strategy::is_common_field;
+use crate::table::Row;
+
+pub(crate) struct Selection {
+    labels: Selector,
+    fields: FieldSelector,
+    namespace: String,
+    row: Arc<Row>,
+}
+
+impl Selection {
+    pub(crate) fn parse(row: &Arc<Row>, namespace: &str, options: &Options) -> Result<Self, Status> {
+        let refused = |e: kedge_api::selector::SelectorError| Status::bad_request(e.to_string());
+        let labels = match options.label_selector.as_deref() {
+            Some(text) => Selector::parse(text).map_err(refused)?,
+            None => Selector::everything(),
+        };
+        let mut fields = match options.field_selector.as_deref() {
+            Some(text) => FieldSelector::parse(text).map_err(refused)?,
+            None => FieldSelector::default(),
+        };
+        let resource = &row.resource;
+        for term in &mut fields.terms {
+            let field = term.field.as_str();
+            // Cluster-scoped built-ins take the term, too: it just never matches anything but the empty text.
+            let known = is_common_field(resource, field)
+                || field == "metadata.namespace"
+                || resource.selectable.contains(&field);
+            if !known {
+                return Err(Status::bad_request(if resource.selectable.is_empty() {
+                    format!("\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+                } else {
+                    format!("field label not supported: {field}")
+                }));
+            }
+        }
+        Ok(Self { labels, fields, namespace: namespace.to_owned(), row: row.clone() })
+    }
+
+    /// All objects of the resource.
+    pub(crate) fn is_everything(&self) -> bool {
+        self.labels.is_everything() && self.fields.terms.is_empty()
+    }
+
+    /// The one name that can match.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.fields.required("metadata.name")
+    }
+
+    pub(crate) fn matches(&self, object: &Object) -> bool {
+        if !self.namespace.is_empty() && *object.key.namespace != *self.namespace {
+            return false;
+        }
+        if !self.labels.is_everything() {
+            static NONE: std::collections::BTreeMap<String, String> = std::collections::BTreeMap::new();
+            if !self.labels.matches(object.meta.labels.as_ref().unwrap_or(&NONE)) {
+                return false;
+            }
+        }
+        self.fields.terms.iter().all(|term| {
+            let equal = match term.field.as_str() {
+                "metadata.name" => *object.key.name == *term.value,
+                "metadata.namespace" => *object.key.namespace == *term.value,
+                field => (self.row.strategy.field)(&object.json, field) == term.value,
+            };
+            equal == term.equal
+        })
+    }
+
+    /// How this selection sees a change: what leaves it is deleted, what enters it is new.
+    pub(crate) fn see(&self, change: Change) -> Option<Change> {
+        if self.is_everything() && self.namespace.is_empty() {
+            return Some(change);
+        }
+        let before = change.before.filter(|o| self.matches(o));
+        let after = change.after.filter(|o| self.matches(o));
+        (before.is_some() || after.is_some()).then_some(Change { before, after, ..change })
+    }
+}
+
+/// The text at a dotted path of an encoded object, without decoding the rest of it. Empty if there is none.
+pub(crate) fn pick(json: &[u8], path: &str) -> String {
+    let mut decoder = serde_json::Deserializer::from_slice(json);
+    Pick(path).deserialize(&mut decoder).ok().flatten().map(text).unwrap_or_default()
+}
+
+fn text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+struct Pick<'a>(&'a str);
+
+impl<'de> DeserializeSeed<'de> for Pick<'_> {
+    type Value = Option<Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, decoder: D) -> Result<Self::Value, D::Error> {
+        if self.0.is_empty() {
+            return serde::Deserialize::deserialize(decoder).map(Some);
+        }
+        decoder.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Pick<'_> {
+    type Value = Option<Value>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "an object with {}", self.0)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (name, rest) = self.0.split_once('.').unwrap_or((self.0, ""));
+        let mut found = None;
+        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+            if key == name {
+                found = map.next_value_seed(Pick(rest))?;
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_picked_out_of_the_bytes() {
+        let json =
+            br#"{"metadata":{"name":"spec"},"spec":{"a":{"x":1},"nodeName":"n","unschedulable":true},"status":null}"#;
+        assert_eq!(pick(json, "spec.nodeName"), "n");
+        assert_eq!(pick(json, "spec.unschedulable"), "true");
+        assert_eq!(pick(json, "spec.a.x"), "1");
+        assert_eq!(pick(json, "spec.b"), "");
+        assert_eq!(pick(json, "status.phase"), "");
+        assert_eq!(pick(json, "spec.nodeName.more"), "");
+    }
+}

@@ -1,0 +1,94 @@
+//! How one resource behaves: functions that the verbs call, each with a default that does nothing.
+
+use kedge_api::{Resource, Snapshot};
+use serde_json::Value;
+
+use crate::errors::Errors;
+use crate::names;
+
+/// What a strategy may look at beside the object: the state at the moment, the cluster's settings, who asks.
+pub(crate) struct Scope<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    pub(crate) settings: &'a crate::Settings,
+    pub(crate) now: jiff::Timestamp,
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Strategy {
+    pub(crate) name: names::Check,
+    /// `metadata.generation` counts changes of the specification.
+    pub(crate) generation: bool,
+    /// There is a `status`, written through its subresource only.
+    pub(crate) status: bool,
+    /// A new object may bring its status along.
+    pub(crate) keeps_status_on_create: bool,
+    /// A PUT without `resourceVersion` replaces whatever is there.
+    pub(crate) unconditional_update: bool,
+    /// A PUT of what is not there creates it.
+    pub(crate) create_on_update: bool,
+    /// A DELETE answers the object instead of a Status.
+    pub(crate) returns_deleted: bool,
+    /// Dependents are orphaned unless the request says otherwise.
+    pub(crate) orphans: bool,
+    pub(crate) default: fn(&mut Value),
+    /// Server-owned fields of a new object; runs before validation.
+    pub(crate) prepare_create: fn(&mut Value),
+    pub(crate) prepare_update: fn(new: &mut Value, old: &Value),
+    /// For the status subresource; status itself is already in place, all else is the old object's.
+    pub(crate) prepare_status: fn(new: &mut Value, old: &Value),
+    /// The whole object, new or changed.
+    pub(crate) validate: fn(&Value, &mut Errors),
+    pub(crate) validate_update: fn(new: &Value, old: &Value, &mut Errors),
+    pub(crate) validate_status: fn(new: &Value, old: &Value, &mut Errors),
+    pub(crate) warnings: fn(new: &Value, old: Option<&Value>) -> Vec<String>,
+    /// Takes what must be unique in the cluster: addresses and ports. Runs alone, between defaulting and validation.
+    pub(crate) allocate: Option<fn(&Scope<'_>, new: &mut Value, old: Option<&Value>, &mut Errors)>,
+    /// How long a deletion waits: seconds from the request's wish.
+    pub(crate) grace: Option<fn(&Value, Option<i64>) -> i64>,
+    /// Held back from deletion by something else than finalizers: a namespace by its content.
+    pub(crate) held: fn(&Value) -> bool,
+    /// Further marks of an object that waits for its deletion.
+    pub(crate) on_delete: fn(&mut Value),
+    /// Such an object says that it has no grace period.
+    pub(crate) marks_grace: bool,
+    /// Some objects may never be deleted, and say why.
+    pub(crate) may_delete: fn(&str) -> Result<(), String>,
+    /// The value of a selectable field of an encoded object; empty if it has none.
+    pub(crate) field: fn(&[u8], &str) -> String,
+}
+
+impl Strategy {
+    pub(crate) const PLAIN: Self = Self {
+        name: names::subdomain,
+        generation: false,
+        status: false,
+        keeps_status_on_create: false,
+        unconditional_update: true,
+        create_on_update: false,
+        returns_deleted: false,
+        orphans: false,
+        default: |_| {},
+        prepare_create: |_| {},
+        prepare_update: |_, _| {},
+        prepare_status: |_, _| {},
+        validate: |_, _| {},
+        validate_update: |_, _, _| {},
+        validate_status: |_, _, _| {},
+        warnings: |_, _| Vec::new(),
+        allocate: None,
+        grace: None,
+        held: |_| false,
+        on_delete: |_| {},
+        marks_grace: true,
+        may_delete: |_| Ok(()),
+        field: crate::select::pick,
+    };
+
+    /// A resource with `spec`, `status` and generation.
+    pub(crate) const SPEC: Self = Self { generation: true, status: true, ..Self::PLAIN };
+}
+
+/// The fields of a selector that every resource has.
+pub(crate) fn is_common_field(resource: &Resource, field: &str) -> bool {
+    field == "metadata.name" || (resource.namespaced && field == "metadata.namespace")
+}

@@ -1,0 +1,81 @@
+//! The table of served resources: what each is called, and how it behaves.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kedge_api::{GroupResource, Resource};
+
+use crate::kinds;
+use crate::strategy::Strategy;
+
+/// One served resource.
+pub struct Row {
+    pub resource: Resource,
+    pub(crate) strategy: Strategy,
+    /// Where its objects are kept, if not under its own name: `events.k8s.io` serves the core group's events.
+    pub(crate) stored_as: Option<Alias>,
+}
+
+/// Another face of a resource.
+#[derive(Clone, Copy)]
+pub(crate) struct Alias {
+    /// Group and plural of the resource that stores.
+    pub(crate) resource: (&'static str, &'static str),
+    /// From the stored form to this row's, and back.
+    pub(crate) show: fn(&mut serde_json::Value),
+    pub(crate) keep: fn(&mut serde_json::Value),
+}
+
+impl Row {
+    pub(crate) const fn new(resource: Resource, strategy: Strategy) -> Self {
+        Self { resource, strategy, stored_as: None }
+    }
+
+    /// Under which resource its objects lie in the store.
+    pub(crate) fn storage(&self) -> GroupResource {
+        self.stored_as.map_or_else(|| self.resource.id.clone(), |a| GroupResource::of(a.resource.0, a.resource.1))
+    }
+
+    pub(crate) fn list_kind(&self) -> String {
+        format!("{}List", self.resource.kind)
+    }
+}
+
+/// All rows, by name.
+pub struct Table {
+    rows: Vec<Arc<Row>>,
+    by_id: HashMap<GroupResource, usize>,
+}
+
+impl Table {
+    pub(crate) fn builtin() -> Self {
+        let rows: Vec<_> = kinds::rows().into_iter().map(Arc::new).collect();
+        let by_id = rows.iter().enumerate().map(|(at, row)| (row.resource.id.clone(), at)).collect();
+        Self { rows, by_id }
+    }
+
+    pub fn get(&self, id: &GroupResource) -> Option<&Arc<Row>> {
+        self.rows.get(*self.by_id.get(id)?)
+    }
+
+    /// By the parts of a request's path, e.g. `apps`, `v1`, `deployments`.
+    pub fn by_path(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Row>> {
+        self.rows.iter().find(|row| {
+            let r = &row.resource;
+            r.id.resource.as_str() == plural && r.id.group.as_str() == group && r.version == version
+        })
+    }
+
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &Arc<Row>> {
+        self.rows.iter()
+    }
+}
+
+/// Resources that the store keeps in memory only.
+pub fn volatile() -> Vec<GroupResource> {
+    kinds::rows()
+        .into_iter()
+        .filter(|row| row.resource.volatile && row.stored_as.is_none())
+        .map(|row| row.resource.id)
+        .collect()
+}

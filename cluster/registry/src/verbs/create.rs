@@ -1,0 +1,93 @@
+//! Making a new object.
+
+use std::sync::Arc;
+
+use kedge_api::request::Payload;
+use kedge_api::{Answer, Key, Request, Status};
+use kedge_store::{Error as StoreError, Expect, Write};
+use serde_json::Value;
+
+use super::incoming::{self, Incoming};
+use super::{answer, get, options, store_failed, write};
+use crate::errors::Errors;
+use crate::strategy::Scope;
+use crate::table::Row;
+use crate::value::{Fill as _, Look as _};
+use crate::{Registry, admission, metadata, names};
+
+/// Tries to find a free name for `generateName`.
+const ATTEMPTS: usize = 8;
+
+pub(crate) async fn create(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
+    if row.resource.namespaced && request.target.namespace.is_empty() {
+        return Err(crate::no_method());
+    }
+    let dry_run = options::write(&request.options, "CreateOptions")?;
+    let incoming = incoming::object(row, &mut request)?;
+    store(registry, row, incoming, dry_run).await
+}
+
+/// From a defaulted object on: admission, preparation, validation, the write.
+pub(crate) async fn store(
+    registry: &Registry,
+    row: &Arc<Row>,
+    incoming: Incoming,
+    dry_run: bool,
+) -> Result<Answer, Status> {
+    let Incoming { value: mut object, mut warnings } = incoming;
+    let strategy = &row.strategy;
+    let generated = object.text("metadata.name").is_empty();
+    let _alone = if strategy.allocate.is_some() { Some(registry.allocating.lock().await) } else { None };
+    let snapshot = registry.cache.snapshot();
+    let now = (registry.options.now)();
+    let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings, now };
+
+    warnings.extend(metadata::duplicate_owners(&object));
+    metadata::prepare_create(&mut object, strategy, now);
+    admission::admit(&scope, row, &mut object)?;
+    if strategy.status && !strategy.keeps_status_on_create {
+        object.cut("status");
+    }
+    (strategy.prepare_create)(&mut object);
+    let mut errors = Errors::default();
+    metadata::validate(&object, &row.resource, strategy, &mut errors);
+    (strategy.validate)(&object, &mut errors);
+    if let Some(allocate) = strategy.allocate.filter(|_| errors.is_empty()) {
+        allocate(&scope, &mut object, None, &mut errors);
+    }
+    errors.of(&row.resource, object.text("metadata.name"))?;
+    warnings.extend((strategy.warnings)(&object, None));
+    if dry_run {
+        let taken = snapshot.get(&key(row, &object)).is_some();
+        if taken {
+            return Err(Status::already_exists(&row.resource.id, object.text("metadata.name")));
+        }
+        if let Some(face) = row.stored_as {
+            (face.show)(&mut object);
+        }
+        return Ok(answer(201, warnings, Payload::Value(object)));
+    }
+    for _ in 0..ATTEMPTS {
+        let key = key(row, &object);
+        let draft = write::draft(key.clone(), &object, row)?;
+        match write::commit(registry, Expect::Absent, Write::Put(draft)).await {
+            Ok(commit) => {
+                let stored = commit.object.ok_or_else(|| Status::internal(format!("{key} was not stored")))?;
+                return Ok(answer(201, warnings, get::show(row, stored)?));
+            }
+            Err(StoreError::Conflict { .. }) if generated => {
+                let name = names::generate(object.text("metadata.generateName"));
+                object.set("metadata.name", name);
+            }
+            Err(StoreError::Conflict { .. }) => {
+                return Err(Status::already_exists(&row.resource.id, object.text("metadata.name")));
+            }
+            Err(error) => return Err(store_failed(&error)),
+        }
+    }
+    Err(Status::already_exists(&row.resource.id, object.text("metadata.name")))
+}
+
+fn key(row: &Row, object: &Value) -> Key {
+    Key::new(row.storage(), object.text("metadata.namespace"), object.text("metadata.name"))
+}

@@ -1,0 +1,175 @@
+//! Reading many objects, whole or in pages that together show one moment.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use kedge_api::request::Payload;
+use kedge_api::{Answer, Object, Reason, Request, Revision, Snapshot, Status};
+use serde::{Deserialize, Serialize};
+
+use super::{answer, get, options};
+use crate::Registry;
+use crate::select::Selection;
+use crate::table::Row;
+
+const TOKEN_VERSION: &str = "meta.k8s.io/v1";
+
+/// Where a paged list goes on. Opaque to clients, but in upstream's form.
+#[derive(Deserialize, Serialize)]
+struct Token {
+    #[serde(default)]
+    v: String,
+    #[serde(default)]
+    rv: i64,
+    /// `NAMESPACE/NAME` or `NAME` of the last object sent, then a zero byte: just after it in order.
+    #[serde(default)]
+    start: String,
+}
+
+pub(crate) async fn list(registry: &Registry, row: &Arc<Row>, request: &Request) -> Result<Answer, Status> {
+    options::list(&request.options, false)?;
+    let selection = Selection::parse(row, &request.target.namespace, &request.options)?;
+    let (snapshot, after) = moment(registry, request).await?;
+    let limit = usize::try_from(request.options.limit.unwrap_or(0)).unwrap_or(usize::MAX);
+    let page = page(&snapshot, row, &request.target.namespace, &selection, after.as_ref(), limit);
+    if page.next.is_some() {
+        registry.cache.keep(&snapshot);
+    }
+    let r#continue = page.next.map(|start| token(snapshot.revision, start)).transpose()?;
+    let items = page.items.into_iter().map(|o| get::alias(row, o)).collect::<Result<_, _>>()?;
+    let payload = Payload::List {
+        api_version: row.resource.api_version(),
+        kind: row.list_kind(),
+        revision: snapshot.revision,
+        r#continue,
+        remaining: page.remaining,
+        items,
+    };
+    Ok(answer(200, Vec::new(), payload))
+}
+
+struct Page {
+    items: Vec<Arc<Object>>,
+    /// Where the next page starts, if there is one.
+    next: Option<String>,
+    /// How many come after; not counted if a selector would have to look at each.
+    remaining: Option<u64>,
+}
+
+type Place = (String, String);
+
+fn page(
+    snapshot: &Snapshot,
+    row: &Row,
+    namespace: &str,
+    selection: &Selection,
+    after: Option<&Place>,
+    limit: usize,
+) -> Page {
+    let storage = row.storage();
+    let mut items = Vec::new();
+    if let Some(name) = selection.name().filter(|_| !namespace.is_empty() || !row.resource.namespaced) {
+        let key = kedge_api::Key::new(storage, namespace, name);
+        items.extend(snapshot.get(&key).filter(|o| selection.matches(o)).cloned());
+        return Page { items, next: None, remaining: None };
+    }
+    let skipped = |o: &&Arc<Object>| after.is_some_and(|(ns, name)| (&*o.key.namespace, &*o.key.name) <= (ns, name));
+    let mut found = snapshot.list(&storage, namespace).skip_while(skipped).filter(|o| selection.matches(o)).peekable();
+    while let Some(object) = found.next() {
+        items.push(object.clone());
+        if limit > 0 && items.len() == limit && found.peek().is_some() {
+            let start = if namespace.is_empty() && row.resource.namespaced {
+                format!("{}/{}\0", object.key.namespace, object.key.name)
+            } else {
+                format!("{}\0", object.key.name)
+            };
+            let remaining = selection.is_everything().then(|| found.count() as u64);
+            return Page { items, next: Some(start), remaining };
+        }
+    }
+    Page { items, next: None, remaining: None }
+}
+
+/// The state to list, and where in it to start.
+async fn moment(registry: &Registry, request: &Request) -> Result<(Snapshot, Option<Place>), Status> {
+    let options = &request.options;
+    let version = options.resource_version.as_deref();
+    let invalid = |status: Status| Status::bad_request(format!("invalid resource version: {}", status.message));
+    if let Some(text) = options.r#continue.as_deref().filter(|t| !t.is_empty()) {
+        if version.is_some_and(|v| !v.is_empty() && v != "0") {
+            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        let token = parse_token(text)?;
+        let place = place(&token.start, &request.target.namespace);
+        let Ok(revision) = u64::try_from(token.rv) else {
+            // -1: go on with whatever is there now.
+            return Ok((registry.cache.snapshot(), Some(place)));
+        };
+        let snapshot = registry.cache.kept(Revision(revision)).ok_or_else(|| {
+            let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+                           without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
+                           results. Continuing with the provided token results in an inconsistent list - objects that were created, \
+                           modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+            Status::new(Reason::Expired, message)
+        })?;
+        return Ok((snapshot, Some(place)));
+    }
+    let wanted = get::parse_version(version).map_err(invalid)?;
+    if let Some(revision) = wanted {
+        get::reach(registry, revision).await?;
+        if options.resource_version_match.as_deref() == Some("Exact") {
+            let kept = registry.cache.kept(revision);
+            let gone = || {
+                Status::new(
+                    Reason::Expired,
+                    format!("The resourceVersion for the provided list is too old: {revision}"),
+                )
+            };
+            return Ok((kept.ok_or_else(gone)?, None));
+        }
+    }
+    Ok((registry.cache.snapshot(), None))
+}
+
+fn token(revision: Revision, start: String) -> Result<String, Status> {
+    let rv = i64::try_from(revision.0).unwrap_or(i64::MAX);
+    let json = serde_json::to_vec(&Token { v: TOKEN_VERSION.into(), rv, start });
+    json.map(|json| URL_SAFE_NO_PAD.encode(json))
+        .map_err(|e| Status::internal(format!("encoding a continue token: {e}")))
+}
+
+fn parse_token(text: &str) -> Result<Token, Status> {
+    let invalid =
+        |what: String| Status::bad_request(format!("invalid continue token: continue key is not valid: {what}"));
+    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|e| invalid(e.to_string()))?;
+    let token: Token = serde_json::from_slice(&bytes).map_err(|e| match bytes.first() {
+        Some(b) if !b"{[\"-0123456789tfn".contains(b) => {
+            let shown = if b.is_ascii_graphic() { char::from(*b).to_string() } else { format!("\\x{b:02x}") };
+            invalid(format!("invalid character '{shown}' looking for beginning of value"))
+        }
+        _ => invalid(e.to_string()),
+    })?;
+    if token.v != TOKEN_VERSION {
+        return Err(invalid(format!("server does not recognize this encoded version {}", token.v)));
+    }
+    if token.rv == 0 {
+        return Err(invalid("incorrect encoded start resourceVersion (version meta.k8s.io/v1)".into()));
+    }
+    if token.start.is_empty() {
+        return Err(invalid("empty start key (version meta.k8s.io/v1)".into()));
+    }
+    if token.start.split('/').any(|part| part == ".." || part == ".") || token.start.starts_with('/') {
+        return Err(invalid(token.start));
+    }
+    Ok(token)
+}
+
+/// The object that a token's `start` comes after.
+fn place(start: &str, namespace: &str) -> Place {
+    let last = start.strip_suffix('\0').unwrap_or(start);
+    match last.split_once('/') {
+        Some((namespace, name)) => (namespace.to_owned(), name.to_owned()),
+        None => (namespace.to_owned(), last.to_owned()),
+    }
+}

@@ -1,0 +1,66 @@
+//! Subresources: a part of an object with verbs of its own.
+
+mod pods;
+mod scale;
+mod tokens;
+
+use std::sync::Arc;
+
+use kedge_api::resource::known;
+use kedge_api::{Answer, Request, Status, Verb};
+use serde_json::{Value, json};
+
+pub(crate) use pods::create_binding;
+
+use super::write::How;
+use super::{answer, get, incoming, options, update};
+use crate::Registry;
+use crate::table::Row;
+use crate::value::{Fill as _, Look as _};
+
+pub(crate) async fn carry_out(registry: &Registry, row: &Arc<Row>, request: Request) -> Result<Answer, Status> {
+    let name = request.target.subresource.clone();
+    let known = row.resource.subresources.iter().find(|s| s.name == name).ok_or_else(crate::no_resource)?;
+    if !known.verbs.contains(&request.verb) {
+        return Err(crate::no_method());
+    }
+    match (name.as_str(), request.verb) {
+        ("status" | "ephemeralcontainers" | "resize", Verb::Get) => get::get(registry, row, &request).await,
+        ("status", Verb::Update) => update::update(registry, row, request).await,
+        ("status", Verb::Patch) => update::patch(registry, row, request).await,
+        ("scale", _) => scale::scale(registry, row, request).await,
+        ("finalize", Verb::Update) => finalize(registry, row, request).await,
+        ("binding", Verb::Create) => pods::bind(registry, row, request).await,
+        ("eviction", Verb::Create) => pods::evict(registry, row, request).await,
+        ("ephemeralcontainers" | "resize", Verb::Update | Verb::Patch) => pods::change(registry, row, request).await,
+        ("token", Verb::Create) if row.resource.id == known::SERVICE_ACCOUNTS => {
+            tokens::issue(registry, row, request).await
+        }
+        // Connections to nodes and pods are made before a request comes here.
+        _ => Err(crate::no_method()),
+    }
+}
+
+/// Replaces a namespace's own finalizers: the last one takes the namespace with it.
+async fn finalize(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
+    let dry_run = options::write(&request.options, "UpdateOptions")?;
+    let incoming = incoming::object(row, &mut request)?;
+    let finalizers = incoming.value.items("spec.finalizers").to_vec();
+    let wanted = update::wanted_version(&incoming.value)?;
+    let written = update::modify(registry, row, &request.target, How::Special, dry_run, |object, new| {
+        update::check_version(row, object, wanted)?;
+        if finalizers.is_empty() {
+            new.cut("spec.finalizers");
+        } else {
+            new.set("spec.finalizers", finalizers.clone());
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(answer(200, incoming.warnings, written.payload(row)?))
+}
+
+/// The Status of a subresource that was created and is not kept.
+fn success() -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201})
+}

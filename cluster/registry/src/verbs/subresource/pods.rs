@@ -1,0 +1,184 @@
+//! What is done to a pod beside editing it: binding, evicting, resizing, adding a container to look inside.
+
+use std::sync::Arc;
+
+use kedge_api::request::Payload;
+use kedge_api::resource::known;
+use kedge_api::{Answer, Body, Request, Status, Verb};
+use serde_json::{Value, json};
+
+use super::super::incoming::{self, Expected, Incoming, Strictness};
+use super::super::write::How;
+use super::super::{answer, delete, get, options, update};
+use super::success;
+use crate::Registry;
+use crate::errors::{Errors, Path};
+use crate::kinds::pod::{resources, spec, update as rules};
+use crate::table::Row;
+use crate::value::{Fill as _, Look as _};
+
+const BINDING: Expected<'_> =
+    Expected { group: "", version: "v1", kind: "Binding", schema: "io.k8s.api.core.v1.Binding" };
+const EVICTION: Expected<'_> =
+    Expected { group: "policy", version: "v1", kind: "Eviction", schema: "io.k8s.api.policy.v1.Eviction" };
+
+fn conformed(request: &mut Request, expected: &Expected<'_>) -> Result<Incoming, Status> {
+    let (value, duplicates) = incoming::body(request);
+    incoming::conform(value, duplicates, expected, Strictness::of(&request.options))
+}
+
+/// Gives a pod its node.
+pub(super) async fn bind(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
+    let dry_run = options::write(&request.options, "CreateOptions")?;
+    let Incoming { value: binding, warnings } = conformed(&mut request, &BINDING)?;
+    let name = binding.text("metadata.name");
+    if !name.is_empty() && name != request.target.name {
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
+    }
+    check_target(&binding)?;
+    let node = binding.text("target.name").to_owned();
+    let uid = binding.text("metadata.uid").to_owned();
+    update::modify(registry, row, &request.target, How::Special, dry_run, |object, pod| {
+        super::super::write::check_uid(row, object, &uid)?;
+        let conflict = |why: String| Err(Status::conflict(&known::PODS, &object.key.name, &why));
+        if object.is_deleting() {
+            return conflict(format!("pod {} is being deleted, cannot be assigned to a host", object.key.name));
+        }
+        if !pod.text("spec.nodeName").is_empty() {
+            let had = pod.text("spec.nodeName");
+            return conflict(format!("pod {} is already assigned to node {had:?}", object.key.name));
+        }
+        if !pod.items("spec.schedulingGates").is_empty() {
+            return conflict(format!("pod {} has non-empty .spec.schedulingGates", object.key.name));
+        }
+        pod.set("spec.nodeName", node.as_str());
+        for part in ["labels", "annotations"] {
+            let path = format!("metadata.{part}");
+            for (key, value) in binding.entries(&path) {
+                let slot = pod.slot(&path);
+                if !slot.is_object() {
+                    *slot = json!({});
+                }
+                if let Some(map) = slot.map_mut() {
+                    map.insert(key.clone(), value.clone());
+                }
+            }
+        }
+        scheduled(pod, (registry.options.now)());
+        Ok(())
+    })
+    .await?;
+    Ok(answer(201, warnings, Payload::Value(success())))
+}
+
+fn check_target(binding: &Value) -> Result<(), Status> {
+    let kind = binding.text("target.kind");
+    if !["", "Node"].contains(&kind) {
+        let why = format!("target.kind: Unsupported value: {kind:?}: supported values: \"Node\", \"<empty>\"");
+        return Err(Status::internal(why));
+    }
+    if binding.text("target.name").is_empty() {
+        return Err(Status::internal("target.name: Required value"));
+    }
+    Ok(())
+}
+
+/// The condition that says so.
+fn scheduled(pod: &mut Value, now: jiff::Timestamp) {
+    let mut conditions = pod.items("status.conditions").to_vec();
+    conditions.retain(|c| c.text("type") != "PodScheduled");
+    let time = crate::metadata::stamp(now);
+    conditions
+        .push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": time}));
+    pod.set("status.conditions", conditions);
+}
+
+/// A deletion that a disruption budget may refuse. There are no budgets in this table.
+pub(super) async fn evict(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
+    let dry_run = options::write(&request.options, "CreateOptions")?;
+    let Incoming { value: eviction, warnings } = conformed(&mut request, &EVICTION)?;
+    let name = eviction.text("metadata.name");
+    if !name.is_empty() && name != request.target.name {
+        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+    }
+    let mut wanted = eviction.look("deleteOptions").clone();
+    if wanted.is_null() {
+        wanted = json!({});
+    }
+    if dry_run {
+        wanted.set("dryRun", json!(["All"]));
+    }
+    request.body = wanted.into();
+    let wish = delete::wish(&mut request)?;
+    delete::delete_one(registry, row, &request.target, &wish).await?;
+    Ok(answer(201, warnings, Payload::Value(success())))
+}
+
+/// `ephemeralcontainers` and `resize`: of what the body says, only their own part counts.
+pub(super) async fn change(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
+    let kind = if request.verb == Verb::Patch { "PatchOptions" } else { "UpdateOptions" };
+    let dry_run = options::write(&request.options, kind)?;
+    let resizes = request.target.subresource == "resize";
+    let (body, target) = (std::mem::take(&mut request.body), request.target.clone());
+    let written = update::modify(registry, row, &target, How::Special, dry_run, |object, pod| {
+        let incoming = match &body {
+            Body::Patch(kind, patch) => {
+                let patched = crate::patch::patch(*kind, &row.resource, &pod.clone(), patch)?;
+                update::accept(row, patched, patch, &[], &request.options)?
+            }
+            Body::Object { value, duplicates } => {
+                let expected = Expected::of(&row.resource);
+                incoming::conform(value.clone(), duplicates.clone(), &expected, Strictness::of(&request.options))?
+            }
+            Body::None => return Err(Status::bad_request("the request must have a body")),
+        };
+        let mut wanted = incoming.value;
+        (row.strategy.default)(&mut wanted);
+        update::check_version(row, object, update::wanted_version(&wanted)?)?;
+        let before = pod.clone();
+        let mut errors = Errors::default();
+        if resizes {
+            rules::resize(&wanted, pod);
+            check_resize(pod, &before, &mut errors);
+        } else {
+            pod.set("spec.ephemeralContainers", wanted.items("spec.ephemeralContainers").to_vec());
+            rules::ephemeral(pod, &before, &mut errors);
+            spec::validate(pod.look("spec"), &Path::root("spec"), spec::In::Pod, &mut errors);
+        }
+        errors.of(&row.resource, &object.key.name)?;
+        if pod.look("spec") != before.look("spec") {
+            let generation = before.int("metadata.generation").unwrap_or(0) + 1;
+            pod.set("metadata.generation", generation);
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(answer(200, Vec::new(), written.payload(row)?))
+}
+
+fn check_resize(pod: &Value, before: &Value, errors: &mut Errors) {
+    let root = Path::root("spec.containers");
+    for (at, container) in pod.items("spec.containers").iter().enumerate() {
+        let item = root.index(at);
+        let claims = pod.items("spec.resourceClaims");
+        resources::requirements(container.look("resources"), claims, &item.child("resources"), errors);
+    }
+    if crate::kinds::pod::qos::class(pod) != crate::kinds::pod::qos::class(before) {
+        errors.invalid(
+            &Path::root("spec"),
+            crate::kinds::pod::qos::class(pod),
+            "Pod QOS Class may not change as a result of resizing",
+        );
+    }
+}
+
+/// `bindings` themselves: the pod is named by the body.
+pub(crate) async fn create_binding(registry: &Registry, mut request: Request) -> Result<Answer, Status> {
+    let row = registry.table.get(&known::PODS).ok_or_else(crate::no_resource)?.clone();
+    if let Body::Object { value, .. } = &request.body {
+        request.target.name = value.text("metadata.name").to_owned();
+    }
+    request.target.resource = known::PODS;
+    get::find(registry, &row, &request.target)?;
+    bind(registry, &row, request).await
+}

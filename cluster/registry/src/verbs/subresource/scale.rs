@@ -1,0 +1,99 @@
+//! `scale`: how many replicas, in one form for every workload.
+
+use std::sync::Arc;
+
+use kedge_api::request::Payload;
+use kedge_api::{Answer, Body, Object, Request, Status, Verb};
+use serde_json::{Value, json};
+
+use super::super::incoming::{self, Expected, Strictness};
+use super::super::write::{How, Written};
+use super::super::{answer, get, options, update};
+use crate::errors::{Errors, Path};
+use crate::kinds::columns;
+use crate::table::Row;
+use crate::value::{Fill as _, Look as _};
+use crate::{Registry, patch};
+
+const EXPECTED: Expected<'_> =
+    Expected { group: "autoscaling", version: "v1", kind: "Scale", schema: "io.k8s.api.autoscaling.v1.Scale" };
+
+pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
+    if request.verb == Verb::Get {
+        let object = get::find(registry, row, &request.target)?;
+        return Ok(answer(200, Vec::new(), Payload::Value(of(&object)?)));
+    }
+    let kind = if request.verb == Verb::Patch { "PatchOptions" } else { "UpdateOptions" };
+    let dry_run = options::write(&request.options, kind)?;
+    let strictness = Strictness::of(&request.options);
+    let name = request.target.name.clone();
+    let body = std::mem::take(&mut request.body);
+    let make = |object: &Object| -> Result<Value, Status> {
+        let value = match &body {
+            Body::Patch(kind, change) => {
+                let (mut current, change) = (of(object)?, change);
+                let schema = kedge_api::Resource { schema: EXPECTED.schema.into(), ..row.resource.clone() };
+                current = patch::patch(*kind, &schema, &current, change)?;
+                let conformed = incoming::conform(current, Vec::new(), &EXPECTED, strictness);
+                conformed.map_err(|status| patch::refused(change, &status.message))?.value
+            }
+            Body::Object { value, duplicates } => {
+                incoming::conform(value.clone(), duplicates.clone(), &EXPECTED, strictness)?.value
+            }
+            Body::None => incoming::conform(Value::Null, Vec::new(), &EXPECTED, strictness)?.value,
+        };
+        if value.text("metadata.name") != name {
+            let other = value.text("metadata.name");
+            return Err(Status::bad_request(if other.is_empty() {
+                "name must be provided".to_owned()
+            } else {
+                format!("the name of the object ({other}) does not match the name on the URL ({name})")
+            }));
+        }
+        Ok(value)
+    };
+    let written = update::modify(registry, row, &request.target, How::Main, dry_run, |object, new| {
+        let scale = make(object)?;
+        update::check_version(row, object, update::wanted_version(&scale)?)?;
+        let replicas = scale.int("spec.replicas").unwrap_or(0);
+        let mut errors = Errors::default();
+        if replicas < 0 {
+            errors.invalid(&Path::root("spec.replicas"), replicas, "must be greater than or equal to 0");
+        }
+        errors.into_result(EXPECTED.group, EXPECTED.kind, &name)?;
+        new.set("spec.replicas", replicas);
+        Ok(())
+    })
+    .await?;
+    let value = match written {
+        Written::Stored(object) | Written::Same(object) | Written::Deleted(object) => of(&object)?,
+        Written::Dry(value) => show(&value),
+    };
+    Ok(answer(200, Vec::new(), Payload::Value(value)))
+}
+
+fn of(object: &Object) -> Result<Value, Status> {
+    object.decode().map(|value: Value| show(&value))
+}
+
+fn show(object: &Value) -> Value {
+    let mut meta = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        let value = object.look("metadata").look(field);
+        if !value.is_null() {
+            meta.set(field, value.clone());
+        }
+    }
+    let mut spec = json!({});
+    let replicas = object.int("spec.replicas").unwrap_or(0);
+    if replicas != 0 {
+        spec.set("replicas", replicas);
+    }
+    json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": spec,
+        "status": {
+            "replicas": object.int("status.replicas").unwrap_or(0),
+            "selector": columns::label_selector(object.look("spec.selector")),
+        },
+    })
+}

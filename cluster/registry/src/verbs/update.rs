@@ -1,0 +1,164 @@
+//! Replacing and patching: of an object, or of its status.
+
+use std::sync::Arc;
+
+use kedge_api::{Answer, Body, Object, Options, PatchType, Request, Status};
+use serde_json::Value;
+
+use super::incoming::{self, Expected, Incoming, Strictness};
+use super::write::{self, ATTEMPTS, How, Written};
+use super::{answer, create, get, options};
+use crate::table::Row;
+use crate::value::{Fill as _, Look as _};
+use crate::{Registry, patch as patching};
+
+pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
+    let how = how(&request);
+    let dry_run = options::write(&request.options, "UpdateOptions")?;
+    let incoming = incoming::object(row, &mut request)?;
+    check_name(&incoming.value, &request.target.name)?;
+    let wanted = wanted_version(&incoming.value)?;
+    for _ in 0..ATTEMPTS {
+        let object = match get::find(registry, row, &request.target) {
+            Ok(object) => object,
+            Err(_) if row.strategy.create_on_update && how == How::Main => {
+                return create::store(registry, row, named(incoming, &request), dry_run).await;
+            }
+            Err(missing) => return Err(missing),
+        };
+        check_version(row, &object, wanted)?;
+        write::check_uid(row, &object, incoming.value.text("metadata.uid"))?;
+        let old: Value = object.decode()?;
+        if wanted.is_none() && !row.strategy.unconditional_update {
+            let mut errors = crate::errors::Errors::default();
+            write::version_required(&mut errors);
+            errors.of(&row.resource, &request.target.name)?;
+        }
+        let new = incoming.value.clone();
+        let mut warnings = incoming.warnings.clone();
+        warnings.extend((row.strategy.warnings)(&new, Some(&old)));
+        if let Some(written) = write::replace(registry, row, &object, &old, new, how, dry_run).await? {
+            return Ok(answer(200, warnings, written.payload(row)?));
+        }
+    }
+    Err(write::modified(row, &request.target.name))
+}
+
+fn named(incoming: Incoming, request: &Request) -> Incoming {
+    let Incoming { mut value, warnings } = incoming;
+    value.set("metadata.name", request.target.name.as_str());
+    Incoming { value, warnings }
+}
+
+pub(crate) fn how(request: &Request) -> How {
+    if request.target.subresource == "status" { How::Status } else { How::Main }
+}
+
+fn check_name(value: &Value, name: &str) -> Result<(), Status> {
+    match value.text("metadata.name") {
+        "" => Err(Status::bad_request("name must be provided")),
+        same if same == name => Ok(()),
+        other => Err(Status::bad_request(format!(
+            "the name of the object ({other}) does not match the name on the URL ({name})"
+        ))),
+    }
+}
+
+/// The version that a body wants to replace.
+pub(crate) fn wanted_version(value: &Value) -> Result<Option<u64>, Status> {
+    match value.text("metadata.resourceVersion") {
+        "" | "0" => Ok(None),
+        text => {
+            let invalid = |_| Status::internal(format!("strconv.ParseUint: parsing {text:?}: invalid syntax"));
+            text.parse().map(Some).map_err(invalid)
+        }
+    }
+}
+
+pub(crate) fn check_version(row: &Row, object: &Object, wanted: Option<u64>) -> Result<(), Status> {
+    match wanted {
+        Some(version) if version != object.revision.0 => Err(write::modified(row, &object.key.name)),
+        _ => Ok(()),
+    }
+}
+
+pub(crate) async fn patch(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
+    let how = how(&request);
+    let dry_run = options::write(&request.options, "PatchOptions")?;
+    let Body::Patch(kind, patch) = std::mem::take(&mut request.body) else {
+        return Err(Status::bad_request("a patch must have a body"));
+    };
+    if kind == PatchType::Apply {
+        return Err(patching::apply_unsupported());
+    }
+    let duplicates = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let object = get::find(registry, row, &request.target)?;
+        let shown = get::alias(row, object.clone())?;
+        let current: Value = shown.decode()?;
+        let patched = patching::patch(kind, &row.resource, &current, &patch)?;
+        let Incoming { value: mut new, mut warnings } = accept(row, patched, &patch, &duplicates, &request.options)?;
+        check_patched_name(row, &new, &request.target.name)?;
+        let wanted = wanted_version(&new)?;
+        check_version(row, &object, wanted)?;
+        write::check_uid(row, &object, new.text("metadata.uid"))?;
+        incoming::store_form(row, &mut new);
+        (row.strategy.default)(&mut new);
+        let old: Value = object.decode()?;
+        warnings.extend((row.strategy.warnings)(&new, Some(&old)));
+        if let Some(written) = write::replace(registry, row, &object, &old, new, how, dry_run).await? {
+            return Ok(answer(200, warnings, written.payload(row)?));
+        }
+        // The patched object carries the version it was made from; it is made anew from the next one.
+    }
+    Err(write::modified(row, &request.target.name))
+}
+
+/// A patched object is checked as a body is, but refused in other words.
+pub(crate) fn accept(
+    row: &Row,
+    patched: Value,
+    patch: &Value,
+    duplicates: &[String],
+    options: &Options,
+) -> Result<Incoming, Status> {
+    let strictness = Strictness::of(options);
+    let warn = if strictness == Strictness::Strict { Strictness::Warn } else { strictness };
+    let incoming = incoming::conform(patched, duplicates.to_vec(), &Expected::of(&row.resource), warn)
+        .map_err(|status| patching::refused(patch, &status.message))?;
+    if strictness == Strictness::Strict && !incoming.warnings.is_empty() {
+        let why = format!("strict decoding error: {}", incoming.warnings.join(", "));
+        return Err(patching::refused(patch, &why));
+    }
+    Ok(incoming)
+}
+
+fn check_patched_name(row: &Row, new: &Value, name: &str) -> Result<(), Status> {
+    let mut errors = crate::errors::Errors::default();
+    if new.text("metadata.name") != name {
+        let meta = crate::errors::Path::root("metadata");
+        errors.invalid(&meta.child("name"), new.text("metadata.name"), "field is immutable");
+    }
+    errors.of(&row.resource, name)
+}
+
+/// Applies `change` to the stored object until no one interferes: what subresources do.
+pub(crate) async fn modify(
+    registry: &Registry,
+    row: &Row,
+    target: &kedge_api::Target,
+    how: How,
+    dry_run: bool,
+    change: impl Fn(&Object, &mut Value) -> Result<(), Status>,
+) -> Result<Written, Status> {
+    for _ in 0..ATTEMPTS {
+        let object = get::find(registry, row, target)?;
+        let old: Value = object.decode()?;
+        let mut new = old.clone();
+        change(&object, &mut new)?;
+        if let Some(written) = write::replace(registry, row, &object, &old, new, how, dry_run).await? {
+            return Ok(written);
+        }
+    }
+    Err(write::modified(row, &target.name))
+}

@@ -1,0 +1,133 @@
+//! A stream of changes.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream;
+use kedge_api::request::{Payload, WatchEvent};
+use kedge_api::{Answer, Change, Reason, Request, Status};
+use kedge_store::restamp;
+use kedge_watch::{Changes, Ended, Error as CacheError};
+
+use super::{answer, get, options};
+use crate::Registry;
+use crate::select::Selection;
+use crate::table::Row;
+
+/// Between bookmarks while nothing else happens.
+const BOOKMARK: Duration = Duration::from_secs(60);
+
+struct Watch {
+    row: Arc<Row>,
+    selection: Selection,
+    changes: Changes,
+    /// Events made before the first change: the initial state.
+    first: VecDeque<WatchEvent>,
+    bookmarks: bool,
+    next_bookmark: tokio::time::Instant,
+    ended: bool,
+}
+
+pub(crate) async fn watch(registry: &Registry, row: &Arc<Row>, request: &Request) -> Result<Answer, Status> {
+    let options = &request.options;
+    options::list(options, true)?;
+    let namespace = &request.target.namespace;
+    let selection = Selection::parse(row, namespace, options)?;
+    let version = options.resource_version.as_deref();
+    let from = get::parse_version(version)?;
+    let initial = options.send_initial_events.unwrap_or(from.is_none());
+    if let Some(revision) = from.filter(|_| initial) {
+        get::reach(registry, revision).await?;
+    }
+    let snapshot = registry.cache.snapshot();
+    let mut first = VecDeque::new();
+    let start = if initial || from.is_none() {
+        if initial {
+            let found = snapshot.list(&row.storage(), namespace).filter(|o| selection.matches(o));
+            first.extend(found.map(|object| {
+                let (revision, key) = (object.revision, object.key.clone());
+                WatchEvent::Object(Change { revision, key, before: None, after: Some(object.clone()) })
+            }));
+        }
+        if options.send_initial_events == Some(true) && options.allow_watch_bookmarks {
+            first.push_back(WatchEvent::Bookmark { revision: snapshot.revision, initial_end: true });
+        }
+        snapshot.revision
+    } else {
+        from.unwrap_or(snapshot.revision)
+    };
+    let changes = match registry.cache.watch(&[row.storage()], start) {
+        Ok(changes) => changes,
+        // Upstream tells it in the stream's first event, since its stream has begun by then.
+        Err(error @ CacheError::Expired { .. }) => {
+            let status = Status::new(Reason::Expired, error.to_string());
+            return Ok(answer(200, Vec::new(), Payload::Watch(stream::once(async { Err(status) }).boxed())));
+        }
+        Err(CacheError::Closed) => return Err(Status::new(Reason::ServiceUnavailable, "the server is shutting down")),
+    };
+    let watch = Watch {
+        row: row.clone(),
+        selection,
+        changes,
+        first,
+        bookmarks: options.allow_watch_bookmarks,
+        next_bookmark: tokio::time::Instant::now() + BOOKMARK,
+        ended: false,
+    };
+    let events = stream::unfold(watch, |mut watch| async move { watch.next().await.map(|event| (event, watch)) });
+    Ok(answer(200, Vec::new(), Payload::Watch(events.boxed())))
+}
+
+impl Watch {
+    async fn next(&mut self) -> Option<Result<WatchEvent, Status>> {
+        if self.ended {
+            return None;
+        }
+        if let Some(event) = self.first.pop_front() {
+            return Some(self.show(event));
+        }
+        loop {
+            let due = self.next_bookmark;
+            let change = tokio::select! {
+                biased;
+                change = self.changes.next() => change,
+                () = tokio::time::sleep_until(due), if self.bookmarks => {
+                    self.next_bookmark = tokio::time::Instant::now() + BOOKMARK;
+                    match self.changes.revision() {
+                        Ok(Some(revision)) => return Some(Ok(WatchEvent::Bookmark { revision, initial_end: false })),
+                        Ok(None) => continue,
+                        Err(ended) => Err(ended),
+                    }
+                }
+            };
+            match change {
+                Ok(change) => {
+                    if let Some(change) = self.selection.see(change) {
+                        return Some(self.show(WatchEvent::Object(change)));
+                    }
+                }
+                Err(Ended::Closed) => return None,
+                Err(Ended::Lagged) => {
+                    self.ended = true;
+                    return Some(Err(Status::new(Reason::Expired, "too old resource version: the watch fell behind")));
+                }
+            }
+        }
+    }
+
+    /// A deletion is shown as the last version under the revision of the deletion.
+    fn show(&self, event: WatchEvent) -> Result<WatchEvent, Status> {
+        let WatchEvent::Object(mut change) = event else { return Ok(event) };
+        change.before = match change.before {
+            Some(before) if change.after.is_none() => {
+                let stamped = restamp(&before, change.revision).map_err(|e| Status::internal(e.to_string()))?;
+                Some(get::alias(&self.row, Arc::new(stamped))?)
+            }
+            other => other,
+        };
+        change.after = change.after.map(|o| get::alias(&self.row, o)).transpose()?;
+        Ok(WatchEvent::Object(change))
+    }
+}

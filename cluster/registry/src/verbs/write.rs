@@ -1,0 +1,237 @@
+//! The way of a finished object into the store, and of changes onto what is stored.
+
+use std::sync::Arc;
+
+use kedge_api::request::Payload;
+use kedge_api::{Key, Object, Status};
+use kedge_store::{Commit, Draft, Error as StoreError, Expect, Write};
+use serde_json::Value;
+
+use super::store_failed;
+use crate::errors::{Errors, Path};
+use crate::strategy::Scope;
+use crate::table::Row;
+use crate::value::{Fill as _, Look as _};
+use crate::{Registry, metadata};
+
+/// One object may not be larger than this; etcd's limit upstream.
+const LARGEST: usize = 3 << 19;
+/// Attempts to apply a change that does not depend on a certain version.
+pub(crate) const ATTEMPTS: usize = 10;
+
+/// Commits and waits until readers see it.
+pub(crate) async fn commit(registry: &Registry, expect: Expect, write: Write) -> Result<Commit, StoreError> {
+    let commit = registry.store.commit(expect, write).await?;
+    // A cache that closes while the write is on its way no longer has readers; the write stands.
+    let _closed = registry.cache.reach(commit.revision).await;
+    Ok(commit)
+}
+
+pub(crate) fn draft(key: Key, value: &Value, row: &Row) -> Result<Draft, Status> {
+    let draft = Draft::encode(key, value).map_err(|e| Status::internal(e.to_string()))?;
+    if draft.len() > LARGEST {
+        let message = format!("etcdserver: request is too large: {} is {} bytes", row.resource.id, draft.len());
+        return Err(Status::new(kedge_api::Reason::RequestEntityTooLarge, message));
+    }
+    Ok(draft)
+}
+
+/// How a change came about, and so which rules it passes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// The object itself; status stays as it is.
+    Main,
+    /// Its status; all else stays as it is.
+    Status,
+    /// A subresource that knows what it does: server-owned fields are kept, nothing else is touched or checked.
+    Special,
+}
+
+/// What a change did.
+pub(crate) enum Written {
+    /// The version now stored.
+    Stored(Arc<Object>),
+    /// Nothing had changed.
+    Same(Arc<Object>),
+    /// The last finalizer went, and with it the object; this was its last version.
+    Deleted(Arc<Object>),
+    /// What a dry run would have written.
+    Dry(Value),
+}
+
+impl Written {
+    pub(crate) fn payload(self, row: &Row) -> Result<Payload, Status> {
+        match self {
+            Self::Stored(object) | Self::Same(object) | Self::Deleted(object) => super::get::show(row, object),
+            Self::Dry(mut value) => {
+                if let Some(face) = row.stored_as {
+                    (face.show)(&mut value);
+                }
+                Ok(Payload::Value(value))
+            }
+        }
+    }
+}
+
+/// Puts `new` in the place of `old`: keeps what only the server sets, checks, counts the generation, commits. `None`: someone else wrote
+/// in between.
+pub(crate) async fn replace(
+    registry: &Registry,
+    row: &Row,
+    old_object: &Object,
+    old: &Value,
+    mut new: Value,
+    how: How,
+    dry_run: bool,
+) -> Result<Option<Written>, Status> {
+    let allocate = row.strategy.allocate.filter(|_| how == How::Main);
+    let _alone = if allocate.is_some() { Some(registry.allocating.lock().await) } else { None };
+    let strategy = &row.strategy;
+    metadata::prepare_update(&mut new, old);
+    let mut errors = Errors::default();
+    match how {
+        How::Main => {
+            if strategy.status {
+                keep(&mut new, old, "status");
+            }
+            (strategy.prepare_update)(&mut new, old);
+            metadata::validate_update(&new, old, &mut errors);
+            metadata::validate(&new, &row.resource, strategy, &mut errors);
+            (strategy.validate)(&new, &mut errors);
+            (strategy.validate_update)(&new, old, &mut errors);
+            if let Some(allocate) = allocate.filter(|_| errors.is_empty()) {
+                let snapshot = registry.cache.snapshot();
+                let now = (registry.options.now)();
+                let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings, now };
+                allocate(&scope, &mut new, Some(old), &mut errors);
+            }
+        }
+        How::Status => {
+            keep_all_but_status(&mut new, old);
+            (strategy.prepare_status)(&mut new, old);
+            metadata::validate_update(&new, old, &mut errors);
+            (strategy.validate_status)(&new, old, &mut errors);
+        }
+        How::Special => {}
+    }
+    errors.of(&row.resource, new.text("metadata.name"))?;
+    count_generation(&mut new, old, row, how);
+    let name = &old_object.key.name;
+    if is_unchanged(&new, old) {
+        let unchanged = registry.cache.snapshot().get(&old_object.key).cloned();
+        return Ok(unchanged.filter(|o| o.revision == old_object.revision).map(Written::Same));
+    }
+    if dry_run {
+        new.set("metadata.resourceVersion", old_object.revision.to_string());
+        return Ok(Some(Written::Dry(new)));
+    }
+    let expect = Expect::Revision(old_object.revision);
+    let draft = draft(old_object.key.clone(), &new, row)?;
+    if is_finished(&new, old, row) {
+        // What watchers see as the last version is what was stored before, under the deletion's revision.
+        return match commit(registry, expect, Write::Delete(old_object.key.clone())).await {
+            Ok(deleted) => {
+                let mut last = new;
+                last.set("metadata.resourceVersion", deleted.revision.to_string());
+                Ok(Some(Written::Deleted(Arc::new(loose(&old_object.key, deleted.revision, &last)?))))
+            }
+            Err(StoreError::Conflict { found: None, .. }) => Err(Status::not_found(&row.resource.id, name)),
+            Err(StoreError::Conflict { .. }) => Ok(None),
+            Err(error) => Err(store_failed(&error)),
+        };
+    }
+    match commit(registry, expect, Write::Put(draft)).await {
+        Ok(commit) => Ok(commit.object.map(Written::Stored)),
+        Err(StoreError::Conflict { found: None, .. }) => Err(Status::not_found(&row.resource.id, name)),
+        Err(StoreError::Conflict { .. }) => Ok(None),
+        Err(error) => Err(store_failed(&error)),
+    }
+}
+
+/// An object that is in no store.
+pub(crate) fn loose(key: &Key, revision: kedge_api::Revision, value: &Value) -> Result<Object, Status> {
+    let failed = |e: serde_json::Error| Status::internal(format!("encoding {key}: {e}"));
+    let json = serde_json::to_vec(value).map_err(failed)?;
+    kedge_store::decode(key.clone(), revision, json.into()).map_err(|e| Status::internal(e.to_string()))
+}
+
+fn keep(new: &mut Value, old: &Value, field: &str) {
+    match old.get(field) {
+        Some(value) => new.set(field, value.clone()),
+        None => {
+            new.cut(field);
+        }
+    }
+}
+
+/// Status and metadata may come through the status subresource; metadata's rules are checked as ever.
+fn keep_all_but_status(new: &mut Value, old: &Value) {
+    let names: Vec<String> =
+        [&*new, old].into_iter().filter_map(Value::as_object).flat_map(|o| o.keys().cloned()).collect();
+    for name in names.iter().filter(|n| !["metadata", "status"].contains(&n.as_str())) {
+        keep(new, old, name);
+    }
+}
+
+fn count_generation(new: &mut Value, old: &Value, row: &Row, how: How) {
+    if !row.strategy.generation || how != How::Main {
+        return;
+    }
+    let relevant = |value: &Value| -> Vec<(String, Value)> {
+        let fields = value.as_object().into_iter().flatten();
+        let fields = fields.filter(|(name, _)| !["metadata", "status", "apiVersion", "kind"].contains(&name.as_str()));
+        fields.map(|(n, v)| (n.clone(), v.clone())).collect()
+    };
+    if relevant(new) != relevant(old) {
+        let generation = old.int("metadata.generation").unwrap_or(0) + 1;
+        new.set("metadata.generation", generation);
+    }
+}
+
+fn is_unchanged(new: &Value, old: &Value) -> bool {
+    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return false };
+    let metadata = |o: &serde_json::Map<String, Value>| {
+        let mut meta = o.get("metadata").cloned().unwrap_or_default();
+        meta.cut("resourceVersion");
+        meta
+    };
+    new.len() == old.len()
+        && new.iter().all(|(name, value)| name == "metadata" || old.get(name) == Some(value))
+        && metadata(new) == metadata(old)
+}
+
+/// Being deleted, with no finalizer left and no time to wait for.
+fn is_finished(new: &Value, old: &Value, row: &Row) -> bool {
+    old.has("metadata.deletionTimestamp")
+        && new.items("metadata.finalizers").is_empty()
+        && old.int("metadata.deletionGracePeriodSeconds").unwrap_or(0) == 0
+        && !(row.strategy.held)(new)
+}
+
+/// `409` for a writer whose version is no longer the newest.
+pub(crate) fn modified(row: &Row, name: &str) -> Status {
+    let why = "the object has been modified; please apply your changes to the latest version and try again";
+    Status::conflict(&row.resource.id, name, why)
+}
+
+/// The precondition that a body's uid is.
+pub(crate) fn check_uid(row: &Row, object: &Object, uid: &str) -> Result<(), Status> {
+    if uid.is_empty() || uid == object.uid() {
+        return Ok(());
+    }
+    let Key { namespace, name, .. } = &object.key;
+    let place = if namespace.is_empty() { name.to_string() } else { format!("{namespace}/{name}") };
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: /registry/{}/{place}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
+         UID in precondition: {uid}, UID in object meta: {}",
+        row.resource.id.resource,
+        object.uid()
+    );
+    Err(Status::conflict(&row.resource.id, name, &why))
+}
+
+/// The resourceVersion that a body must name where a kind demands one.
+pub(crate) fn version_required(errors: &mut Errors) {
+    let path = Path::root("metadata");
+    errors.invalid(&path.child("resourceVersion"), 0, "must be specified for an update");
+}
