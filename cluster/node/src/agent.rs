@@ -21,6 +21,7 @@ use crate::ground::{Ground, GroundError};
 use crate::machine::Machine;
 use crate::node::{self, Identity};
 use crate::pods::Pods;
+use crate::serve::{self, Server, Tls};
 use crate::site::Site;
 use crate::translate::qos::Class;
 
@@ -46,25 +47,20 @@ pub struct AgentOptions {
     pub machine: Machine,
 }
 
-/// PEM texts.
-#[derive(Clone, Default)]
-pub struct Tls {
-    pub certificate: String,
-    pub key: String,
-    /// Clients must have a certificate of this authority.
-    pub client_ca: String,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     #[error("cgroups of pods cannot be made: {0}")]
     Cgroup(#[from] GroundError),
     #[error("part of the agent ended: {0}")]
     Part(tokio::task::JoinError),
+    #[error(transparent)]
+    Serve(#[from] serve::Error),
 }
 
 pub struct Agent {
     site: Arc<Site>,
+    listen: SocketAddr,
+    tls: Tls,
     identity: Identity,
 }
 
@@ -77,12 +73,13 @@ impl Agent {
         network: Arc<dyn Network>,
         ground: Arc<dyn Ground>,
     ) -> Self {
+        let (listen, tls) = (options.listen, options.tls);
         let identity = Identity {
             labels: options.labels,
             taints: options.taints,
             pod_cidrs: options.pod_cidrs,
             machine: options.machine.clone(),
-            port: options.listen.port(),
+            port: listen.port(),
         };
         let recorder = Recorder::new(client.clone(), "kubelet", &options.node_name);
         let site = Site {
@@ -101,17 +98,21 @@ impl Agent {
             ground,
             recorder,
         };
-        Self { site: Arc::new(site), identity }
+        Self { site: Arc::new(site), listen, tls, identity }
     }
 
     /// Ends only by an error. Dropping the future stops everything of the agent, and no container.
-    pub async fn run(self) -> Result<(), AgentError> {
+    pub async fn run(mut self) -> Result<(), AgentError> {
+        let server = Server::bind(self.listen, &self.tls, self.site.clone()).await?;
+        // Port 0 means any.
+        self.identity.port = server.address().map_or(self.identity.port, |a| a.port());
         for class in [Class::Guaranteed, Class::Burstable, Class::BestEffort] {
             self.site.ground.cgroup(class.cgroup(), &Resources::default()).await?;
         }
         let services = Arc::new(Notify::new());
         let mut parts = JoinSet::new();
         parts.spawn(node::run(self.site.clone(), self.identity));
+        parts.spawn(server.run());
         parts.spawn(converge::run(self.site.clone(), services.clone()));
         tokio::select! {
             ended = parts.join_next() => match ended {

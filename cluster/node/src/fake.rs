@@ -12,8 +12,7 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use kedge_api::request::Payload;
 use kedge_api::{
-    Answer, Body, Change, Client, GroupResource, Informer, Key, Object, Reason, Request, Revision, Snapshot, Status,
-    User, Verb,
+    Answer, Body, Change, Client, GroupResource, Informer, Key, Reason, Request, Revision, Snapshot, Status, User, Verb,
 };
 use kedge_net::{AttachSpec, Attachment, Network, ServiceTable};
 use kedge_runtime::cgroup::Usage;

@@ -23,6 +23,7 @@ pub mod machine;
 mod node;
 pub mod pod;
 mod pods;
+pub mod serve;
 pub mod services;
 pub mod site;
 pub mod translate;
@@ -31,6 +32,7 @@ mod worker;
 
 pub use agent::{Agent, AgentError, AgentOptions};
 pub use machine::Machine;
+pub use serve::Tls;
 
 #[cfg(test)]
 mod fake;

@@ -85,7 +85,7 @@ fn spawn(
         state_dir: dir.join("state"),
         run_dir: dir.join("run"),
         listen: "127.0.0.1:0".parse().unwrap(),
-        tls: Tls::default(),
+        tls: crate::serve::tests::Authority::new().tls(),
         cluster_dns: vec!["10.43.0.10".parse().unwrap()],
         cluster_domain: "cluster.local".into(),
         machine: Machine { cpus: 2, memory: 256 << 20, ..Machine::default() },
