@@ -1,4 +1,5 @@
 //! The bridge network with real packets: who reaches whom, and from which address. Needs root.
+#![cfg(test)]
 
 mod support;
 
@@ -163,6 +164,36 @@ fn a_client_stays_with_its_backend_until_that_goes() {
         for _ in 0..20 {
             assert!(client.ask_tcp("10.43.0.9:80").await.unwrap().starts_with(left), "the new choice is remembered");
         }
+    });
+}
+
+#[test]
+fn the_kernel_takes_every_kind_of_rule_and_nft_lists_it() {
+    in_own_network(|| async {
+        let node = Node::new().await;
+        let mut services = vec![
+            service(Protocol::Tcp, "[fd00:43::9]:80", Some(30080), &["[fd00:42::2]:80", "[fd00:42::3]:80"]),
+            service(Protocol::Sctp, "10.43.0.9:80", Some(30080), &["10.42.0.2:80", "10.42.0.3:80"]),
+            service(Protocol::Udp, "[fd00:43::8]:53", Some(30053), &[]),
+            service(Protocol::Udp, "10.43.0.8:53", Some(30053), &[]),
+        ];
+        for entry in services.clone() {
+            let mut sticky = entry;
+            sticky.port += 1;
+            sticky.node_port = sticky.node_port.map(|port| port + 1);
+            sticky.affinity_seconds = Some(10800);
+            services.push(sticky);
+        }
+        node.converge(services.clone()).await;
+        let Some(listed) = ruleset() else { return };
+        for part in
+            ["fd00:43::9 . tcp . 81 : goto pick6_2_10800s", "sctp . 30080 : goto node4_2", "fd00:43::8 . udp . 53"]
+        {
+            assert!(listed.contains(part), "{part} in\n{listed}");
+        }
+        services.truncate(1);
+        node.converge(services).await;
+        assert!(!ruleset().unwrap().contains("sctp . 30080"));
     });
 }
 

@@ -219,10 +219,12 @@ impl Machine {
             (State::Requesting { try_, server, .. }, Reply::Ack { xid, lease })
                 if xid == try_.xid && lease.server == server =>
             {
+                let lease = *lease;
                 actions.push(Action::Tell(Event::Bound(lease.clone())));
                 State::Bound { lease, since: sent_at(&try_, now) }
             }
             (State::Rebooting { try_, .. }, Reply::Ack { xid, lease }) if xid == try_.xid => {
+                let lease = *lease;
                 actions.push(Action::Tell(Event::Bound(lease.clone())));
                 State::Bound { lease, since: sent_at(&try_, now) }
             }
@@ -230,6 +232,7 @@ impl Machine {
                 State::Renewing { lease: old, try_, .. } | State::Rebinding { lease: old, try_, .. },
                 Reply::Ack { xid, lease },
             ) if xid == try_.xid => {
+                let lease = *lease;
                 let event = match same_but_for_times(&old, &lease) {
                     true => Event::Renewed(lease.clone()),
                     false => Event::Bound(lease.clone()),

@@ -60,7 +60,7 @@ fn bound() -> Machine {
     assert_eq!(to, Destination::Everyone);
     let (again, _) = sent(&machine.receive(Reply::Offer { xid, address: ADDRESS, server: SERVER }, seconds(0)));
     assert_eq!(again, xid);
-    let actions = machine.receive(Reply::Ack { xid, lease: lease(SERVER) }, seconds(0));
+    let actions = machine.receive(Reply::Ack { xid, lease: lease(SERVER).into() }, seconds(0));
     assert_eq!(told(&actions), [Event::Bound(lease(SERVER))]);
     assert_eq!((machine.deadline(), machine.listening()), (seconds(500), Listening::No));
     machine
@@ -114,7 +114,7 @@ fn a_renewal_is_told_as_what_it_changes() {
         let (xid, _) = sent(&machine.tick(seconds(500)));
         let mut new = lease(SERVER);
         change(&mut new);
-        let actions = machine.receive(Reply::Ack { xid, lease: new.clone() }, seconds(501));
+        let actions = machine.receive(Reply::Ack { xid, lease: new.clone().into() }, seconds(501));
         assert_eq!(machine.deadline(), seconds(501) + new.renew_after);
         (told(&actions), new)
     };
@@ -148,7 +148,7 @@ fn a_known_address_is_asked_for_first() {
     let mut machine = machine(Some(ADDRESS));
     let (xid, to) = sent(&machine.tick(seconds(0)));
     assert_eq!(to, Destination::Everyone);
-    let actions = machine.receive(Reply::Ack { xid, lease: lease(SERVER) }, seconds(0));
+    let actions = machine.receive(Reply::Ack { xid, lease: lease(SERVER).into() }, seconds(0));
     assert_eq!(told(&actions), [Event::Bound(lease(SERVER))]);
 
     let mut refused = super::tests::machine(Some(ADDRESS));
@@ -181,7 +181,7 @@ fn answers_to_others_change_nothing() {
     let before = machine.state.clone();
     let strangers = [
         Reply::Offer { xid: !xid, address: ADDRESS, server: SERVER },
-        Reply::Ack { xid, lease: lease(SERVER) },
+        Reply::Ack { xid, lease: lease(SERVER).into() },
         Reply::Nak { xid, server: None },
     ];
     for reply in strangers {
@@ -195,7 +195,7 @@ fn a_cable_plugged_in_again_has_its_lease_confirmed() {
     let mut machine = bound();
     assert_eq!(told(&machine.restart(seconds(10))), [Event::Lost(lease(SERVER))]);
     let (xid, _) = sent(&machine.tick(seconds(10)));
-    let actions = machine.receive(Reply::Ack { xid, lease: lease(OTHER) }, seconds(10));
+    let actions = machine.receive(Reply::Ack { xid, lease: lease(OTHER).into() }, seconds(10));
     assert_eq!(told(&actions), [Event::Bound(lease(OTHER))]);
 }
 
@@ -215,7 +215,7 @@ proptest! {
                     machine.tick(now)
                 }
                 2 => machine.receive(Reply::Offer { xid: if right { xid } else { 1 }, address: ADDRESS, server: SERVER }, now),
-                3 => machine.receive(Reply::Ack { xid: if right { xid } else { 1 }, lease: lease(SERVER) }, now),
+                3 => machine.receive(Reply::Ack { xid: if right { xid } else { 1 }, lease: lease(SERVER).into() }, now),
                 4 => machine.receive(Reply::Nak { xid: if right { xid } else { 1 }, server: None }, now),
                 _ => {
                     now += seconds(wait);

@@ -11,7 +11,7 @@ use crate::{IpNet, Mac};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
     Offer { xid: u32, address: Ipv4Addr, server: Ipv4Addr },
-    Ack { xid: u32, lease: Lease },
+    Ack { xid: u32, lease: Box<Lease> },
     Nak { xid: u32, server: Option<Ipv4Addr> },
 }
 
@@ -91,7 +91,7 @@ pub fn decode(bytes: &[u8], mac: Mac) -> Option<Reply> {
     let (xid, address, server) = (message.xid, message.address, message.address(option::SERVER));
     match message.byte(option::MESSAGE_TYPE)? {
         OFFER if is_usable(address) => Some(Reply::Offer { xid, address, server: server? }),
-        ACK if is_usable(address) => Some(Reply::Ack { xid, lease: lease(&message, server?)? }),
+        ACK if is_usable(address) => Some(Reply::Ack { xid, lease: Box::new(lease(&message, server?)?) }),
         NAK => Some(Reply::Nak { xid, server }),
         _ => None,
     }
@@ -196,7 +196,7 @@ mod tests {
 
     fn lease_of(bytes: &[u8]) -> Lease {
         match decode(bytes, MAC) {
-            Some(Reply::Ack { lease, .. }) => lease,
+            Some(Reply::Ack { lease, .. }) => *lease,
             other => panic!("{other:?}"),
         }
     }

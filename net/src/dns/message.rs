@@ -110,7 +110,7 @@ impl Question {
     }
 
     /// What a zone knows; `None` when the name is not its own.
-    pub fn from_zone(&self, answer: ZoneAnswer, authority: Option<Authority>) -> Option<Message> {
+    pub fn answer_of_zone(&self, answer: ZoneAnswer, authority: Option<Authority>) -> Option<Message> {
         let (code, records) = match answer {
             ZoneAnswer::Records(records) => (ResponseCode::NoError, records),
             ZoneAnswer::NoData => (ResponseCode::NoError, Vec::new()),

@@ -43,21 +43,21 @@ fn names_are_plain_and_limits_are_the_clients() {
 fn a_zones_answers_are_told_apart() {
     let question = question(&query("web.svc.", Some(1232)));
     let apex = || Some(Authority { apex: "cluster.local".into(), negative_ttl: 5 });
-    let found = question.from_zone(addresses(2), apex()).unwrap();
+    let found = question.answer_of_zone(addresses(2), apex()).unwrap();
     assert_eq!((found.answers.len(), found.authorities.len()), (2, 0));
     assert!(found.metadata.authoritative && found.metadata.recursion_available);
-    let none = question.from_zone(ZoneAnswer::NoData, apex()).unwrap();
+    let none = question.answer_of_zone(ZoneAnswer::NoData, apex()).unwrap();
     assert_eq!((none.metadata.response_code, none.authorities.len()), (ResponseCode::NoError, 1));
-    let unknown = question.from_zone(ZoneAnswer::NxDomain, None).unwrap();
+    let unknown = question.answer_of_zone(ZoneAnswer::NxDomain, None).unwrap();
     assert_eq!((unknown.metadata.response_code, unknown.authorities.len()), (ResponseCode::NXDomain, 0));
-    assert!(question.from_zone(ZoneAnswer::NotMine, None).is_none());
+    assert!(question.answer_of_zone(ZoneAnswer::NotMine, None).is_none());
 }
 
 #[test]
 fn long_answers_are_cut_to_what_fits() {
     for (edns, count) in [(None, 200), (Some(1232), 200), (Some(1232), 2)] {
         let question = question(&query("many.svc.", edns));
-        let message = question.from_zone(addresses(count), None).unwrap();
+        let message = question.answer_of_zone(addresses(count), None).unwrap();
         let bytes = encode(message.clone(), question.udp_limit()).unwrap();
         let cut = Message::from_vec(&bytes).unwrap();
         assert!(bytes.len() <= question.udp_limit());
@@ -122,7 +122,7 @@ proptest! {
             }
         }
         if let Received::Question(question) = read(&bytes)
-            && let Some(message) = question.from_zone(addresses(100), None)
+            && let Some(message) = question.answer_of_zone(addresses(100), None)
         {
             let bytes = encode(message, question.udp_limit());
             prop_assert!(bytes.is_none_or(|bytes| bytes.len() <= question.udp_limit()));

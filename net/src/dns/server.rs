@@ -231,7 +231,7 @@ impl<Z: Zone> Shared<Z> {
         };
         let limit = limit(&question);
         let zone = self.zone.answer(&question.name, question.record_type());
-        if let Some(message) = question.from_zone(zone, self.zone.authority(&question.name)) {
+        if let Some(message) = question.answer_of_zone(zone, self.zone.authority(&question.name)) {
             return Some((Answer::Now(message), limit));
         }
         let cached = self.cache().get(&key(&question), self.origin.elapsed());

@@ -1,7 +1,6 @@
 //! What the table should hold, and the difference between two such states. Pure: nothing here talks to the kernel.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::element::{Class, Element, Front, ServiceKey, Side, Slot};
@@ -48,7 +47,7 @@ const MOST_BACKENDS: usize = 10_000;
 
 #[derive(Debug)]
 enum Change {
-    Services(BTreeMap<ServiceKey, Service>),
+    Services { set: Vec<(ServiceKey, Service)>, removed: Vec<ServiceKey> },
     Attach(String, Attached),
     Detach(String),
 }
@@ -75,19 +74,40 @@ impl State {
 
     /// From the services that are there to those of the table.
     pub fn converge(&self, table: &ServiceTable) -> Plan {
-        let services = self.normalize(table);
-        let (mut gone, mut come) = (Vec::new(), Vec::new());
-        for (key, old) in &self.services {
-            if services.get(key) != Some(old) {
-                gone.extend(old.elements(*key));
+        let mut seen: HashSet<ServiceKey> = HashSet::with_capacity(table.services.len());
+        let mut node_ports: HashSet<(Family, Protocol, u16)> = HashSet::new();
+        let (mut gone, mut come, mut set) = (Vec::new(), Vec::new(), Vec::new());
+        for entry in &table.services {
+            let key = ServiceKey { address: entry.address, protocol: entry.protocol, port: entry.port };
+            if !seen.insert(key) {
+                tracing::warn!(service = %key, "named twice in the service table: the first counts");
+                continue;
             }
-        }
-        for (key, new) in &services {
-            if self.services.get(key) != Some(new) {
-                come.extend(new.elements(*key));
+            let family = Family::of(key.address);
+            let free = |port: &u16| node_ports.insert((family, key.protocol, *port));
+            let node_port = entry.node_port.filter(free);
+            if node_port != entry.node_port {
+                tracing::warn!(service = %key, node_port = entry.node_port, "node port is another service's: left out");
             }
+            let before = self.services.get(&key);
+            // The usual case, without a copy of anything.
+            if before.is_some_and(|before| before.is_as(entry, node_port)) {
+                continue;
+            }
+            let service = Service::new(entry, node_port, before);
+            if before == Some(&service) {
+                continue;
+            }
+            gone.extend(before.map(|before| before.elements(key)).unwrap_or_default());
+            come.extend(service.elements(key));
+            set.push((key, service));
         }
-        self.plan(gone, come, Change::Services(services))
+        let mut removed = Vec::new();
+        for (key, service) in self.services.iter().filter(|(key, _)| !seen.contains(key)) {
+            gone.extend(service.elements(*key));
+            removed.push(*key);
+        }
+        self.plan(gone, come, Change::Services { set, removed })
     }
 
     /// With one attachment more, or with another shape of one that is there.
@@ -119,35 +139,15 @@ impl State {
     pub fn apply(&mut self, plan: Plan) {
         self.classes.extend(plan.classes);
         match plan.change {
-            Change::Services(services) => self.services = services,
+            Change::Services { set, removed } => {
+                self.services.extend(set);
+                for key in removed {
+                    self.services.remove(&key);
+                }
+            }
             Change::Attach(id, attached) => drop(self.attached.insert(id, attached)),
             Change::Detach(id) => drop(self.attached.remove(&id)),
         }
-    }
-
-    /// The table in one form for all equal tables, backends in the places that they have.
-    fn normalize(&self, table: &ServiceTable) -> BTreeMap<ServiceKey, Service> {
-        let mut services = BTreeMap::new();
-        let mut node_ports: BTreeSet<(Family, Protocol, u16)> = BTreeSet::new();
-        for entry in &table.services {
-            let key = ServiceKey { address: entry.address, protocol: entry.protocol, port: entry.port };
-            match services.entry(key) {
-                Entry::Occupied(_) => {
-                    tracing::warn!(service = %key, "named twice in the service table: the first counts")
-                }
-                Entry::Vacant(free) => {
-                    let mut service = Service::new(entry, self.services.get(&key));
-                    if let Some(port) = service.node_port
-                        && !node_ports.insert((Family::of(key.address), key.protocol, port))
-                    {
-                        tracing::warn!(service = %key, node_port = port, "node port is another service's: left out");
-                        service.node_port = None;
-                    }
-                    free.insert(service);
-                }
-            }
-        }
-        services
     }
 
     fn plan(&self, mut gone: Vec<Element>, mut come: Vec<Element>, change: Change) -> Plan {
@@ -203,7 +203,14 @@ fn add_classes(there: &BTreeSet<Class>, new: &BTreeSet<Class>, out: &mut Vec<Ope
 }
 
 impl Service {
-    fn new(entry: &ServiceEntry, before: Option<&Self>) -> Self {
+    /// Certainly nothing to do. Backends in another order may still be the same: that is not decided here.
+    fn is_as(&self, entry: &ServiceEntry, node_port: Option<u16>) -> bool {
+        self.node_port == node_port
+            && self.sticky_seconds == entry.affinity_seconds.unwrap_or(0)
+            && *self.backends == *entry.backends
+    }
+
+    fn new(entry: &ServiceEntry, node_port: Option<u16>, before: Option<&Self>) -> Self {
         let family = Family::of(entry.address);
         // Translation stays within a family: an endpoint of the other one cannot be reached through this address.
         let mut wanted: Vec<SocketAddr> =
@@ -215,11 +222,7 @@ impl Service {
             Some(before) => keep_places(&before.backends, wanted),
             None => wanted,
         };
-        Self {
-            node_port: entry.node_port,
-            sticky_seconds: entry.affinity_seconds.unwrap_or(0),
-            backends: backends.into_boxed_slice(),
-        }
+        Self { node_port, sticky_seconds: entry.affinity_seconds.unwrap_or(0), backends: backends.into_boxed_slice() }
     }
 
     fn elements(&self, key: ServiceKey) -> Vec<Element> {
