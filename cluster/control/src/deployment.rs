@@ -308,3 +308,132 @@ fn old_pods_run(snapshot: &Snapshot, work: &Work<'_>) -> Result<bool, Status> {
     }
     Ok(false)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Facts, at};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+    /// A deployment and its sets in numbers.
+    #[derive(Debug)]
+    pub struct Given {
+        pub replicas: i32,
+        /// The number before a resize.
+        pub was: i32,
+        pub surge: IntOrString,
+        pub unavailable: IntOrString,
+        /// Size and available of each, the oldest first.
+        pub old: Vec<(i32, i32)>,
+        pub new: Option<(i32, i32)>,
+    }
+
+    impl Default for Given {
+        fn default() -> Self {
+            Self {
+                replicas: 3,
+                was: 3,
+                surge: IntOrString::Int(1),
+                unavailable: IntOrString::Int(0),
+                old: Vec::new(),
+                new: None,
+            }
+        }
+    }
+
+    fn template(image: &str) -> Value {
+        json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": image}]}})
+    }
+
+    impl Given {
+        fn object(&self) -> Value {
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "default", "generation": 2},
+                "spec": {"replicas": self.replicas, "selector": {"matchLabels": {"app": "web"}}, "template": template("new"),
+                    "progressDeadlineSeconds": 60, "strategy": {"type": "RollingUpdate",
+                        "rollingUpdate": {"maxSurge": self.surge, "maxUnavailable": self.unavailable}}}})
+        }
+
+        pub fn deployment(&self) -> Deployment {
+            serde_json::from_value(self.object()).unwrap()
+        }
+
+        fn sets(&self) -> Facts {
+            let mut facts = Facts::default();
+            let old = self.old.iter().enumerate().map(|(i, numbers)| (format!("old{i}"), numbers));
+            for (i, (image, (size, available))) in old.chain(self.new.iter().map(|n| ("new".to_owned(), n))).enumerate()
+            {
+                let owner = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": "web", "controller": true}]);
+                facts.add(REPLICA_SETS, json!({"apiVersion": "apps/v1", "kind": "ReplicaSet",
+                    "metadata": {"name": format!("web-{i}"), "namespace": "default", "creationTimestamp": Time(at(i as i64)),
+                        "labels": {"app": "web"}, "ownerReferences": owner,
+                        "annotations": {revision::DESIRED: self.was.to_string(), revision::MOST: (self.was + 1).to_string(),
+                            revision::REVISION: (i + 1).to_string()}},
+                    "spec": {"replicas": size, "selector": {}, "template": template(&image)},
+                    "status": {"replicas": size, "readyReplicas": available, "availableReplicas": available}}));
+            }
+            facts
+        }
+    }
+
+    pub fn work<'a>(given: &Given, deployment: &'a Deployment) -> Work<'a> {
+        let facts = given.sets();
+        let sets = facts.snapshot.list(&REPLICA_SETS, "").map(|object| {
+            let rs: ReplicaSet = object.decode().unwrap();
+            let wanted = rs.spec.as_ref().unwrap().replicas.unwrap();
+            Set { object: object.clone(), rs, wanted, annotations: Map::new(), min_ready_seconds: None }
+        });
+        Work::new(deployment, deployment.spec.as_ref().unwrap(), sets.collect())
+    }
+
+    fn plan(given: &Given, status: Value, now: i64) -> Plan {
+        let mut facts = given.sets();
+        let mut object = given.object();
+        object["metadata"]["annotations"] = json!({revision::REVISION: (given.old.len() + 1).to_string()});
+        object["status"] = status;
+        let key = facts.add(DEPLOYMENTS, object).key.clone();
+        Deployments.plan(&facts.snapshot, &key, at(now)).unwrap()
+    }
+
+    fn progressing(plan: &Plan) -> Option<Value> {
+        let conditions = plan.steps.iter().find_map(|step| match step {
+            Step::Patch { subresource: "status", patch, .. } => patch["status"]["conditions"].as_array().cloned(),
+            _ => None,
+        })?;
+        conditions.into_iter().find(|c| c["type"] == "Progressing")
+    }
+
+    #[test]
+    fn the_progress_deadline() {
+        let stuck = Given { old: vec![(3, 3)], new: Some((1, 0)), ..Given::default() };
+        let status = |since: i64| {
+            json!({"replicas": 4, "updatedReplicas": 1, "readyReplicas": 3, "availableReplicas": 3, "conditions": [{"type": "Progressing",
+                "status": "True", "reason": "ReplicaSetUpdated", "lastUpdateTime": Time(at(since)), "lastTransitionTime": Time(at(0))}]})
+        };
+        let early = plan(&stuck, status(0), 59);
+        assert_eq!(early.again, Some(std::time::Duration::from_secs(2)));
+        assert!(progressing(&early).is_none_or(|c| c["reason"] == "ReplicaSetUpdated"));
+        let late = progressing(&plan(&stuck, status(0), 61)).unwrap();
+        assert_eq!((&late["status"], &late["reason"]), (&json!("False"), &json!("ProgressDeadlineExceeded")));
+        assert_eq!(late["message"], "ReplicaSet \"web-1\" has timed out progressing.");
+        // Movement starts the clock anew.
+        let mut moved = status(0);
+        moved["updatedReplicas"] = json!(0);
+        let moved = progressing(&plan(&stuck, moved, 61)).unwrap();
+        assert_eq!((&moved["reason"], &moved["lastUpdateTime"]), (&json!("ReplicaSetUpdated"), &json!(Time(at(61)))));
+    }
+
+    #[test]
+    fn a_settled_deployment_asks_for_nothing() {
+        let given = Given { new: Some((3, 3)), ..Given::default() };
+        let mut status = json!({"replicas": 3, "observedGeneration": 2, "conditions": []});
+        let first = plan(&given, status.clone(), 0);
+        for step in &first.steps {
+            if let Step::Patch { subresource: "status", patch, .. } = step {
+                status.as_object_mut().unwrap().extend(patch["status"].as_object().unwrap().clone());
+            }
+        }
+        assert_eq!(progressing(&first).unwrap()["reason"], "NewReplicaSetAvailable");
+        assert_eq!(plan(&given, status, 1000), Plan::default());
+    }
+}

@@ -22,6 +22,8 @@ pub mod queue;
 pub mod replicaset;
 pub mod runner;
 pub mod serviceaccount;
+#[cfg(test)]
+mod testing;
 pub mod ttl;
 
 use std::sync::Arc;

@@ -95,15 +95,16 @@ impl Controller for NodeLifecycle {
             plan.again_at(expires, now);
         }
         retaint(object, &mut node, &mut plan, now)?;
-        let ready = condition(&node, "Ready").map_or("Unknown", |c| c.status.as_str()).to_owned();
+        // A node that has not yet said how it is may still be starting.
+        let silent = condition(&node, "Ready").is_some_and(|c| c.status == "Unknown");
         let evicting: Vec<Taint> = taints(&node).iter().filter(|taint| taint.effect == NO_EXECUTE).cloned().collect();
-        if ready == "Unknown" || !evicting.is_empty() {
+        if silent || !evicting.is_empty() {
             for pod in snapshot.list(&PODS, "") {
                 let decoded: Pod = pod.decode()?;
                 if pods::node_name(&decoded) != &*key.name || pods::is_deleting(&decoded) {
                     continue;
                 }
-                if ready == "Unknown" && pods::is_ready(&decoded) {
+                if silent && pods::is_ready(&decoded) {
                     unready(pod, &decoded, &mut plan, now)?;
                 }
                 evict(pod, &decoded, &evicting, &mut plan, now);
@@ -194,11 +195,12 @@ fn retaint(object: &Object, node: &mut Node, plan: &mut Plan, now: Now) -> Resul
         return Ok(());
     }
     let list = if next.is_empty() { Value::Null } else { value(&next)? };
-    let mut meta = json!({"uid": object.uid()});
     // Taints are one list that others edit too. A status patch before this one has moved the revision on: then the uid must do.
-    if plan.steps.is_empty() {
-        meta["resourceVersion"] = object.revision.to_string().into();
-    }
+    let revision = plan.steps.is_empty().then(|| object.revision.to_string());
+    let meta = match revision {
+        Some(revision) => json!({"uid": object.uid(), "resourceVersion": revision}),
+        None => json!({"uid": object.uid()}),
+    };
     plan.patch(object, "", json!({"metadata": meta, "spec": {"taints": list}}));
     node.spec.get_or_insert_default().taints = Some(next).filter(|taints| !taints.is_empty());
     Ok(())
@@ -247,4 +249,92 @@ fn evict(object: &Object, pod: &Pod, evicting: &[Taint], plan: &mut Plan, now: N
     let message = format!("Marking for deletion Pod {}/{}", object.key.namespace, object.key.name);
     plan.tell(about, Severity::Normal, "TaintManagerEviction", message);
     plan.push(Step::Delete { resource: PODS, targets: vec![Victim::of(object)], told: None });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Facts, at};
+
+    fn facts(lease: i64, ready: &str, taints: Value, tolerations: Value) -> Facts {
+        let mut facts = Facts::default();
+        facts.add(
+            NODES,
+            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1", "creationTimestamp": Time(at(0))},
+            "spec": {"taints": taints}, "status": {"conditions": [{"type": "Ready", "status": ready}]}}),
+        );
+        facts.add(LEASES, json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "n1", "namespace": LEASE_NAMESPACE},
+            "spec": {"renewTime": at(lease).to_string()}}));
+        facts.add(
+            PODS,
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default"},
+            "spec": {"nodeName": "n1", "containers": [], "tolerations": tolerations},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]}}),
+        );
+        facts
+    }
+
+    fn plan(facts: &Facts, now: i64) -> Plan {
+        NodeLifecycle.plan(&facts.snapshot, &Key::new(NODES, "", "n1"), at(now)).unwrap()
+    }
+
+    fn patched(plan: &Plan, resource: GroupResource, what: &str) -> Vec<Value> {
+        let of = |step: &Step| match step {
+            Step::Patch { resource: r, subresource, patch, .. } if *r == resource && *subresource == what => {
+                Some(patch.clone())
+            }
+            _ => None,
+        };
+        plan.steps.iter().filter_map(of).collect()
+    }
+
+    #[test]
+    fn a_renewed_lease_asks_for_nothing_but_a_later_look() {
+        let plan = plan(&facts(100, "True", json!([]), json!([])), 120);
+        assert_eq!((plan.steps.len(), plan.again), (0, Some(Duration::from_secs(31))));
+    }
+
+    #[test]
+    fn a_silent_node_is_marked_tainted_and_its_pods_are_not_ready() {
+        let plan = plan(
+            &facts(100, "True", json!([{"key": "k", "effect": "NoSchedule"}]), json!([{"operator": "Exists"}])),
+            151,
+        );
+        let status = patched(&plan, NODES, "status");
+        let ready = &status[0]["status"]["conditions"][0];
+        assert_eq!((&ready["status"], &ready["reason"]), (&json!("Unknown"), &json!("NodeStatusUnknown")));
+        let taints = patched(&plan, NODES, "")[0]["spec"]["taints"].clone();
+        let keys: Vec<_> = taints
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|t| (t["key"].as_str().unwrap(), t["effect"].as_str().unwrap()))
+            .collect();
+        assert_eq!(keys, [("k", NO_SCHEDULE), (UNREACHABLE, NO_SCHEDULE), (UNREACHABLE, NO_EXECUTE)]);
+        assert_eq!(patched(&plan, PODS, "status")[0]["status"]["conditions"][0]["status"], "False");
+        assert!(!plan.steps.iter().any(|step| matches!(step, Step::Delete { .. })), "the pod tolerates all");
+    }
+
+    #[test]
+    fn pods_leave_when_their_tolerance_ends() {
+        let taint = json!([{"key": NOT_READY, "effect": "NoExecute", "timeAdded": Time(at(100))}, {"key": NOT_READY, "effect": "NoSchedule"}]);
+        let tolerate = |seconds: i64| json!([{"key": NOT_READY, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}]);
+        let deletes = |plan: &Plan| plan.steps.iter().filter(|step| matches!(step, Step::Delete { .. })).count();
+        for (tolerations, now, expected) in [
+            (json!([]), 100, 1),
+            (tolerate(300), 100, 0),
+            (tolerate(300), 399, 0),
+            (tolerate(300), 400, 1),
+            (json!([{"operator": "Exists"}]), 9999, 0),
+        ] {
+            let plan = plan(&facts(now, "False", taint.clone(), tolerations.clone()), now);
+            assert_eq!(deletes(&plan), expected, "{tolerations} at {now}");
+        }
+        let waiting = plan(&facts(100, "False", taint, tolerate(20)), 100);
+        assert_eq!(waiting.again, Some(Duration::from_millis(20_100)));
+        // Ready again: the taints go.
+        let taints = json!([{"key": NOT_READY, "effect": "NoExecute"}, {"key": NOT_READY, "effect": "NoSchedule"}]);
+        let plan = plan(&facts(100, "True", taints, json!([])), 100);
+        assert_eq!((patched(&plan, NODES, "")[0]["spec"]["taints"].clone(), deletes(&plan)), (Value::Null, 0));
+    }
 }

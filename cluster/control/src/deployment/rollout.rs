@@ -170,3 +170,75 @@ fn share(size: i32, most: i32, before: i32) -> i32 {
     let target = (2 * size * most + before) / (2 * before);
     i32::try_from(target - size).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deployment::tests::{Given, work};
+
+    #[test]
+    fn fences_of_percentages_and_numbers() {
+        let text = |t: &str| IntOrString::String(t.into());
+        for (replicas, surge, unavailable, expected) in [
+            (4, text("25%"), text("25%"), (1, 1)),
+            (3, text("25%"), text("25%"), (1, 0)),
+            (10, text("25%"), text("25%"), (3, 2)),
+            (1, IntOrString::Int(0), text("25%"), (0, 1)),
+            (2, IntOrString::Int(0), IntOrString::Int(9), (0, 2)),
+            (0, IntOrString::Int(1), IntOrString::Int(1), (0, 0)),
+            (5, text("x%"), IntOrString::Int(1), (0, 1)),
+        ] {
+            let given = Given { replicas, surge, unavailable, ..Given::default() };
+            let deployment = given.deployment();
+            let fences = fences(deployment.spec.as_ref().unwrap());
+            assert_eq!((fences.surge, fences.unavailable), expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn one_step_of_a_rolling_update() {
+        // replicas, surge, unavailable; (size, available) of the old sets and of the new; what they become.
+        for (replicas, surge, unavailable, old, new, expected) in [
+            (3, 1, 0, vec![(3, 3)], (0, 0), vec![3, 1]),
+            (3, 1, 0, vec![(3, 3)], (1, 0), vec![3, 1]),
+            (3, 1, 0, vec![(3, 3)], (1, 1), vec![2, 1]),
+            (3, 0, 1, vec![(3, 3)], (0, 0), vec![2, 0]),
+            (3, 0, 1, vec![(2, 2)], (0, 0), vec![2, 1]),
+            (4, 2, 2, vec![(4, 4)], (0, 0), vec![4, 2]),
+            (4, 2, 2, vec![(4, 4)], (2, 0), vec![2, 2]),
+            // What does not work goes first, from the oldest on.
+            (4, 1, 0, vec![(2, 0), (2, 2)], (1, 1), vec![1, 2, 1]),
+            (4, 1, 1, vec![(2, 0), (2, 2)], (1, 1), vec![0, 2, 1]),
+            // The new set is larger than wanted after a resize.
+            (2, 1, 0, vec![(1, 1)], (3, 3), vec![1, 2]),
+            (3, 1, 0, vec![(0, 0)], (3, 3), vec![0, 3]),
+        ] {
+            let surge = IntOrString::Int(surge);
+            let unavailable = IntOrString::Int(unavailable);
+            let given = Given { replicas, surge, unavailable, old, new: Some(new), ..Given::default() };
+            let deployment = given.deployment();
+            let mut work = work(&given, &deployment);
+            rolling(&mut work);
+            assert_eq!(work.all().map(|set| set.wanted).collect::<Vec<_>>(), expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_resize_in_the_middle_keeps_the_shares() {
+        for (replicas, was, old, new, expected) in [
+            (10, 5, vec![(3, 3)], (3, 3), vec![5, 6]),
+            (4, 8, vec![(6, 6)], (3, 3), vec![3, 2]),
+            (0, 5, vec![(3, 3)], (3, 3), vec![0, 0]),
+            // Only one is at work: it takes all.
+            (7, 5, vec![(0, 0)], (5, 5), vec![0, 7]),
+        ] {
+            let given = Given { replicas, was, old, new: Some(new), ..Given::default() };
+            let deployment = given.deployment();
+            let mut work = work(&given, &deployment);
+            assert!(work.was_resized());
+            resize(&mut work);
+            let sizes: Vec<_> = work.all().map(|set| set.wanted).collect();
+            assert_eq!(sizes, expected, "{given:?}");
+        }
+    }
+}
