@@ -21,9 +21,9 @@ use crate::spec::Host;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("create cgroup {path}: {source}")]
-    Create { path: String, source: cgroups_rs::fs::error::Error },
+    Create { path: String, source: Box<cgroups_rs::fs::error::Error> },
     #[error("cgroup {path}: set {what} to {value}: {source}")]
-    Limit { path: String, what: &'static str, value: String, source: cgroups_rs::fs::error::Error },
+    Limit { path: String, what: &'static str, value: String, source: Box<cgroups_rs::fs::error::Error> },
     #[error("cgroup {path}: the kernel has no {what} controller here, so the limit {value} cannot be kept")]
     Controller { path: String, what: &'static str, value: String },
     #[error("remove cgroup {path}: {source}")]
@@ -81,10 +81,10 @@ impl Cgroups {
     pub fn create(&self, path: &str, limits: &Resources) -> Result<(), Error> {
         let relative = check(path)?;
         let cgroup = Cgroup::new(hierarchies::auto(), relative)
-            .map_err(|source| Error::Create { path: path.to_owned(), source })?;
+            .map_err(|source| Error::Create { path: path.to_owned(), source: Box::new(source) })?;
         let set = |what, value: String, done: Option<Result<(), cgroups_rs::fs::error::Error>>| match done {
             Some(Ok(())) => Ok(()),
-            Some(Err(source)) => Err(Error::Limit { path: path.to_owned(), what, value, source }),
+            Some(Err(source)) => Err(Error::Limit { path: path.to_owned(), what, value, source: Box::new(source) }),
             None => Err(Error::Controller { path: path.to_owned(), what, value }),
         };
         let cpu = cgroup.controller_of::<CpuController>();

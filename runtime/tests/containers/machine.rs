@@ -138,7 +138,12 @@ pub fn spec(directory: &Path, layer: &Path, id: &str, args: &[&str]) -> Containe
         rootfs: Rootfs { layers: vec![layer.to_owned()] },
         args: args.iter().map(|&arg| arg.to_owned()).collect(),
         env: vec![("PATH".to_owned(), "/bin".to_owned())],
-        cgroup: cgroup(&format!("{}-{id}", directory.file_name().expect("name").to_string_lossy())),
+        cgroup: {
+            // Below that of the program that runs all tests, which removes it.
+            let mut parts = directory.iter().rev().map(|part| part.to_string_lossy());
+            let (own, all) = (parts.next().expect("name"), parts.next().expect("base"));
+            format!("/{all}/{own}-{id}")
+        },
         resources: Resources { pids: Some(200), ..Resources::default() },
         log: Some(directory.join("log").join(id).join("0.log")),
         ..ContainerSpec::default()
@@ -146,7 +151,7 @@ pub fn spec(directory: &Path, layer: &Path, id: &str, args: &[&str]) -> Containe
 }
 
 pub fn cgroup(name: &str) -> String {
-    format!("/kedge-test-{}/{name}", std::process::id()).trim_end_matches('/').to_owned()
+    format!("/{}/{name}", base().file_name().expect("name").to_string_lossy()).trim_end_matches('/').to_owned()
 }
 
 pub fn text(log: &str) -> String {

@@ -3,9 +3,16 @@
 //! The program is three things: the test runner, the runtime's helper (first argument `runtime-helper`), and a process that replaces
 //! itself while its containers run (first argument `successor`).
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test program with its own main is not known to clippy as tests"
+)]
+
 mod adoption;
 mod basics;
-mod bench;
 mod exec;
 mod failures;
 mod logs;
@@ -63,9 +70,6 @@ fn main() -> ExitCode {
             return ExitCode::SUCCESS;
         }
         _ => {}
-    }
-    if args.iter().any(|arg| arg == "bench") {
-        return bench::run();
     }
     if !rustix::process::geteuid().is_root() {
         eprintln!("SKIPPED: all {} tests of real containers need root; run them as root", TESTS.len());
