@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::converge;
 use crate::ground::{Ground, GroundError};
+use crate::host::Host;
 use crate::machine::Machine;
 use crate::node::{self, Identity};
 use crate::pods::Pods;
@@ -45,6 +46,7 @@ pub struct AgentOptions {
     pub cluster_dns: Vec<IpAddr>,
     pub cluster_domain: String,
     pub machine: Machine,
+    pub host: Arc<dyn Host>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +98,7 @@ impl Agent {
             runtime,
             network,
             ground,
+            host: options.host,
             recorder,
         };
         Self { site: Arc::new(site), listen, tls, identity }

@@ -18,9 +18,9 @@ use crate::translate::container::ImageFacts;
 #[derive(Debug, thiserror::Error)]
 pub enum GroundError {
     #[error(transparent)]
-    Sandbox(#[from] sandbox::Error),
+    Sandbox(#[from] Box<sandbox::Error>),
     #[error(transparent)]
-    Cgroup(#[from] cgroup::Error),
+    Cgroup(#[from] Box<cgroup::Error>),
     #[error("{doing} {path}: {source}", path = path.display())]
     Mount { doing: &'static str, path: PathBuf, source: io::Error },
     #[error("a blocking call panicked while it was to {0}")]
@@ -80,12 +80,12 @@ where
 impl Ground for Linux {
     async fn sandbox(&self, request: Request) -> Result<Sandbox, GroundError> {
         let sandboxes = self.sandboxes.clone();
-        blocking("make a sandbox", move || sandboxes.create(&request)).await
+        blocking("make a sandbox", move || sandboxes.create(&request).map_err(Box::new)).await
     }
 
     async fn remove_sandbox(&self, id: &str) -> Result<(), GroundError> {
         let (sandboxes, id) = (self.sandboxes.clone(), id.to_owned());
-        blocking("remove a sandbox", move || sandboxes.remove(&id)).await
+        blocking("remove a sandbox", move || sandboxes.remove(&id).map_err(Box::new)).await
     }
 
     fn sandboxes(&self) -> Vec<String> {
@@ -94,12 +94,12 @@ impl Ground for Linux {
 
     async fn cgroup(&self, path: &str, limits: &Resources) -> Result<(), GroundError> {
         let (cgroups, path, limits) = (self.cgroups.clone(), path.to_owned(), limits.clone());
-        blocking("make a cgroup", move || cgroups.create(&path, &limits)).await
+        blocking("make a cgroup", move || cgroups.create(&path, &limits).map_err(Box::new)).await
     }
 
     async fn remove_cgroup(&self, path: &str) -> Result<(), GroundError> {
         let (cgroups, path) = (self.cgroups.clone(), path.to_owned());
-        blocking("remove a cgroup", move || cgroups.remove(&path)).await
+        blocking("remove a cgroup", move || cgroups.remove(&path).map_err(Box::new)).await
     }
 
     fn usage(&self, cgroup: &str) -> Usage {

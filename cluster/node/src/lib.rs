@@ -19,6 +19,7 @@ pub mod agent;
 mod converge;
 pub mod dns;
 pub mod ground;
+pub mod host;
 pub mod machine;
 mod node;
 pub mod pod;
@@ -26,11 +27,13 @@ mod pods;
 pub mod serve;
 pub mod services;
 pub mod site;
+mod tell;
 pub mod translate;
 pub mod volumes;
 mod worker;
 
 pub use agent::{Agent, AgentError, AgentOptions};
+pub use host::{Host, Unmanaged};
 pub use machine::Machine;
 pub use serve::Tls;
 

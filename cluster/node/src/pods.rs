@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kedge_api::resource::known::PODS;
@@ -23,6 +24,9 @@ use crate::worker::{self, Desired, Message, Worker};
 
 /// Messages waiting for one pod: its containers' ends and hints, each handled within microseconds.
 const QUEUE: usize = 16;
+
+/// How long after a worker's bad end its successor begins.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// How the agent reaches one worker.
 struct Handle {
@@ -103,7 +107,7 @@ impl Pods {
             Some(handle) => {
                 handle.desired.send_replace(Desired { pod, gone: false });
             }
-            None => self.spawn(Desired { pod, gone: false }, object.key.clone(), containers),
+            None => self.spawn(Desired { pod, gone: false }, object.key.clone(), containers, Duration::ZERO),
         }
         true
     }
@@ -114,7 +118,8 @@ impl Pods {
         }
     }
 
-    fn spawn(&mut self, desired: Desired, key: Key, containers: Option<&[ContainerState]>) {
+    /// Starts a worker; after `pause`, where the one before ended badly and may do so again.
+    fn spawn(&mut self, desired: Desired, key: Key, containers: Option<&[ContainerState]>, pause: Duration) {
         let pod = desired.pod.clone();
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let (observed, useless) = self.seed(&pod, containers);
@@ -122,7 +127,10 @@ impl Pods {
         let (desired, desired_here) = watch::channel(desired);
         let (messages, messages_here) = mpsc::channel(QUEUE);
         let worker = Worker::new(self.site.clone(), desired_here, messages_here, observed, useless);
-        let task = self.tasks.spawn(worker.run());
+        let task = self.tasks.spawn(async move {
+            tokio::time::sleep(pause).await;
+            worker.run().await;
+        });
         self.owners.insert(task.id(), compact(&uid));
         self.handles.insert(compact(&uid), Handle { uid, key, desired, messages, references });
     }
@@ -196,7 +204,8 @@ impl Pods {
             && let Some(object) = snapshot().get(&handle.key)
             && object.uid() == handle.uid
         {
-            self.upsert(object, None);
+            let desired = handle.desired.borrow().clone();
+            self.spawn(desired, object.key.clone(), None, AGAIN);
         }
     }
 

@@ -184,17 +184,28 @@ async fn answer(site: &Arc<Site>, request: Request<Incoming>) -> Response<Body> 
         Ok(route) => route,
         Err(error) => return text(error.code(), error.to_string()),
     };
-    if request.method() != Method::GET && !matches!(route, Route::Exec(_) | Route::Attach(_)) {
+    let allowed = match route {
+        Route::Machine(_) => request.method() == Method::POST,
+        Route::Exec(_) | Route::Attach(_) => true,
+        Route::Healthz | Route::Pods | Route::Summary | Route::Metrics | Route::Logs(..) => {
+            request.method() == Method::GET
+        }
+    };
+    if !allowed {
         return text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
     }
     match route {
         Route::Healthz => text(StatusCode::OK, "ok"),
         Route::Pods => json(&stats::pods(&site.informer.snapshot(), &site.node)),
         Route::Summary => json(&stats::summary(site)),
-        Route::Metrics => text(StatusCode::OK, stats::metrics(site)),
+        Route::Metrics => text(StatusCode::OK, stats::metrics(site) + &site.host.metrics()),
         Route::Logs(container, options) => log::answer(site, &container, options).await,
         Route::Exec(session) => relay::exec(site, request, session).await,
         Route::Attach(session) => relay::attach(site, request, session).await,
+        Route::Machine(action) => match site.host.ask(&action) {
+            Ok(()) => json(&serde_json::json!({"action": action, "status": "accepted"})),
+            Err(why) => text(StatusCode::CONFLICT, why),
+        },
     }
 }
 

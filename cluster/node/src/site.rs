@@ -13,6 +13,7 @@ use kedge_runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::ground::Ground;
+use crate::host::Host;
 use crate::pod::SlotId;
 use crate::translate::fields::Facts;
 use crate::translate::files::Dns;
@@ -35,6 +36,7 @@ pub struct Site {
     pub runtime: Arc<dyn Runtime>,
     pub network: Arc<dyn Network>,
     pub ground: Arc<dyn Ground>,
+    pub host: Arc<dyn Host>,
     pub recorder: Recorder,
 }
 

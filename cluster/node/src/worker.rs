@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
-use kedge_api::resource::known::PODS;
-use kedge_api::{ClientExt, Options, Reason, Status};
+use kedge_api::{Reason, Status};
 use kedge_runtime::Exit;
-use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::actions::{Job, release, stop};
-use crate::pod::{Action, Event, Observed, SlotId, plan, sooner, status};
+use crate::actions::{Job, prepare, release, stop};
+use crate::pod::{Action, Event, Observed, Sandbox, SlotId, plan, sooner, status};
 use crate::site::Site;
+use crate::tell;
 
 /// How long after a refused status it is told again.
 const TELL_AGAIN: i64 = 2;
@@ -101,6 +100,9 @@ impl Worker {
             if let Err(error) = self.site.runtime.remove(&id).await {
                 tracing::warn!(container = %id, %error, "ended container is not removed");
             }
+        }
+        if matches!(self.observed.sandbox, Sandbox::Ready { .. }) {
+            prepare::reconnect(&self.job()).await;
         }
         loop {
             let now = self.site.now();
@@ -252,7 +254,7 @@ impl Worker {
         self.telling = true;
         let (site, pod) = (self.site.clone(), self.pod.clone());
         self.under_way.spawn(async move {
-            let result = tell(&site, &pod, &status).await;
+            let result = tell::status(&site, &pod, &status).await;
             Done::Told(status, result)
         });
     }
@@ -263,7 +265,7 @@ impl Worker {
         let (site, pod) = (self.site.clone(), self.pod.clone());
         self.under_way.spawn(async move {
             let mut pause = Duration::from_millis(500);
-            while let Err(error) = delete(&site, &pod, &status).await {
+            while let Err(error) = tell::last(&site, &pod, &status).await {
                 tracing::warn!(pod = ?pod.metadata.name, %error, "final deletion of a pod is refused");
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(Duration::from_secs(30));
@@ -285,34 +287,5 @@ async fn sleep(pause: Option<Duration>) {
     match pause {
         Some(pause) => tokio::time::sleep(pause).await,
         None => std::future::pending().await,
-    }
-}
-
-async fn tell(site: &Site, pod: &Pod, status: &PodStatus) -> Result<(), Status> {
-    let meta = &pod.metadata;
-    let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
-    let mut value = serde_json::to_value(status).map_err(|e| Status::internal(format!("encoding a status: {e}")))?;
-    if let Some(fields) = value.as_object_mut() {
-        // What is absent now may have been there before.
-        for field in ["reason", "message", "podIP", "podIPs"] {
-            fields.entry(field).or_insert(serde_json::Value::Null);
-        }
-    }
-    let patch = json!({"metadata": {"uid": meta.uid}, "status": value});
-    site.client.merge(&PODS, (namespace, name, "status"), patch).await.map(drop)
-}
-
-async fn delete(site: &Site, pod: &Pod, status: &PodStatus) -> Result<(), Status> {
-    let meta = &pod.metadata;
-    let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
-    let gone = |e: &Status| e.is(Reason::NotFound) || e.is(Reason::Conflict);
-    match tell(site, pod, status).await {
-        Err(error) if gone(&error) => return Ok(()),
-        other => other?,
-    }
-    let options = Options { grace_period_seconds: Some(0), ..Options::default() };
-    match site.client.delete(&PODS, namespace, name, meta.uid.as_deref(), options).await {
-        Err(error) if gone(&error) => Ok(()),
-        other => other,
     }
 }

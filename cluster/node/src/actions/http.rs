@@ -107,14 +107,12 @@ async fn exchange(
     };
     // The connection moves only while it is polled; both end together, without a task of its own.
     tokio::pin!(asking, connection);
-    loop {
-        tokio::select! {
-            biased;
-            answer = &mut asking => return answer,
-            ended = &mut connection => {
-                ended?;
-                return asking.await;
-            }
+    tokio::select! {
+        biased;
+        answer = &mut asking => answer,
+        ended = &mut connection => {
+            ended?;
+            asking.await
         }
     }
 }

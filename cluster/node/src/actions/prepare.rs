@@ -56,21 +56,38 @@ async fn all(job: &Job) -> Result<(Vec<IpAddr>, Option<Timestamp>), Error> {
     let refresh = volumes(job, true).await?;
     site.ground.cgroup(&container::pod_cgroup(pod, spec), &resources::of_pod(spec)).await?;
     let (hostname, full) = translate::hostname(pod, &site.domain);
-    let sandbox = site.ground.sandbox(container::sandbox(pod, &hostname)).await?;
-    let addresses = match &sandbox.net {
-        Some(path) => {
-            let open = std::fs::File::open(path);
-            let netns = open.map_err(|source| Error::Io { doing: "open", path: path.clone(), source })?;
-            let attachment = site.network.attach(netns.as_fd(), translate::attach(pod)?).await?;
-            attachment.addresses.iter().map(kedge_net::IpNet::address).collect()
-        }
-        None => Vec::new(),
-    };
+    let addresses = connect(job, &hostname).await?;
     let host = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
     write(&room.run.join("hosts"), &files::hosts(pod, &hostname, &full, &addresses, &host))?;
     write(&room.run.join("resolv.conf"), &files::resolv_conf(pod, &site.dns()))?;
     write(&room.run.join("hostname"), &format!("{hostname}\n"))?;
     Ok((addresses, refresh))
+}
+
+/// Namespaces and network, new or as they are.
+async fn connect(job: &Job, hostname: &str) -> Result<Vec<IpAddr>, Error> {
+    let (site, pod) = (&job.site, &*job.pod);
+    let sandbox = site.ground.sandbox(container::sandbox(pod, hostname)).await?;
+    let Some(path) = &sandbox.net else { return Ok(Vec::new()) };
+    let open = std::fs::File::open(path);
+    let netns = open.map_err(|source| Error::Io { doing: "open", path: path.clone(), source })?;
+    let attachment = site.network.attach(netns.as_fd(), translate::attach(pod)?).await?;
+    Ok(attachment.addresses.iter().map(kedge_net::IpNet::address).collect())
+}
+
+/// Tells the network of a pod that was prepared before this process came: it goes on with the same addresses.
+pub async fn reconnect(job: &Job) {
+    let (hostname, _) = translate::hostname(&job.pod, &job.site.domain);
+    match connect(job, &hostname).await {
+        Ok(addresses) if addresses == job.addresses => {}
+        Ok(addresses) => {
+            tracing::error!(pod = ?job.pod.metadata.name, had = ?job.addresses, has = ?addresses, "a running pod's addresses changed");
+        }
+        Err(error) => {
+            tracing::error!(pod = ?job.pod.metadata.name, %error, "a running pod's network is not taken over");
+            job.site.note(&job.pod, None, Severity::Warning, "NetworkNotReady", error.to_string()).await;
+        }
+    }
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Error> {

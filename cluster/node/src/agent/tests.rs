@@ -85,10 +85,11 @@ fn spawn(
         state_dir: dir.join("state"),
         run_dir: dir.join("run"),
         listen: "127.0.0.1:0".parse().unwrap(),
-        tls: crate::serve::tests::Authority::new().tls(),
+        tls: crate::serve::tests::Authority::generate().tls(),
         cluster_dns: vec!["10.43.0.10".parse().unwrap()],
         cluster_domain: "cluster.local".into(),
         machine: Machine { cpus: 2, memory: 256 << 20, ..Machine::default() },
+        host: Arc::new(crate::Unmanaged),
     };
     tokio::spawn(Agent::new(options, api.clone(), api.clone(), machine.clone(), machine.clone(), machine.clone()).run())
 }
@@ -242,6 +243,11 @@ async fn a_new_agent_takes_over_what_runs() {
     node.until("told", || node.pod("ends")["status"]["containerStatuses"][0]["restartCount"] == 1).await;
     let asked = node.machine.asked.lock().unwrap().clone();
     assert_eq!(asked.iter().filter(|a| a.ends_with("start uidstays-c0-0")).count(), 1, "it was not started again");
+    assert_eq!(
+        asked.iter().filter(|a| *a == "attach uid-stays").count(),
+        2,
+        "the network was told that it is still there"
+    );
     assert!(asked.contains(&"remove uidgoes-c0-0".to_owned()) && asked.contains(&"detach uid-goes".to_owned()));
     assert!(!node.dir.path().join("run/pods/uid-goes").exists());
 }

@@ -98,6 +98,8 @@ pub fn adopt(observed: &mut Observed, found: &[Found], now: Timestamp) -> Vec<St
     if let Sandbox::Preparing { .. } | Sandbox::Releasing = observed.sandbox {
         observed.sandbox = Sandbox::Absent { failures: 0, retry: None };
     }
+    // Whether the API heard of it is not known.
+    observed.deleted = false;
     observed.stale = matches!(observed.sandbox, Sandbox::Ready { .. });
     let ids: Vec<SlotId> = observed.slots().map(|(id, _)| id).collect();
     for id in ids {

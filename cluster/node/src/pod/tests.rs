@@ -478,6 +478,14 @@ fn after_a_re_exec_everything_goes_on() {
 }
 
 #[test]
+fn a_final_deletion_that_may_not_have_arrived_is_repeated() {
+    let mut story = Story::of(json!({})).told("-> prepare\nprepared; delete 1 -> release\nreleased -> delete");
+    assert_eq!(story.plan(), "", "once is enough while this process lives");
+    assert!(seed::adopt(&mut story.observed, &[], story.now).is_empty());
+    story.told("-> delete\ngone -> finish");
+}
+
+#[test]
 fn conditions_tell_what_is_not_ready() {
     let mut story =
         Story::of(json!({"readinessGates": [{"conditionType": "x/y"}]})).told("-> prepare\nprepared -> start c0 0");

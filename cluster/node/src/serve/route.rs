@@ -12,6 +12,8 @@ pub enum Route {
     Logs(Container, LogOptions),
     Exec(Session),
     Attach(Session),
+    /// `POST machine/ACTION`: something only the machine can do.
+    Machine(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +124,7 @@ impl Route {
             ["healthz"] => Ok(Self::Healthz),
             ["pods"] => Ok(Self::Pods),
             ["stats", "summary"] => Ok(Self::Summary),
+            ["machine", action] => Ok(Self::Machine((*action).to_owned())),
             ["metrics"] | ["metrics", "resource"] => Ok(Self::Metrics),
             ["containerLogs", ns, pod, name] => Ok(Self::Logs(container(ns, pod, name), LogOptions::parse(&query)?)),
             // A uid may stand before the container's name.

@@ -24,7 +24,7 @@ pub struct Authority {
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub fn generate() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -78,7 +78,7 @@ struct Node {
 impl Node {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (authority, api, machine) = (Authority::new(), Api::new(), Machine::new(dir.path()));
+        let (authority, api, machine) = (Authority::generate(), Api::new(), Machine::new(dir.path()));
         let pod = api.put(
             &PODS,
             json!({"metadata": {"namespace": "shop", "name": "web", "uid": "u-1"}, "spec": {"nodeName": "n1", "containers": [{"name": "main"}, {"name": "late"}]}}),
@@ -101,6 +101,7 @@ impl Node {
             runtime: machine.clone(),
             network: machine.clone(),
             ground: machine.clone(),
+            host: Arc::new(crate::Unmanaged),
             recorder: Recorder::new(api.clone(), "kubelet", "n1"),
         });
         let labels = [(label::UID, "u-1"), (label::NAMESPACE, "shop"), (label::POD, "web"), (label::CONTAINER, "main")];
