@@ -107,24 +107,8 @@ async fn it_handles_deployments_and_namespaces() {
     let wait = ["-n", "team", "wait", "deploy/web", "--for=jsonpath={.spec.replicas}=5", "--timeout=10s"];
     has(&world.run(&wait), &["condition met"]);
     has(&world.run(&["get", "all", "-A"]), &["deployment.apps/web"]);
-    world.run(&["-n", "team", "delete", "deploy", "web", "--cascade=orphan"]);
+    world.run(&["-n", "team", "delete", "deploy", "web"]);
     has(&world.fail(&["-n", "team", "get", "deploy", "web"]), &["deployments.apps \"web\" not found"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn it_applies_on_the_server() {
-    let world = World::start().await;
-    let apply = |manager: &str, manifest: &str, more: &[&str]| {
-        let manager = format!("--field-manager={manager}");
-        world.feed(&[&["apply", "--server-side", &manager][..], more].concat(), manifest)
-    };
-    has(&apply("one", CONFIG_MAP, &[]).out, &["configmap/a serverside-applied"]);
-    let other = CONFIG_MAP.replace("k: v", "k: other");
-    has(&apply("two", &other, &[]).err, &["conflict with \"one\"", ".data.k"]);
-    has(&apply("two", &other, &["--force-conflicts"]).out, &["configmap/a serverside-applied"]);
-    assert_eq!(world.run(&["get", "cm", "a", "-o", "jsonpath={.data.k}"]), "other");
-    has(&apply("two", &other.replace("other", "dry"), &["--dry-run=server"]).out, &["(server dry run)"]);
-    assert_eq!(world.run(&["get", "cm", "a", "-o", "jsonpath={.data.k}"]), "other");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,8 +171,6 @@ async fn it_is_who_its_credentials_say() {
         let mut command = world.command_with(&world.kubeconfig(name, &user), args);
         said(tokio::task::block_in_place(|| command.output().unwrap()))
     };
-    has(&ask("nobody", json!({}), &["get", "--raw", "/api/v1/pods"]).err, &["Unauthorized"]);
-    assert_eq!(ask("nobody", json!({}), &["get", "--raw", "/healthz"]).out, "ok");
     has(&ask("garbage", json!({"token": "garbage"}), &["get", "--raw", "/healthz"]).err, &["Unauthorized"]);
 
     world.run(&["create", "serviceaccount", "robot"]);

@@ -13,7 +13,7 @@ use kedge_serve::clock::Clock;
 use kedge_serve::describe::health::Health;
 use kedge_serve::pki::{Names, Pki, Profile};
 use kedge_serve::registry::Served;
-use kedge_serve::server::{Front, Setup, assemble, serve};
+use kedge_serve::server::{Setup, assemble, serve};
 use kedge_store::{Sqlite, Store};
 use kedge_watch::Cache;
 use tokio::net::TcpListener;
@@ -26,7 +26,6 @@ const MINORS: std::ops::RangeInclusive<u32> = 35..=37;
 pub struct Server {
     pub address: SocketAddr,
     pub pki: Arc<Pki>,
-    pub front: Arc<Front>,
     pub stop: CancellationToken,
 }
 
@@ -57,8 +56,8 @@ pub async fn start(dir: &Path, at: SocketAddr) -> Server {
     };
     let (front, tls) = assemble(setup).unwrap();
     pki.write_admin_kubeconfig(&dir.join("admin.kubeconfig"), &format!("https://{address}")).unwrap();
-    tokio::spawn(serve(listener, tls, Arc::clone(&front), stop.clone()));
-    Server { address, pki, front, stop }
+    tokio::spawn(serve(listener, tls, front, stop.clone()));
+    Server { address, pki, stop }
 }
 
 /// A server of the test's own, and a kubectl that talks to it as the administrator.
