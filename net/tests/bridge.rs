@@ -67,6 +67,31 @@ fn a_service_reaches_all_its_backends() {
 }
 
 #[test]
+fn a_udp_client_that_keeps_its_port_finds_the_backend_that_is_left() {
+    in_own_network(|| async {
+        let node = Node::new().await;
+        let (a, _) = node.attach("a").await;
+        let (b, _) = node.attach("b").await;
+        let (client, _) = node.attach("client").await;
+        a.serve_udp("0.0.0.0:53", "a");
+        b.serve_udp("0.0.0.0:53", "b");
+        let to = |backend| vec![service(Protocol::Udp, "10.43.0.10:53", Some(30053), &[backend])];
+        let sockets = client.call(|| [0, 1].map(|_| std::net::UdpSocket::bind("0.0.0.0:0").unwrap())).await;
+        let ask = |socket: &std::net::UdpSocket, address: &str| {
+            socket.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+            socket.send_to(b"?", address).unwrap();
+            let mut buffer = [0; 100];
+            socket.recv(&mut buffer).map(|_| buffer[0])
+        };
+        for (backend, name) in [("10.42.0.2:53", b'a'), ("10.42.0.3:53", b'b'), ("10.42.0.2:53", b'a')] {
+            node.converge(to(backend)).await;
+            assert_eq!(ask(&sockets[0], "10.43.0.10:53").unwrap(), name);
+            assert_eq!(ask(&sockets[1], "192.0.2.1:30053").unwrap(), name);
+        }
+    });
+}
+
+#[test]
 fn a_backend_reaches_itself_through_its_service() {
     in_own_network(|| async {
         let node = Node::new().await;

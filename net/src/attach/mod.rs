@@ -158,7 +158,7 @@ impl Inner {
     /// Brings the kernel to where the plan leads, from wherever it is.
     fn commit(&mut self, plan: Plan, ranges: &Ranges) -> Result<(), Error> {
         if self.known {
-            match self.socket.commit(&plan.operations) {
+            match self.socket.carry_out(&plan) {
                 Ok(()) => {
                     self.state.apply(plan);
                     return Ok(());
@@ -170,9 +170,11 @@ impl Inner {
                 Err(error) => return Err(error.into()),
             }
         }
+        let stale = plan.stale.clone();
         self.state.apply(plan);
         self.socket.commit(&self.state.replacement(ranges))?;
         self.known = true;
+        self.socket.forget(&stale);
         Ok(())
     }
 }

@@ -162,6 +162,17 @@ pub enum Front {
 }
 
 impl Front {
+    pub fn service(address: IpAddr, protocol: Protocol, port: u16) -> Self {
+        Self::Service(ServiceKey { address, protocol, port })
+    }
+
+    pub fn protocol(&self) -> Protocol {
+        match self {
+            Self::Service(key) => key.protocol,
+            Self::Node { protocol, .. } => *protocol,
+        }
+    }
+
     fn side(&self) -> Side {
         match self {
             Self::Service(_) => Side::Service,
@@ -169,7 +180,7 @@ impl Front {
         }
     }
 
-    fn family(&self) -> Family {
+    pub fn family(&self) -> Family {
         match self {
             Self::Service(key) => Family::of(key.address),
             Self::Node { family, .. } => *family,

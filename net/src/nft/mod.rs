@@ -19,6 +19,7 @@
 //! nft(8) up to 1.0.6 at least dies of an assertion when it lists such a rule, and with it every firewall tool that
 //! calls it on a host that is not ours alone.
 
+mod conntrack;
 mod element;
 mod expression;
 mod operation;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::element::{Class, Element, Front, ServiceKey, Side, Slot};
 use super::operation::{ELEMENTS_A_MESSAGE, Operation};
-use super::{Family, Ranges, rules};
+use super::{Family, Ranges, conntrack, rules};
 use crate::{HostPort, Protocol, ServiceEntry, ServiceTable};
 
 /// What one service needs. Each backend is there once; its place is its number in the rules, which it keeps while others
@@ -38,6 +38,8 @@ pub struct State {
 #[derive(Debug)]
 pub struct Plan {
     pub operations: Vec<Operation>,
+    /// UDP endpoints whose connections have to be forgotten after the operations are done.
+    pub stale: conntrack::Stale,
     change: Change,
     classes: BTreeSet<Class>,
 }
@@ -163,12 +165,13 @@ impl State {
             _ => None,
         });
         let classes: BTreeSet<Class> = used.filter(|class| !self.classes.contains(class)).collect();
+        let stale = conntrack::stale(&gone, &come);
         let mut operations = Vec::new();
         batches(&gone, Operation::DeleteElements, &mut operations);
         come.extend(add_classes(&self.classes, &classes, &mut operations));
         come.sort_unstable();
         batches(&come, Operation::AddElements, &mut operations);
-        Plan { operations, change, classes }
+        Plan { operations, stale, change, classes }
     }
 }
 

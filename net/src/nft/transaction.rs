@@ -7,9 +7,10 @@ use rtnetlink::sys::{Socket as NetlinkSocket, SocketAddr, protocols::NETLINK_NET
 use rustix::io::Errno;
 use rustix::net::sockopt::{set_socket_send_buffer_size, set_socket_send_buffer_size_force};
 
-use super::TABLE;
+use super::conntrack::{self, Stale};
 use super::operation::{GET_TABLE, INET, Operation};
 use super::wire::{Messages, Received, split};
+use super::{Plan, TABLE};
 
 /// What the kernel said to a transaction.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +104,27 @@ impl Socket {
         outcome
     }
 
+    /// Makes a plan's operations true, and has the kernel forget connections to endpoints that are gone.
+    pub fn carry_out(&mut self, plan: &Plan) -> Result<(), Error> {
+        self.commit(&plan.operations)?;
+        self.forget(&plan.stale);
+        Ok(())
+    }
+
+    /// What the plan's operations leave behind in the kernel's memory of connections. That this fails is no reason to
+    /// undo them.
+    pub fn forget(&mut self, stale: &Stale) {
+        if let Err(error) = conntrack::forget(self, stale) {
+            tracing::warn!(%error, "UDP connections to endpoints that are gone may live on");
+        }
+    }
+
+    /// Sends messages that are no transaction and shows all answers.
+    pub(super) fn exchange(&mut self, messages: &Messages, each: impl FnMut(Received<'_>)) -> Result<(), Error> {
+        self.send(messages.bytes())?;
+        self.receive(each)
+    }
+
     fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let failed = |source| Error::Send { bytes: bytes.len(), source };
         let wanted = bytes.len().max(LEAST_SEND_BUFFER);
@@ -117,7 +139,7 @@ impl Socket {
     }
 
     fn receive(&mut self, mut each: impl FnMut(Received<'_>)) -> Result<(), Error> {
-        let mut buffer = Vec::with_capacity(8192);
+        let mut buffer = Vec::with_capacity(32768);
         loop {
             buffer.clear();
             match self.socket.recv(&mut buffer, 0) {

@@ -6,6 +6,7 @@ const NESTED: u16 = 0x8000;
 
 pub const NLM_F_REQUEST: u16 = 1;
 pub const NLM_F_ACK: u16 = 4;
+pub const NLM_F_DUMP: u16 = 0x300;
 pub const NLM_F_CREATE: u16 = 0x400;
 pub const NLM_F_APPEND: u16 = 0x800;
 
@@ -83,6 +84,11 @@ impl Attributes<'_> {
         self.attribute(kind | NESTED, |bytes| body(&mut Attributes { bytes }));
     }
 
+    /// An attribute that holds attributes already encoded.
+    pub fn nested(&mut self, kind: u16, value: &[u8]) {
+        self.raw(kind | NESTED, value);
+    }
+
     fn attribute(&mut self, kind: u16, body: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(&0u16.to_ne_bytes());
@@ -122,6 +128,17 @@ pub fn split(mut datagram: &[u8]) -> impl Iterator<Item = Received<'_>> {
     })
 }
 
+/// Splits a message's body into its attributes, flags taken off their kinds; ends at the first that does not fit.
+pub fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let [l0, l1, k0, k1] = *bytes.first_chunk()?;
+        let length = usize::from(u16::from_ne_bytes([l0, l1]));
+        let value = bytes.get(4..length)?;
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((u16::from_ne_bytes([k0, k1]) & 0x3fff, value))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -149,6 +166,7 @@ mod tests {
         #[test]
         fn splitting_never_panics_and_ends(datagram in prop::collection::vec(any::<u8>(), 0..300)) {
             prop_assert!(split(&datagram).count() <= datagram.len() / HEADER);
+            prop_assert!(attributes(&datagram).count() <= datagram.len() / 4);
         }
     }
 }
