@@ -218,9 +218,7 @@ fn bodies(
     for place in &plan.layout.places {
         let id = |what: &str| digest::uuid(seed, what);
         bodies.push(match place.name {
-            name if name == names::ESP.name => {
-                Body::Pieces(vec![(0, esp::make(esp, place.size, id("esp").as_fields().0)?)])
-            }
+            name if name == names::ESP.name => Body::Pieces(esp::make(esp, place.size, id("esp").as_fields().0)?),
             name if name == names::SYSTEM_A.name => Body::File(system.to_owned()),
             name if name == names::META.name => {
                 Body::Pieces(Record::fresh().initial_writes().map(|(at, bytes)| (at, bytes.to_vec())).to_vec())
@@ -235,3 +233,6 @@ fn bodies(
     }
     Ok(bodies)
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,6 +73,9 @@ pub struct Build {
     /// Take the newest packages and write the lock file anew
     #[arg(long)]
     update_lock: bool,
+    /// Where a version that the lock file names has gone from the mirror, take what is there now, and say so
+    #[arg(long)]
+    allow_newer: bool,
     /// Show what would be done and stop
     #[arg(long)]
     pub dry_run: bool,
@@ -83,7 +86,19 @@ pub struct Build {
 impl Build {
     pub fn into_options(self, source_date_epoch: Option<String>) -> plan::Options {
         let Self {
-            board, kedge, stage1, images, machine, out, kernel, modules, bootloader, mirror, update_lock, ..
+            board,
+            kedge,
+            stage1,
+            images,
+            machine,
+            out,
+            kernel,
+            modules,
+            bootloader,
+            mirror,
+            update_lock,
+            allow_newer,
+            ..
         } = self;
         plan::Options {
             board,
@@ -97,6 +112,7 @@ impl Build {
             bootloader,
             mirror,
             update_lock,
+            allow_newer,
             source_date_epoch,
         }
     }

@@ -1,13 +1,13 @@
 //! SHA-256 in the forms the tool needs: of bytes, of a file, of what passes through a reader, and as identifiers.
 
-use sha2::{Digest, Sha256};
+use ring::digest::{Context, SHA256, digest};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 /// Lower-case hexadecimal.
 pub fn of_bytes(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
+    hex(digest(&SHA256, bytes).as_ref())
 }
 
 pub fn of_file(path: &Path) -> io::Result<String> {
@@ -22,10 +22,10 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Sixteen bytes that depend on `seed` and `name` only, marked as an RFC 9562 version 8 UUID (big-endian fields).
 pub fn uuid(seed: &str, name: &str) -> uuid::Uuid {
-    let digest = Sha256::digest(format!("{seed}\n{name}"));
+    let digest = digest(&SHA256, format!("{seed}\n{name}").as_bytes());
     let mut bytes = [0; 16];
-    for (to, from) in bytes.iter_mut().zip(digest) {
-        *to = from;
+    for (to, from) in bytes.iter_mut().zip(digest.as_ref()) {
+        *to = *from;
     }
     uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
@@ -33,17 +33,17 @@ pub fn uuid(seed: &str, name: &str) -> uuid::Uuid {
 /// Passes bytes through and hashes them.
 pub struct Hashing<R> {
     inner: R,
-    state: Sha256,
+    state: Context,
 }
 
 impl<R: Read> Hashing<R> {
     pub fn new(inner: R) -> Self {
-        Self { inner, state: Sha256::new() }
+        Self { inner, state: Context::new(&SHA256) }
     }
 
     /// The digest of what was read so far.
     pub fn finish(self) -> String {
-        hex(&self.state.finalize())
+        hex(self.state.finish().as_ref())
     }
 }
 

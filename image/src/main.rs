@@ -26,10 +26,19 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kedge-image: {error:#}");
+            eprintln!("kedge-image: {}", explain(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The error and its causes. Ours tell their cause themselves; what is already said is not said again.
+fn explain(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .map(ToString::to_string)
+        .fold(error.to_string(), |said, cause| if said.contains(&cause) { said } else { format!("{said}: {cause}") })
 }
 
 /// To standard output; a reader that has gone away (`| head`) is no failure.

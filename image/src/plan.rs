@@ -41,6 +41,7 @@ pub struct Options {
     pub bootloader: Option<PathBuf>,
     pub mirror: Option<String>,
     pub update_lock: bool,
+    pub allow_newer: bool,
     /// `SOURCE_DATE_EPOCH` of the environment.
     pub source_date_epoch: Option<String>,
 }
@@ -80,6 +81,7 @@ pub struct Plan {
     pub bootloader: LoaderSource,
     pub lock: PathBuf,
     pub update_lock: bool,
+    pub allow_newer: bool,
     pub mirror: Option<String>,
     pub kedge: PathBuf,
     pub stage1: PathBuf,
@@ -128,6 +130,7 @@ impl Plan {
             bootloader,
             lock,
             update_lock: options.update_lock,
+            allow_newer: options.allow_newer,
             mirror: options.mirror.clone(),
             kedge: options.kedge.clone().unwrap_or_else(|| beside_us("kedge")),
             stage1: options.stage1.clone().unwrap_or_else(|| beside_us("kedge-stage1")),

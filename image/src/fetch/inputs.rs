@@ -57,7 +57,14 @@ pub fn get(plan: &Plan, cache: &Path, progress: Progress) -> Result<Inputs, Inpu
             architecture: architecture.debian().to_owned(),
             mirror: plan.mirror.clone(),
         };
-        let order = Order { cache, scope, lock: &plan.lock, wanted: &wanted, update_lock: plan.update_lock };
+        let order = Order {
+            cache,
+            scope,
+            lock: &plan.lock,
+            wanted: &wanted,
+            update_lock: plan.update_lock,
+            allow_newer: plan.allow_newer,
+        };
         let (lock, found) = packages::fetch(&order, &progress)?;
         locked_epoch = u32::try_from(lock.epoch).ok();
         let origin = |name: &String| {

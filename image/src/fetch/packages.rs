@@ -29,6 +29,8 @@ pub struct Order<'o> {
     pub lock: &'o Path,
     pub wanted: &'o [String],
     pub update_lock: bool,
+    /// Take what is there now for a locked version that has gone; the lock file stays as it is.
+    pub allow_newer: bool,
 }
 
 /// Meta packages of kernels bear the name of what they depend on, less the version.
@@ -44,14 +46,24 @@ pub fn fetch(order: &Order<'_>, progress: &Progress) -> Result<(Lock, Vec<PathBu
     };
     let lock = match old.filter(complete) {
         Some(lock) => lock,
-        None => write_lock(order, apt.get()?)?,
+        None => write_lock(order, apt.get()?, progress)?,
     };
+    let mut used = Lock { packages: Vec::new(), ..lock.clone() };
     let mut files = Vec::new();
     for wanted in order.wanted {
-        let locked = lock.package(wanted).ok_or_else(|| PackageError::Meta(wanted.clone()))?;
-        files.push(get(order, locked, &apt)?);
+        let mut locked = lock.package(wanted).cloned().ok_or_else(|| PackageError::Meta(wanted.clone()))?;
+        let got = match get(order, &locked, &apt) {
+            Err(PackageError::Apt(gone @ AptError::Gone { .. })) if order.allow_newer => {
+                locked = newest(order, apt.get()?, wanted)?;
+                progress.note(&format!("  note: {gone}; taking {} {}", locked.name, locked.version));
+                get(order, &locked, &apt)
+            }
+            got => got,
+        };
+        files.push(got?);
+        used.packages.push(locked);
     }
-    Ok((lock, files))
+    Ok((used, files))
 }
 
 /// apt, set up and updated at the first need: a build whose packages are in the cache needs no network.
@@ -75,22 +87,28 @@ impl LazyApt<'_> {
     }
 }
 
-fn write_lock(order: &Order<'_>, apt: &Apt) -> Result<Lock, PackageError> {
+fn write_lock(order: &Order<'_>, apt: &Apt, progress: &Progress) -> Result<Lock, PackageError> {
     let mut packages = Vec::new();
     for wanted in order.wanted {
-        let found = follow(wanted, &|name| apt.versions(name))?;
-        packages.push(Locked {
-            wanted: wanted.clone(),
-            name: found.name,
-            version: found.version,
-            architecture: order.scope.architecture.clone(),
-            sha256: found.sha256,
-        });
+        packages.push(newest(order, apt, wanted)?);
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let lock = Lock { suite: order.scope.suite.clone(), epoch: now, packages };
     lock.write(order.lock)?;
+    progress.note(&format!("  note: wrote {}; commit it", order.lock.display()));
     Ok(lock)
+}
+
+/// What the mirror has now.
+fn newest(order: &Order<'_>, apt: &Apt, wanted: &str) -> Result<Locked, PackageError> {
+    let found = follow(wanted, &|name| apt.versions(name))?;
+    Ok(Locked {
+        wanted: wanted.to_owned(),
+        name: found.name,
+        version: found.version,
+        architecture: order.scope.architecture.clone(),
+        sha256: found.sha256,
+    })
 }
 
 /// From a meta package to the package it stands for.
@@ -169,7 +187,8 @@ mod tests {
         std::fs::write(&path, "package").unwrap();
         let scope = Scope { suite: "s".into(), architecture: "amd64".into(), mirror: None };
         let wanted = ["a".to_owned()];
-        let order = Order { cache: folder.path(), scope, lock: &lock, wanted: &wanted, update_lock: false };
+        let order =
+            Order { cache: folder.path(), scope, lock: &lock, wanted: &wanted, update_lock: false, allow_newer: false };
         let (lock, files) = fetch(&order, &Progress::silent()).unwrap();
         assert_eq!((lock.epoch, files), (5, vec![path]));
     }

@@ -1,4 +1,5 @@
 //! What is in a system slot: the squashfs is opened, and every file of it read, so that damage is found here and not on a device.
+//! Squashfs has no checksums: what is found is what keeps its reader from reading.
 
 use super::region::Region;
 use super::report::{ContainerImage, System};
@@ -10,7 +11,7 @@ use std::path::Path;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SystemError {
-    #[error("no squashfs: {0}")]
+    #[error("no squashfs that can be read: {0}")]
     NoSquashfs(BackhandError),
     #[error("the squashfs is damaged: \"{path}\": {source}")]
     Damaged { path: String, source: io::Error },
@@ -45,7 +46,6 @@ fn read(region: Region<'_>) -> Result<System, SystemError> {
     start.read_exact(&mut superblock).map_err(|source| damaged("/", source))?;
     // `bytes_used` of the superblock (Linux, `fs/squashfs/squashfs_fs.h`).
     let bytes = superblock.last_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-    // A reader outlives the borrow of the file in backhand's signature only when it owns it.
     let reader = FilesystemReader::from_reader(BufReader::new(region)).map_err(SystemError::NoSquashfs)?;
     if bytes > size {
         return Err(SystemError::TooLong { found: bytes, size });

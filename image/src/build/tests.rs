@@ -1,0 +1,271 @@
+//! Whole images from small made-up inputs: the same twice, laid out as agreed, and each kind of damage told.
+
+use super::*;
+use crate::disk::layout::Layout;
+use crate::elf::made;
+use crate::inspect::Disk;
+use crate::kernel::modules::Modules;
+use crate::oci::bake::Wanted;
+use crate::oci::from_dir::{self, Recipe};
+use crate::plan::{Board, KernelSource, LoaderSource};
+use kedge_config::BoardConfig;
+use std::io::{Read, Seek, SeekFrom};
+
+const BOARD: &str = "\
+name: test
+architecture: x86_64
+kernel: {package: linux-image-test, suite: trixie, commandLine: quiet}
+bootloader: {kind: systemd-boot, package: systemd-boot-efi}
+partitions: {esp: 34MiB, system: 2MiB, meta: 1MiB, state: 16MiB}
+modules:
+  stage1: [disk]
+  system: [overlay, disk, net]
+console: [ttyS0]
+";
+
+fn plan(out: &Path, images: Vec<Wanted>, board: &str) -> Plan {
+    let config = BoardConfig::parse("test.yaml", board).unwrap();
+    Plan {
+        name: config.name.clone(),
+        architecture: "x86_64",
+        suite: "trixie".into(),
+        kernel: KernelSource::Package { package: "linux-image-test".into() },
+        bootloader: LoaderSource::Package { package: "systemd-boot-efi".into() },
+        lock: out.join("test.lock"),
+        update_lock: false,
+        allow_newer: false,
+        mirror: None,
+        kedge: "kedge".into(),
+        stage1: "kedge-stage1".into(),
+        images,
+        machine: "hostname: unit\n".into(),
+        machine_file: None,
+        epoch: Some(1_700_000_000),
+        command_line: String::new(),
+        layout: Layout::new(&config.partitions),
+        out: out.to_owned(),
+        board: Board { path: "test.yaml".into(), text: board.to_owned(), config },
+    }
+}
+
+/// Bytes that no compression makes smaller.
+fn noise(length: u64) -> Content {
+    let bytes = (0..length).scan(1_u64, |state, _| {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        Some(*state as u8)
+    });
+    Content::bytes(bytes.collect::<Vec<_>>())
+}
+
+fn inputs() -> Inputs {
+    let mut modules = Modules::default();
+    for (path, text) in [
+        ("kernel/drivers/disk.ko", "depends="),
+        ("kernel/fs/overlay.ko", "depends="),
+        ("kernel/net/net.ko", "depends=fail-over"),
+        ("kernel/net/fail-over.ko", "depends="),
+    ] {
+        modules.add(path, Content::bytes(made::module(format!("{text}\0").as_bytes()))).unwrap();
+    }
+    let kernel = Kernel {
+        release: "6.1-test".into(),
+        image: Content::bytes(vec![0x4b; 20_000]),
+        modules,
+        origin: "package linux-image-test 1".into(),
+    };
+    Inputs {
+        kernel,
+        loader: Content::bytes("MZ loader"),
+        loader_origin: "package systemd-boot-efi 1".into(),
+        kedge: Content::bytes((0..60_000).map(|number: u32| format!("{number}\n")).collect::<String>()),
+        stage1: Content::bytes(made::program(None)),
+        locked_epoch: None,
+    }
+}
+
+fn container_image(folder: &Path) -> Vec<Wanted> {
+    let root = folder.join("root");
+    std::fs::create_dir_all(root.join("bin")).unwrap();
+    std::fs::write(root.join("bin/tool"), "tool").unwrap();
+    let recipe = Recipe { name: "tool:1".into(), architecture: "amd64".into(), ..Recipe::default() };
+    from_dir::make(&root, &recipe, &folder.join("tool.tar")).unwrap();
+    vec![Wanted { name: None, path: folder.join("tool.tar") }]
+}
+
+fn bake(folder: &Path, name: &str) -> Built {
+    let out = folder.join(name);
+    build(&plan(&out, container_image(folder), BOARD), inputs(), Progress::Silent).unwrap()
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes_and_others_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (bake(folder.path(), "one"), bake(folder.path(), "two"));
+    assert_eq!(one.sizes.len(), 4);
+    for (a, b) in one.sizes.iter().zip(&two.sizes) {
+        assert_eq!(a.sha256, b.sha256, "{}", a.name);
+    }
+    let read = |built: &Built| std::fs::read(&built.manifest).unwrap();
+    assert!(read(&one) == read(&two));
+
+    let mut other = inputs();
+    other.stage1 = Content::bytes("another");
+    let other = build(&plan(&folder.path().join("three"), Vec::new(), BOARD), other, Progress::Silent).unwrap();
+    let guid = |built: &Built| Disk::open(&built.image).unwrap().report().unwrap().disk_guid;
+    assert_ne!(guid(&one), guid(&other));
+}
+
+#[test]
+fn the_layout_is_as_agreed() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = bake(folder.path(), "out");
+    let report = Disk::open(&built.image).unwrap().report().unwrap();
+    assert_eq!(report.problems, [""; 0]);
+    let places: Vec<String> = report
+        .partitions
+        .iter()
+        .map(|p| format!("{} {} {}+{} {}", p.number, p.name, p.start >> 20, p.size >> 20, p.kind))
+        .collect();
+    let expected = [
+        "1 ESP 1+34 c12a7328-f81f-11d2-ba4b-00a0c93ec93b",
+        "2 SYSTEM-A 35+2 db3fc47d-7c14-40bb-b55f-5d1ab7b35879",
+        "3 SYSTEM-B 37+2 db3fc47d-7c14-40bb-b55f-5d1ab7b35879",
+        "4 META 39+1 ba79066f-fde5-4512-b858-c3938b87fcb8",
+        "5 STATE 40+16 0fc63daf-8483-4772-8e79-3d69d8477de4",
+    ];
+    assert_eq!(places, expected);
+    let boot: Vec<&str> = report.boot_files.iter().map(|file| file.path.as_str()).collect();
+    let expected = [
+        "/EFI/BOOT/BOOTX64.EFI",
+        "/kedge/a/initramfs",
+        "/kedge/a/linux",
+        "/loader/entries/kedge-a.conf",
+        "/loader/entries/kedge-b.conf",
+        "/loader/loader.conf",
+    ];
+    assert_eq!(boot, expected);
+    let verdicts: Vec<_> = report.slots.iter().map(|slot| slot.verdict.clone().unwrap()).collect();
+    assert_eq!(verdicts, ["good", "empty"]);
+    let system = report.slots[0].system.as_ref().unwrap();
+    assert_eq!(system.kernel_release.as_deref(), Some("6.1-test"));
+    assert_eq!((system.version.as_deref(), system.board.as_deref()), (Some(kedge_config::VERSION), Some("test")));
+    assert_eq!((system.modules, system.epoch), (3, 1_700_000_000));
+    assert_eq!(system.container_images[0].names, ["docker.io/library/tool:1"]);
+    assert_eq!(report.state.unwrap().label, "STATE");
+
+    let disk = Disk::open(&built.image).unwrap();
+    let entry = String::from_utf8(disk.esp_file("loader/entries/kedge-b.conf").unwrap()).unwrap();
+    assert!(
+        entry.ends_with("linux /kedge/b/linux\ninitrd /kedge/b/initramfs\noptions quiet console=ttyS0 kedge.slot=b\n"),
+        "{entry}"
+    );
+    let loader = String::from_utf8(disk.esp_file("loader/loader.conf").unwrap()).unwrap();
+    assert!(!loader.contains("default"), "a default entry would be pinned");
+    assert_eq!(disk.record().unwrap().unwrap(), Record::fresh());
+}
+
+#[test]
+fn the_manifest_lists_every_file_with_its_origin() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = bake(folder.path(), "out");
+    let manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&built.manifest).unwrap()).unwrap();
+    let lines: Vec<String> = manifest["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| format!("{} {} < {}", line["of"], line["path"], line["origin"]).replace('"', ""))
+        .collect();
+    for expected in [
+        "esp /EFI/BOOT/BOOTX64.EFI < package systemd-boot-efi 1",
+        "esp /kedge/a/linux < package linux-image-test 1",
+        "initramfs /init < kedge-stage1",
+        "initramfs /modules.load < generated",
+        "initramfs /modules/disk.ko < package linux-image-test 1",
+        "system /usr/bin/kedge < kedge",
+        "system /usr/lib/modules/6.1-test/kedge.modules < generated",
+        "system /usr/lib/modules/6.1-test/kernel/net/fail-over.ko < package linux-image-test 1",
+    ] {
+        assert!(lines.iter().any(|line| line == expected), "{expected} is not in {lines:#?}");
+    }
+    assert!(lines.iter().any(|line| line.ends_with("/bin/tool < image docker.io/library/tool:1")));
+    let system = lines.iter().filter(|line| line.starts_with("system ") && line.contains(".ko")).count();
+    assert_eq!(system, 3, "the initramfs' module is not baked twice");
+}
+
+#[test]
+fn a_system_that_does_not_fit_and_a_module_that_is_not_there_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut large = inputs();
+    large.kedge = noise(2_200_000);
+    let error = build(&plan(folder.path(), Vec::new(), BOARD), large, Progress::Silent).unwrap_err().to_string();
+    assert!(error.starts_with("partition SYSTEM-A has 2097152 bytes, what goes into it has "), "{error}");
+
+    let board = BOARD.replace("stage1: [disk]", "stage1: [dsk]");
+    let error = build(&plan(folder.path(), Vec::new(), &board), inputs(), Progress::Silent).unwrap_err().to_string();
+    assert!(error.starts_with("modules.stage1 of the board: module \"dsk\" is neither in"), "{error}");
+}
+
+/// What inspecting a copy of the image says is wrong after `change`.
+fn damaged(built: &Built, change: impl FnOnce(&mut File)) -> String {
+    let copy = built.image.with_extension("copy");
+    crate::qemu::run::copy(&built.image, &copy, 0).unwrap();
+    change(&mut File::options().read(true).write(true).open(&copy).unwrap());
+    match Disk::open(&copy).and_then(|disk| disk.report()) {
+        Ok(report) => report.problems.join("\n"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn each_kind_of_damage_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = bake(folder.path(), "out");
+    let fill = |at: u64, length: usize| {
+        move |file: &mut File| {
+            file.seek(SeekFrom::Start(at)).unwrap();
+            file.write_all(&vec![0xa5; length]).unwrap();
+        }
+    };
+    let told = |expected: &str, error: String| {
+        assert!(error.contains("test.copy") && error.contains(expected), "{expected}: {error}");
+    };
+    assert_eq!(damaged(&built, |_| ()), "");
+    told("is cut off: its partition table is for ", damaged(&built, |file| file.set_len(3 << 20).unwrap()));
+    told("is no disk image", damaged(&built, |file| file.set_len(0).unwrap()));
+    told("ESP: ", damaged(&built, fill(1 << 20, 512)));
+    told("slot a (SYSTEM-A): no squashfs that can be read: ", damaged(&built, fill(35 << 20, 4096)));
+    told("slot a (SYSTEM-A): the squashfs is damaged: \"/usr/bin/kedge\"", damaged(&built, fill((35 << 20) + 104, 50)));
+    told("STATE holds no ext4 file system", damaged(&built, fill((40 << 20) + 1024, 1024)));
+    // The second partition table, at the disk's end, serves.
+    assert_eq!(damaged(&built, fill(0, 1 << 20)), "");
+    let both = damaged(&built, |file| {
+        fill(39 << 20, 100)(file);
+        fill((39 << 20) + (512 << 10), 100)(file);
+    });
+    told("META: no copy of the slot record is whole", both);
+}
+
+#[test]
+fn no_damage_of_the_squashfs_is_more_than_a_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = bake(folder.path(), "out");
+    let system = built.sizes.iter().find(|part| part.name == "system").unwrap().size;
+    let mut found = 0;
+    // The superblock and the tables at the end are where a reader can be led astray.
+    for at in (0..96).step_by(5).chain((system.saturating_sub(600)..system).step_by(19)) {
+        let mut file = File::options().read(true).write(true).open(&built.image).unwrap();
+        let mut byte = [0];
+        file.seek(SeekFrom::Start((35 << 20) + at)).unwrap();
+        file.read_exact(&mut byte).unwrap();
+        let flip = |file: &mut File, value: u8| {
+            file.seek(SeekFrom::Start((35 << 20) + at)).unwrap();
+            file.write_all(&[value]).unwrap();
+        };
+        flip(&mut file, !byte[0]);
+        found += usize::from(!Disk::open(&built.image).unwrap().report().unwrap().problems.is_empty());
+        flip(&mut file, byte[0]);
+    }
+    assert!(found > 8, "{found} of the changes were noticed");
+}
