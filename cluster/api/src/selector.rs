@@ -389,7 +389,7 @@ pub fn label_key_error(key: &str) -> Option<String> {
         (Some(prefix), Some(name), None) => (Some(prefix), name),
         _ => {
             return Some(format!(
-                "a qualified name {SHAPE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key {SHAPE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             ));
         }
     };

@@ -22,6 +22,8 @@ pub enum Reason {
     InternalError,
     ServiceUnavailable,
     Timeout,
+    /// Upstream's plain errors: 500 and no `reason` on the wire.
+    Unknown,
 }
 
 impl Reason {
@@ -39,7 +41,7 @@ impl Reason {
             Self::UnsupportedMediaType => 415,
             Self::Invalid => 422,
             Self::TooManyRequests => 429,
-            Self::InternalError => 500,
+            Self::InternalError | Self::Unknown => 500,
             Self::ServiceUnavailable => 503,
             Self::Timeout => 504,
         }
@@ -125,6 +127,11 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": format!("{:?}", self.reason), "code": self.reason.code(),
         });
+        if self.reason == Reason::Unknown
+            && let Value::Object(status) = &mut status
+        {
+            status.remove("reason");
+        }
         if let Some(details) = &self.details {
             let mut out = serde_json::Map::new();
             for (key, text) in
@@ -138,7 +145,10 @@ impl Status {
                 let causes = details
                     .causes
                     .iter()
-                    .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
+                    .map(|c| match c.field.as_str() {
+                        "" => json!({"reason": c.reason, "message": c.message}),
+                        field => json!({"reason": c.reason, "message": c.message, "field": field}),
+                    })
                     .collect();
                 out.insert("causes".into(), Value::Array(causes));
             }

@@ -21,6 +21,8 @@ pub(crate) fn admit(scope: &Scope<'_>, row: &Row, object: &mut Value) -> Result<
     GATES.iter().try_for_each(|gate| gate(scope, &row.resource, object))
 }
 
+pub(crate) use pod_defaults::tolerate;
+
 fn forbidden(resource: &Resource, name: &str, why: &str) -> Status {
     let message = format!("{} \"{name}\" is forbidden: {why}", resource.id);
     Status::about(kedge_api::Reason::Forbidden, &resource.id, name, message)

@@ -6,6 +6,8 @@ use kedge_api::status::{Cause, Details};
 use kedge_api::{Reason, Resource, Status};
 use serde_json::Value;
 
+use crate::table::Row;
+
 /// Where in an object: built on the stack on the way down, written out only for an error.
 #[derive(Clone, Copy)]
 pub(crate) struct Path<'a> {
@@ -118,8 +120,24 @@ impl Errors {
         self.add(Kind::Invalid, path, &value.into(), detail);
     }
 
+    /// As `invalid`, for a value whose fields upstream shows in another order than ours: its JSON.
+    pub(crate) fn invalid_json(&mut self, path: &Path<'_>, json: &str, detail: &str) {
+        let message = format!("Invalid value: {json}: {detail}");
+        self.causes.push(Cause { reason: "FieldValueInvalid".into(), message, field: path.to_string() });
+    }
+
+    /// With nothing of the value shown.
+    pub(crate) fn invalid_unshown(&mut self, path: &Path<'_>, detail: &str) {
+        let message = format!("Invalid value: {detail}");
+        self.causes.push(Cause { reason: "FieldValueInvalid".into(), message, field: path.to_string() });
+    }
+
     pub(crate) fn duplicate(&mut self, path: &Path<'_>, value: impl Into<Value>) {
-        self.add(Kind::Duplicate, path, &value.into(), "");
+        self.duplicate_because(path, value, "");
+    }
+
+    pub(crate) fn duplicate_because(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: &str) {
+        self.add(Kind::Duplicate, path, &value.into(), detail);
     }
 
     pub(crate) fn not_found(&mut self, path: &Path<'_>, value: impl Into<Value>) {
@@ -185,9 +203,22 @@ impl Errors {
         })
     }
 
+    pub(crate) fn of_row(self, row: &Row, name: &str) -> Result<(), Status> {
+        match row.strategy.error_group {
+            Some(group) => self.into_result(group, &row.resource.kind, name),
+            None => self.of(&row.resource, name),
+        }
+    }
+
     pub(crate) fn of(self, resource: &Resource, name: &str) -> Result<(), Status> {
         self.into_result(resource.id.group.as_str(), &resource.kind, name)
     }
+}
+
+/// An object's JSON with its fields in the given order, as upstream's types declare them.
+pub(crate) fn ordered(object: &Value, fields: &[&str]) -> String {
+    let present = fields.iter().filter_map(|name| object.get(name).map(|value| format!("{}:{value}", quote(name))));
+    format!("{{{}}}", present.collect::<Vec<_>>().join(","))
 }
 
 /// As Go's `%q` for a string, the number itself for a number, JSON for anything else.

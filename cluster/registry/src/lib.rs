@@ -105,22 +105,28 @@ impl Registry {
             .filter(|row| target.version.is_empty() || row.resource.version == target.version)
             .ok_or_else(no_resource)?
             .clone();
-        if !target.subresource.is_empty() {
-            return verbs::subresource::carry_out(self, &row, request).await;
+        let mut answer = self.dispatch(&row, request).await?;
+        answer.warnings.splice(0..0, row.deprecated.map(str::to_owned));
+        Ok(answer)
+    }
+
+    async fn dispatch(&self, row: &Arc<Row>, request: Request) -> Result<Answer, Status> {
+        if !request.target.subresource.is_empty() {
+            return verbs::subresource::carry_out(self, row, request).await;
         }
         if !row.resource.verbs.contains(&request.verb) {
             return Err(no_method());
         }
         match request.verb {
-            Verb::Get => verbs::get::get(self, &row, &request).await,
-            Verb::List => verbs::list::list(self, &row, &request).await,
-            Verb::Watch => verbs::watch::watch(self, &row, &request).await,
+            Verb::Get => verbs::get::get(self, row, &request).await,
+            Verb::List => verbs::list::list(self, row, &request).await,
+            Verb::Watch => verbs::watch::watch(self, row, &request).await,
             Verb::Create if row.resource.kind == "Binding" => verbs::subresource::create_binding(self, request).await,
-            Verb::Create => verbs::create::create(self, &row, request).await,
-            Verb::Update => verbs::update::update(self, &row, request).await,
-            Verb::Patch => verbs::update::patch(self, &row, request).await,
-            Verb::Delete => verbs::delete::delete(self, &row, request).await,
-            Verb::DeleteCollection => verbs::delete::collection(self, &row, request).await,
+            Verb::Create => verbs::create::create(self, row, request).await,
+            Verb::Update => verbs::update::update(self, row, request).await,
+            Verb::Patch => verbs::update::patch(self, row, request).await,
+            Verb::Delete => verbs::delete::delete(self, row, request).await,
+            Verb::DeleteCollection => verbs::delete::collection(self, row, request).await,
             Verb::Connect => Err(no_method()),
         }
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kedge_api::{Resource, selector};
 use serde_json::Value;
 
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Path, ordered};
 use crate::names;
 use crate::strategy::Strategy;
 use crate::value::{Fill as _, Look as _};
@@ -16,14 +16,7 @@ const ANNOTATION_BYTES: usize = 256 << 10;
 
 /// What a client may not choose on a new object.
 pub(crate) fn prepare_create(object: &mut Value, strategy: &Strategy, now: Timestamp) {
-    for field in [
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-        "resourceVersion",
-        "managedFields",
-        "generation",
-    ] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "managedFields"] {
         object.cut(&format!("metadata.{field}"));
     }
     object.set("metadata.uid", uuid::Uuid::new_v4().to_string());
@@ -38,11 +31,14 @@ pub(crate) fn prepare_create(object: &mut Value, strategy: &Strategy, now: Times
     unique_owners(object);
 }
 
-/// What an update cannot change, whatever it says.
-pub(crate) fn prepare_update(new: &mut Value, old: &Value) {
+/// What an update cannot change, whatever it says. A subresource that counts the generation itself `keeps_generation`.
+pub(crate) fn prepare_update(new: &mut Value, old: &Value, keeps_generation: bool) {
     for field in
         ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "managedFields"]
     {
+        if field == "generation" && keeps_generation {
+            continue;
+        }
         let path = format!("metadata.{field}");
         match old.look(&path) {
             Value::Null => {
@@ -147,6 +143,14 @@ pub(crate) fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
+/// Said twice, by the metadata's rules and by the kind's.
+pub(crate) fn immutable(field: &str, value: &str, errors: &mut Errors) {
+    let meta = Path::root("metadata");
+    for _ in 0..2 {
+        errors.invalid(&meta.child(field), value, "field is immutable");
+    }
+}
+
 pub(crate) fn labels(labels: &Value, path: &Path<'_>, errors: &mut Errors) {
     for (key, value) in labels.as_object().into_iter().flatten() {
         errors.all_invalid(path, key, names::qualified(key));
@@ -166,6 +170,8 @@ pub(crate) fn annotations(annotations: &Value, path: &Path<'_>, errors: &mut Err
     }
 }
 
+const OWNER: &[&str] = &["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
+
 fn owners(owners: &Value, path: &Path<'_>, errors: &mut Errors) {
     let list = owners.as_array().map(Vec::as_slice).unwrap_or_default();
     let mut controller: Option<&Value> = None;
@@ -184,7 +190,7 @@ fn owners(owners: &Value, path: &Path<'_>, errors: &mut Errors) {
         }
         if (group, version, owner.text("kind")) == ("", "v1", "Event") {
             let detail = format!("{group}/{version}, Kind=Event is disallowed from being an owner");
-            errors.invalid(path, owner.clone(), &detail);
+            errors.invalid_json(path, &ordered(owner, OWNER), &detail);
         }
         if owner.flag("controller") {
             if let Some(first) = controller {
@@ -195,7 +201,8 @@ fn owners(owners: &Value, path: &Path<'_>, errors: &mut Errors) {
                     owner.text("kind"),
                     owner.text("name")
                 );
-                errors.invalid(path, owners.clone(), &detail);
+                let shown: Vec<_> = list.iter().map(|o| ordered(o, OWNER)).collect();
+                errors.invalid_json(path, &format!("[{}]", shown.join(",")), &detail);
             } else {
                 controller = Some(owner);
             }
@@ -205,11 +212,15 @@ fn owners(owners: &Value, path: &Path<'_>, errors: &mut Errors) {
 
 fn finalizers(finalizers: &Value, path: &Path<'_>, errors: &mut Errors) {
     let names: Vec<_> = finalizers.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    for name in &names {
+    for (at, name) in names.iter().enumerate() {
         errors.all_invalid(path, name, names::qualified(name));
         // One without a domain must be one of Kubernetes' own.
         if !name.contains('/') && !["orphan", "foregroundDeletion", "kubernetes"].contains(name) {
-            errors.invalid(path, *name, "name is neither a standard finalizer name nor is it fully qualified");
+            errors.invalid(
+                &path.index(at),
+                *name,
+                "name is neither a standard finalizer name nor is it fully qualified",
+            );
         }
     }
     if names.contains(&"orphan") && names.contains(&"foregroundDeletion") {

@@ -22,7 +22,7 @@ pub(crate) fn patch(kind: PatchType, resource: &Resource, current: &Value, patch
             let t = schema::get(&resource.schema);
             strategic::apply(t, current, object(patch)?).map_err(|e| match e {
                 strategic::Error::Refused(why) => refused(patch, &why),
-                strategic::Error::Malformed(why) => Status::internal(why),
+                strategic::Error::Malformed(why) => Status::new(Reason::Unknown, why),
             })
         }
         PatchType::Apply => Err(apply_unsupported()),

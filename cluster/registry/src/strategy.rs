@@ -6,18 +6,22 @@ use serde_json::Value;
 use crate::errors::Errors;
 use crate::names;
 
-/// What a strategy may look at beside the object: the state at the moment, the cluster's settings, who asks.
+/// What a strategy may look at beside the object: the state at the moment and the cluster's settings.
 pub(crate) struct Scope<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) settings: &'a crate::Settings,
-    pub(crate) now: jiff::Timestamp,
 }
 
 #[derive(Clone, Copy)]
 pub(crate) struct Strategy {
     pub(crate) name: names::Check,
+    /// The group that validation errors name, if not the row's.
+    pub(crate) error_group: Option<&'static str>,
     /// `metadata.generation` counts changes of the specification.
     pub(crate) generation: bool,
+    /// … and of annotations, or labels.
+    pub(crate) counts_annotations: bool,
+    pub(crate) counts_labels: bool,
     /// There is a `status`, written through its subresource only.
     pub(crate) status: bool,
     /// A new object may bring its status along.
@@ -36,6 +40,8 @@ pub(crate) struct Strategy {
     pub(crate) prepare_update: fn(new: &mut Value, old: &Value),
     /// For the status subresource; status itself is already in place, all else is the old object's.
     pub(crate) prepare_status: fn(new: &mut Value, old: &Value),
+    /// What only a new object must not have.
+    pub(crate) validate_create: fn(&Value, &mut Errors),
     /// The whole object, new or changed.
     pub(crate) validate: fn(&Value, &mut Errors),
     pub(crate) validate_update: fn(new: &Value, old: &Value, &mut Errors),
@@ -60,7 +66,10 @@ pub(crate) struct Strategy {
 impl Strategy {
     pub(crate) const PLAIN: Self = Self {
         name: names::subdomain,
+        error_group: None,
         generation: false,
+        counts_annotations: false,
+        counts_labels: false,
         status: false,
         keeps_status_on_create: false,
         unconditional_update: true,
@@ -71,6 +80,7 @@ impl Strategy {
         prepare_create: |_| {},
         prepare_update: |_, _| {},
         prepare_status: |_, _| {},
+        validate_create: |_, _| {},
         validate: |_, _| {},
         validate_update: |_, _, _| {},
         validate_status: |_, _, _| {},

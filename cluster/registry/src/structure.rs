@@ -38,9 +38,10 @@ enum Step {
 impl Walk {
     fn object(&mut self, t: Type, map: &mut Map<String, Value>) -> Result<(), Refusal> {
         let mut drop = Vec::new();
+        let mut unknown = Vec::new();
         for (name, value) in map.iter_mut() {
             let Some(field) = t.field(name) else {
-                self.unknown.push(self.at(name));
+                unknown.push(self.at(name));
                 drop.push(name.clone());
                 continue;
             };
@@ -58,6 +59,8 @@ impl Walk {
         for name in drop {
             map.remove(&name);
         }
+        // Upstream names them in the order of the document, which is lost here: inner ones first.
+        self.unknown.append(&mut unknown);
         Ok(())
     }
 
@@ -126,6 +129,10 @@ impl Walk {
         let Value::String(text) = value else { return Err(self.mismatch(value, of, Shape::String)) };
         let micro = t.short_name() == "MicroTime";
         let layout = if micro { "2006-01-02T15:04:05.000000Z07:00" } else { "2006-01-02T15:04:05Z07:00" };
+        let fraction = text.split_once('.').is_some();
+        if micro && !fraction && text.ends_with('Z') && text.parse::<jiff::Timestamp>().is_ok() {
+            return Err(format!("parsing time \"{text}\" as \"{layout}\": cannot parse \"Z\" as \".000000\""));
+        }
         let Ok(time) = text.parse::<jiff::Timestamp>() else {
             return Err(format!("parsing time \"{text}\" as \"{layout}\": cannot parse \"{text}\" as \"2006\""));
         };
@@ -238,7 +245,7 @@ fn json_name(value: &Value) -> &'static str {
 fn literal(number: &serde_json::Number) -> String {
     let text = number.to_string();
     match text.split_once('e') {
-        Some((digits, power)) if !power.starts_with('-') => format!("{digits}e+{power}"),
+        Some((digits, power)) if !power.starts_with(['-', '+']) => format!("{digits}e+{power}"),
         _ => text,
     }
 }
@@ -286,7 +293,7 @@ mod tests {
                    "spec": {"containers": [{"name": "c"}, {"name": "d", "ports": [{"containerport": 1, "containerPort": 2}]}]}}),
         )
         .unwrap();
-        assert_eq!(unknown, ["metadata.labls", "nope", "spec.containers[1].ports[0].containerport"]);
+        assert_eq!(unknown, ["metadata.labls", "spec.containers[1].ports[0].containerport", "nope"]);
         assert_eq!(
             value,
             json!({"metadata": {"name": "p"},

@@ -12,6 +12,8 @@ use crate::strategy::Strategy;
 pub struct Row {
     pub resource: Resource,
     pub(crate) strategy: Strategy,
+    /// Why not to use it any more: a warning on every answer.
+    pub deprecated: Option<&'static str>,
     /// Where its objects are kept, if not under its own name: `events.k8s.io` serves the core group's events.
     pub(crate) stored_as: Option<Alias>,
 }
@@ -28,7 +30,7 @@ pub(crate) struct Alias {
 
 impl Row {
     pub(crate) const fn new(resource: Resource, strategy: Strategy) -> Self {
-        Self { resource, strategy, stored_as: None }
+        Self { resource, strategy, deprecated: None, stored_as: None }
     }
 
     /// Under which resource its objects lie in the store.

@@ -50,9 +50,14 @@ pub(super) fn priority(_: &Scope<'_>, resource: &Resource, pod: &mut Value) -> R
 const SECONDS: i64 = 300;
 
 pub(super) fn tolerations(_: &Scope<'_>, resource: &Resource, pod: &mut Value) -> Result<(), Status> {
-    if resource.id != known::PODS {
-        return Ok(());
+    if resource.id == known::PODS {
+        tolerate(pod);
     }
+    Ok(())
+}
+
+/// Patience with a node in trouble, unless the pod says how much it has.
+pub(crate) fn tolerate(pod: &mut Value) {
     let mut tolerations = pod.items("spec.tolerations").to_vec();
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
         let tolerated = tolerations.iter().any(|t| {
@@ -65,5 +70,4 @@ pub(super) fn tolerations(_: &Scope<'_>, resource: &Resource, pod: &mut Value) -
         }
     }
     pod.set("spec.tolerations", tolerations);
-    Ok(())
 }

@@ -63,6 +63,7 @@ fn default(set: &mut Value) {
         set.fill("spec.updateStrategy.rollingUpdate.maxSurge", 0);
     }
     set.fill("spec.revisionHistoryLimit", 10);
+    workload::null_times(set, "status.conditions", &["lastTransitionTime"]);
     for field in STATUS_COUNTS {
         set.fill(&format!("status.{field}"), 0);
     }

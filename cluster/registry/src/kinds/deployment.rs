@@ -32,6 +32,7 @@ pub(crate) fn row() -> Row {
         ..base
     };
     let strategy = Strategy {
+        counts_annotations: true,
         default,
         prepare_create: |d| d.set("status", json!({})),
         prepare_status,
@@ -56,6 +57,7 @@ fn default(deployment: &mut Value) {
     deployment.fill("spec.revisionHistoryLimit", 10);
     deployment.fill("spec.progressDeadlineSeconds", 600);
     deployment.fill("status", json!({}));
+    workload::null_times(deployment, "status.conditions", &["lastUpdateTime", "lastTransitionTime"]);
 }
 
 fn prepare_status(new: &mut Value, old: &Value) {
@@ -102,7 +104,10 @@ fn strategy(strategy: &Value, errors: &mut Errors) {
             }
             workload::not_over_hundred(unavailable, &here.child("maxUnavailable"), errors);
         }
-        other => errors.not_supported(&path, other, &["Recreate", "RollingUpdate"]),
+        other => {
+            let shown = json!({"Type": other, "RollingUpdate": rolling});
+            errors.not_supported(&path, shown, &["Recreate", "RollingUpdate"]);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use kedge_api::resource::Column;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::endpoints::PROTOCOLS;
 use super::{address, columns, resource};
@@ -28,7 +28,8 @@ const MOST_ENDPOINTS: usize = 1000;
 pub(crate) fn row() -> Row {
     let schema = "io.k8s.api.discovery.v1.EndpointSlice";
     let resource = resource("discovery.k8s.io", "endpointslices", "endpointslice", "EndpointSlice", schema, COLUMNS);
-    let strategy = Strategy { generation: true, default, validate, validate_update, ..Strategy::PLAIN };
+    let strategy =
+        Strategy { generation: true, counts_labels: true, default, validate, validate_update, ..Strategy::PLAIN };
     Row::new(resource, strategy)
 }
 
@@ -57,6 +58,9 @@ fn endpoints(slice: &Value) -> String {
 }
 
 fn default(slice: &mut Value) {
+    for endpoint in slice.items_mut("endpoints") {
+        endpoint.fill("conditions", serde_json::Map::new());
+    }
     for port in slice.items_mut("ports") {
         port.fill("name", "");
         port.fill("protocol", "TCP");
@@ -165,6 +169,7 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn cells_are_short() {

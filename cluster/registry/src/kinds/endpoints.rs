@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use kedge_api::Resource;
 use kedge_api::resource::Column;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{address, columns, resource};
 use crate::errors::{Errors, Path};
@@ -15,12 +15,15 @@ use crate::value::{Fill as _, Look as _};
 
 const COLUMNS: &[Column] = &[columns::text("Endpoints", |o| addresses(o).into()), columns::AGE];
 
+const DEPRECATED: &str = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
+
 pub(crate) const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 
 pub(crate) fn row() -> Row {
     let base = resource("", "endpoints", "endpoints", "Endpoints", "io.k8s.api.core.v1.Endpoints", COLUMNS);
     let resource = Resource { short_names: Cow::Borrowed(&["ep"]), ..base };
-    Row::new(resource, Strategy { create_on_update: true, default, validate, ..Strategy::PLAIN })
+    let row = Row::new(resource, Strategy { create_on_update: true, default, validate, ..Strategy::PLAIN });
+    Row { deprecated: Some(DEPRECATED), ..row }
 }
 
 /// The first three, and how many more there are.
@@ -77,8 +80,10 @@ fn validate(endpoints: &Value, errors: &mut Errors) {
 
 fn endpoint_address(item: &Value, path: &Path<'_>, errors: &mut Errors) {
     let ip_path = path.child("ip");
-    if let Some(ip) = address::ip(item.text("ip"), &ip_path, errors) {
-        address::reachable(ip, &ip_path, errors);
+    match address::ip(item.text("ip"), &ip_path, errors) {
+        Some(ip) => address::reachable(ip, &ip_path, errors),
+        // Upstream checks it twice, in two ways.
+        None => errors.invalid(&ip_path, item.text("ip"), "must be a valid IP address"),
     }
     let hostname = item.text("hostname");
     if !hostname.is_empty() {
@@ -111,12 +116,10 @@ fn endpoint_port(port: &Value, several: bool, path: &Path<'_>, errors: &mut Erro
     }
 }
 
-/// Told by every answer about this kind.
-pub(crate) const DEPRECATED: &str = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice";
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn three_addresses_are_shown() {

@@ -62,7 +62,8 @@ pub(crate) fn events_row() -> Row {
     let base = resource("events.k8s.io", "events", "event", "Event", "io.k8s.api.events.v1.Event", COLUMNS);
     let resource = Resource { short_names: Cow::Borrowed(&["ev"]), selectable: SELECTABLE, volatile: true, ..base };
     let alias = Alias { resource: ("", "events"), show, keep };
-    Row { stored_as: Some(alias), ..Row::new(resource, Strategy { validate: validate_new, ..STRATEGY }) }
+    let strategy = Strategy { validate: validate_new, error_group: Some(""), ..STRATEGY };
+    Row { stored_as: Some(alias), ..Row::new(resource, strategy) }
 }
 
 const STRATEGY: Strategy = Strategy { create_on_update: true, default, validate, field, ..Strategy::PLAIN };

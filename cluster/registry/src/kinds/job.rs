@@ -41,6 +41,7 @@ pub(crate) fn row() -> Row {
         prepare_create,
         validate,
         validate_update,
+        validate_status,
         warnings: workload::warnings,
         field: |json, _| match pick(json, "status.succeeded").as_str() {
             "" => "0".into(),
@@ -101,20 +102,13 @@ fn default(job: &mut Value) {
             pattern.fill_text("status", "True");
         }
     }
-    job.cut_empty("spec.selector");
-    job.fill("status", json!({}));
-}
-
-trait CutEmpty {
-    fn cut_empty(&mut self, path: &str);
-}
-
-impl CutEmpty for Value {
-    fn cut_empty(&mut self, path: &str) {
-        if self.look(path).is_null() && self.find_mut(path).is_some() {
-            self.cut(path);
-        }
+    job.fill("spec.manualSelector", false);
+    if job.entries("metadata.labels").count() == 0 && job.entries("spec.template.metadata.labels").count() > 0 {
+        let labels = job.look("spec.template.metadata.labels").clone();
+        job.set("metadata.labels", labels);
     }
+    job.fill("status", json!({}));
+    workload::null_times(job, "status.conditions", &["lastProbeTime", "lastTransitionTime"]);
 }
 
 /// Without `manualSelector` the server chooses one that no other job has.
@@ -125,18 +119,20 @@ fn prepare_create(job: &mut Value) {
     if job.flag("spec.manualSelector") {
         return;
     }
-    let labels = job.slot("spec.template.metadata.labels");
-    if !labels.is_object() {
-        *labels = json!({});
+    // Labels that were taken from the template, or would have been, follow what the server adds to it.
+    let follow = job.entries("metadata.labels").count() == 0
+        || job.look("metadata.labels") == job.look("spec.template.metadata.labels");
+    let mut labels = job.look("spec.template.metadata.labels").as_object().cloned().unwrap_or_default();
+    for (key, value) in [(CONTROLLER_UID, &uid), ("controller-uid", &uid), (JOB_NAME, &name), ("job-name", &name)] {
+        labels.entry(key).or_insert_with(|| value.as_str().into());
     }
-    if let Some(map) = labels.map_mut() {
-        for (key, value) in [(CONTROLLER_UID, &uid), ("controller-uid", &uid), (JOB_NAME, &name), ("job-name", &name)] {
-            map.entry(key).or_insert_with(|| value.as_str().into());
-        }
+    if follow {
+        job.set("metadata.labels", labels.clone());
     }
-    if job.look("spec.selector").is_null() {
-        job.set("spec.selector", json!({"matchLabels": {CONTROLLER_UID: uid}}));
-    }
+    job.set("spec.template.metadata.labels", labels);
+    let mut chosen = job.look("spec.selector.matchLabels").as_object().cloned().unwrap_or_default();
+    chosen.entry(CONTROLLER_UID).or_insert_with(|| uid.into());
+    job.set("spec.selector.matchLabels", chosen);
 }
 
 fn validate(job: &Value, errors: &mut Errors) {
@@ -157,6 +153,11 @@ fn validate(job: &Value, errors: &mut Errors) {
         errors.required(&path, "");
     } else {
         super::pod::affinity::label_selector(selector, &path, errors);
+        let own = json!({"matchLabels": {CONTROLLER_UID: job.text("metadata.uid")}});
+        let older = json!({"matchLabels": {"controller-uid": job.text("metadata.uid")}});
+        if !job.flag("spec.manualSelector") && selector != &own && selector != &older {
+            errors.invalid(&path, selector.clone(), "`selector` not auto-generated");
+        }
     }
     let restart = job.text("spec.template.spec.restartPolicy");
     let here = Path::root("spec.template.spec.restartPolicy");
@@ -174,7 +175,7 @@ fn validate(job: &Value, errors: &mut Errors) {
 }
 
 fn mode(job: &Value, errors: &mut Errors) {
-    const MODES: &[&str] = &["Indexed", "NonIndexed"];
+    const MODES: &[&str] = &["NonIndexed", "Indexed"];
     let mode = job.text("spec.completionMode");
     let path = Path::root("spec.completionMode");
     if !MODES.contains(&mode) {
@@ -196,6 +197,15 @@ fn mode(job: &Value, errors: &mut Errors) {
                 errors.invalid(&Path::root(field), number, "requires indexed completion mode");
             }
         }
+    }
+    if mode != "Indexed" && job.has("spec.successPolicy") {
+        let rules = job.items("spec.successPolicy.rules").to_vec();
+        errors.invalid(&Path::root("spec.successPolicy"), json!({"Rules": rules}), "requires indexed completion mode");
+    }
+    let manager = job.text("spec.managedBy");
+    if !manager.is_empty() && !manager.contains('/') {
+        let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+        errors.invalid(&Path::root("spec.managedBy"), manager, why);
     }
     if job.has("spec.maxFailedIndexes") && !job.has("spec.backoffLimitPerIndex") {
         errors.required(&Path::root("spec.backoffLimitPerIndex"), "when maxFailedIndexes is specified");
@@ -298,5 +308,35 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
     }
     if &same != old.look("spec.template") {
         errors.invalid(&Path::root("spec.template"), new.look("spec.template").clone(), "field is immutable");
+    }
+}
+
+/// A job that is over stays so.
+fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
+    const COUNTS: &[&str] =
+        &["status.active", "status.succeeded", "status.failed", "status.ready", "status.terminating"];
+    workload::counts(new, COUNTS, errors);
+    let is = |job: &Value, kind: &str| {
+        job.items("status.conditions").iter().any(|c| c.text("type") == kind && c.text("status") == "True")
+    };
+    let active = count(new, "status.active");
+    if active > 0 && (is(new, "Complete") || is(new, "Failed")) {
+        errors.invalid(&Path::root("status.active"), active, "active>0 is invalid for finished job");
+    }
+    let time = new.text("status.completionTime");
+    if !time.is_empty() && !is(new, "Complete") {
+        let why = "cannot set completionTime when there is no Complete=True condition";
+        errors.invalid(&Path::root("status.completionTime"), time, why);
+    }
+    let conditions = Path::root("status.conditions");
+    for kind in ["Failed", "Complete"] {
+        if is(old, kind) && !is(new, kind) {
+            errors.invalid_unshown(&conditions, &format!("cannot disable the terminal {kind}=True condition"));
+        }
+    }
+    for kind in ["FailureTarget", "SuccessCriteriaMet"] {
+        if is(old, kind) && !is(new, kind) {
+            errors.invalid_unshown(&conditions, &format!("cannot disable the {kind}=True condition"));
+        }
     }
 }

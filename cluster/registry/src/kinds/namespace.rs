@@ -84,9 +84,12 @@ fn prepare_update(new: &mut Value, old: &Value) {
 
 fn validate(ns: &Value, errors: &mut Errors) {
     let path = Path::root("spec.finalizers");
-    for (at, finalizer) in ns.items("spec.finalizers").iter().enumerate() {
+    for finalizer in ns.items("spec.finalizers") {
         let text = finalizer.as_str().unwrap_or_default();
-        errors.all_invalid(&path.index(at), text, names::qualified(text));
+        errors.all_invalid(&path, text, names::qualified(text));
+        if !text.contains('/') && text != "kubernetes" {
+            errors.invalid(&path, text, "name is neither a standard finalizer name nor is it fully qualified");
+        }
     }
 }
 

@@ -150,7 +150,8 @@ fn taints(taints: &[Value], errors: &mut Errors) {
             errors.not_supported(&path.child("effect"), effect, EFFECTS);
         }
         if !effect.is_empty() && !seen.insert((key, effect)) {
-            errors.duplicate(&path, taint.clone());
+            let shown = json!({"Key": key, "Value": value, "Effect": effect, "TimeAdded": taint.look("timeAdded")});
+            errors.duplicate_because(&path, shown, "taints must be unique by key and effect pair");
         }
     }
 }

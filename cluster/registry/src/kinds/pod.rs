@@ -9,6 +9,7 @@ pub(crate) mod resources;
 pub(crate) mod spec;
 pub(crate) mod update;
 pub(crate) mod volumes;
+pub(crate) mod warnings;
 
 use std::borrow::Cow;
 
@@ -73,7 +74,9 @@ pub(crate) fn row() -> Row {
         validate,
         validate_update: update::validate,
         validate_status: update::validate_status,
-        warnings: spec::warnings,
+        validate_create,
+        prepare_update: update::prepare,
+        warnings: warnings::pod,
         grace: Some(grace),
         field,
         ..Strategy::SPEC
@@ -83,13 +86,21 @@ pub(crate) fn row() -> Row {
 
 fn prepare_create(pod: &mut Value) {
     pod.set("status", json!({"phase": "Pending", "qosClass": qos::class(pod)}));
+    let now = pod.look("metadata.creationTimestamp").clone();
+    affinity::merge_label_keys(pod);
     let gated = !pod.items("spec.schedulingGates").is_empty();
     if gated {
         let why = "Scheduling is blocked due to non-empty scheduling gates";
         pod.set(
             "status.conditions",
-            json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": why, "lastProbeTime": null, "lastTransitionTime": null}]),
+            json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": why, "lastProbeTime": null, "lastTransitionTime": now}]),
         );
+    }
+}
+
+fn validate_create(pod: &Value, errors: &mut Errors) {
+    if !pod.items("spec.ephemeralContainers").is_empty() {
+        errors.forbidden(&Path::root("spec.ephemeralContainers"), "cannot be set on create");
     }
 }
 

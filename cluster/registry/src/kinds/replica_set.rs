@@ -47,6 +47,7 @@ fn default(rs: &mut Value) {
     workload::default_template(rs);
     rs.fill("spec.replicas", 1);
     rs.fill("status.replicas", 0);
+    workload::null_times(rs, "status.conditions", &["lastTransitionTime"]);
 }
 
 fn validate(rs: &Value, errors: &mut Errors) {

@@ -54,7 +54,7 @@ fn validate(secret: &Value, errors: &mut Errors) {
         errors.too_long(&data, MOST_BYTES);
     }
     let value = |key: &str| secret.look("data").get(key).and_then(Value::as_str);
-    let mut needs = |key: &str, errors: &mut Errors| {
+    let needs = |key: &str, errors: &mut Errors| {
         if value(key).is_none() {
             errors.required(&data.key(key), "");
         }

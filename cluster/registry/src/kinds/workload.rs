@@ -3,7 +3,7 @@
 use kedge_api::selector::Selector;
 use serde_json::{Value, json};
 
-use super::pod::{affinity, default, spec};
+use super::pod::{affinity, default, spec, warnings as pod_warnings};
 use crate::errors::{Errors, Path};
 use crate::value::{Fill as _, Look as _};
 
@@ -30,6 +30,15 @@ pub(crate) fn selector(object: &Value, empty: &str, errors: &mut Errors) {
     }
 }
 
+/// Times that upstream's types always write, of each element of a list.
+pub(crate) fn null_times(object: &mut Value, list: &str, fields: &[&str]) {
+    for item in object.items_mut(list) {
+        for field in fields {
+            item.fill(field, Value::Null);
+        }
+    }
+}
+
 /// Whether the selector is one that objects can be chosen by.
 fn parse(selector: &Value) -> Option<Selector> {
     let typed = serde_json::from_value(selector.clone()).ok()?;
@@ -42,12 +51,14 @@ pub(crate) fn template(object: &Value, restarts: &[&str], errors: &mut Errors) {
     let path = Path::root("spec.template");
     let labels = template.look("metadata.labels");
     let chosen = match parse(object.look("spec.selector")) {
+        Some(_) if object.look("spec.selector").is_null() => false,
         Some(selector) => {
             let map = labels.as_object().into_iter().flatten();
             let map: std::collections::BTreeMap<String, String> =
                 map.map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect();
-            selector.matches(&map) && !object.look("spec.selector").is_null()
+            selector.matches(&map)
         }
+        None if object.look("spec.selector").is_null() => false,
         None => {
             let selector = object.look("spec.selector");
             errors.invalid(&Path::root("spec.selector"), selector.clone(), "invalid label selector");
@@ -64,6 +75,11 @@ pub(crate) fn template(object: &Value, restarts: &[&str], errors: &mut Errors) {
     if !restarts.is_empty() && !restarts.contains(&policy) {
         errors.not_supported(&inner.child("restartPolicy"), policy, restarts);
     }
+    if restarts == ["Always"] && object.text("kind") != "DaemonSet" && template.has("spec.activeDeadlineSeconds") {
+        // Also a deployment's pods are made by a replica set.
+        let why = "activeDeadlineSeconds in ReplicaSet is not Supported";
+        errors.forbidden(&inner.child("activeDeadlineSeconds"), why);
+    }
 }
 
 pub(crate) fn pod_template(template: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -74,7 +90,7 @@ pub(crate) fn pod_template(template: &Value, path: &Path<'_>, errors: &mut Error
 }
 
 pub(crate) fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
-    spec::warnings_of(new.look("spec.template.spec"), "spec.template.spec")
+    pod_warnings::template(new.look("spec.template"))
 }
 
 /// Fields that must not be negative.

@@ -40,7 +40,7 @@ pub(crate) async fn store(
     let _alone = if strategy.allocate.is_some() { Some(registry.allocating.lock().await) } else { None };
     let snapshot = registry.cache.snapshot();
     let now = (registry.options.now)();
-    let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings, now };
+    let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
 
     warnings.extend(metadata::duplicate_owners(&object));
     metadata::prepare_create(&mut object, strategy, now);
@@ -52,10 +52,11 @@ pub(crate) async fn store(
     let mut errors = Errors::default();
     metadata::validate(&object, &row.resource, strategy, &mut errors);
     (strategy.validate)(&object, &mut errors);
+    (strategy.validate_create)(&object, &mut errors);
     if let Some(allocate) = strategy.allocate.filter(|_| errors.is_empty()) {
         allocate(&scope, &mut object, None, &mut errors);
     }
-    errors.of(&row.resource, object.text("metadata.name"))?;
+    errors.of_row(row, object.text("metadata.name"))?;
     warnings.extend((strategy.warnings)(&object, None));
     if dry_run {
         let taken = snapshot.get(&key(row, &object)).is_some();
@@ -80,12 +81,21 @@ pub(crate) async fn store(
                 object.set("metadata.name", name);
             }
             Err(StoreError::Conflict { .. }) => {
-                return Err(Status::already_exists(&row.resource.id, object.text("metadata.name")));
+                return Err(exists(registry, row, &key));
             }
             Err(error) => return Err(store_failed(&error)),
         }
     }
     Err(Status::already_exists(&row.resource.id, object.text("metadata.name")))
+}
+
+/// Who comes while the old one is still going is told so.
+fn exists(registry: &Registry, row: &Row, key: &Key) -> Status {
+    let mut status = Status::already_exists(&row.resource.id, &key.name);
+    if registry.cache.snapshot().get(key).is_some_and(|o| o.is_deleting()) {
+        status.message = format!("object is being deleted: {}", status.message);
+    }
+    status
 }
 
 fn key(row: &Row, object: &Value) -> Key {

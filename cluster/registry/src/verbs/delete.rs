@@ -108,7 +108,16 @@ pub(crate) async fn delete(registry: &Registry, row: &Arc<Row>, mut request: Req
         Deleted::Gone(last) if row.strategy.returns_deleted => get::show(row, last)?,
         Deleted::Gone(last) => Payload::Value(success(row, &last)),
     };
-    Ok(answer(200, Vec::new(), payload))
+    // Told once, by the kind that is unlike all others.
+    let kept = row.strategy.orphans && wish.propagation.is_none();
+    let plural = row.resource.id.resource.as_str();
+    let warning = kept.then(|| {
+        format!(
+            "child pods are preserved by default when {plural} are deleted; set propagationPolicy=Background to remove them or set \
+             propagationPolicy=Orphan to suppress this warning"
+        )
+    });
+    Ok(answer(200, warning.into_iter().collect(), payload))
 }
 
 fn success(row: &Row, last: &Object) -> Value {

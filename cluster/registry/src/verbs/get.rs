@@ -55,7 +55,7 @@ pub(crate) fn parse_version(text: Option<&str>) -> Result<Option<Revision>, Stat
             let what = format!(
                 "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
             );
-            Status::internal(what)
+            Status::new(Reason::Unknown, what)
         }),
     }
 }

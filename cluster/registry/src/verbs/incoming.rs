@@ -79,8 +79,8 @@ pub(crate) fn conform(
     };
     let t = schema::get(expected.schema).ok_or_else(|| Status::internal(format!("no schema {}", expected.schema)))?;
     let unknown = structure::conform(t, &mut value).map_err(refused)?;
-    let mut found: Vec<String> = unknown.into_iter().map(|path| format!("unknown field {path:?}")).collect();
-    found.extend(duplicates);
+    let mut found = duplicates;
+    found.extend(unknown.into_iter().map(|path| format!("unknown field {path:?}")));
     match strictness {
         Strictness::Strict if !found.is_empty() => Err(refused(format!("strict decoding error: {}", found.join(", ")))),
         Strictness::Warn => Ok(Incoming { value, warnings: found }),

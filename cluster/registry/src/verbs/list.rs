@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet::URL_SAFE;
+use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use kedge_api::request::Payload;
 use kedge_api::{Answer, Object, Reason, Request, Revision, Snapshot, Status};
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,8 @@ use crate::Registry;
 use crate::select::Selection;
 use crate::table::Row;
 
+/// As lenient as Go's.
+const BASE64: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 
 /// Where a paged list goes on. Opaque to clients, but in upstream's form.
@@ -135,14 +138,13 @@ async fn moment(registry: &Registry, request: &Request) -> Result<(Snapshot, Opt
 fn token(revision: Revision, start: String) -> Result<String, Status> {
     let rv = i64::try_from(revision.0).unwrap_or(i64::MAX);
     let json = serde_json::to_vec(&Token { v: TOKEN_VERSION.into(), rv, start });
-    json.map(|json| URL_SAFE_NO_PAD.encode(json))
-        .map_err(|e| Status::internal(format!("encoding a continue token: {e}")))
+    json.map(|json| BASE64.encode(json)).map_err(|e| Status::internal(format!("encoding a continue token: {e}")))
 }
 
 fn parse_token(text: &str) -> Result<Token, Status> {
     let invalid =
         |what: String| Status::bad_request(format!("invalid continue token: continue key is not valid: {what}"));
-    let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|e| invalid(e.to_string()))?;
+    let bytes = BASE64.decode(text).map_err(|e| invalid(e.to_string()))?;
     let token: Token = serde_json::from_slice(&bytes).map_err(|e| match bytes.first() {
         Some(b) if !b"{[\"-0123456789tfn".contains(b) => {
             let shown = if b.is_ascii_graphic() { char::from(*b).to_string() } else { format!("\\x{b:02x}") };

@@ -45,14 +45,16 @@ pub(crate) async fn carry_out(registry: &Registry, row: &Arc<Row>, request: Requ
 async fn finalize(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
     let dry_run = options::write(&request.options, "UpdateOptions")?;
     let incoming = incoming::object(row, &mut request)?;
-    let finalizers = incoming.value.items("spec.finalizers").to_vec();
     let wanted = update::wanted_version(&incoming.value)?;
     let written = update::modify(registry, row, &request.target, How::Special, dry_run, |object, new| {
         update::check_version(row, object, wanted)?;
-        if finalizers.is_empty() {
-            new.cut("spec.finalizers");
-        } else {
-            new.set("spec.finalizers", finalizers.clone());
+        // Metadata and finalizers are the body's; what only the server sets is kept by the write.
+        new.set("metadata", incoming.value.look("metadata").clone());
+        match incoming.value.items("spec.finalizers") {
+            [] => {
+                new.cut("spec.finalizers");
+            }
+            finalizers => new.set("spec.finalizers", finalizers.to_vec()),
         }
         Ok(())
     })

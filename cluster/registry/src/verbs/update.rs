@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use kedge_api::{Answer, Body, Object, Options, PatchType, Request, Status};
+use kedge_api::{Answer, Body, Object, Options, PatchType, Reason, Request, Status};
 use serde_json::Value;
 
 use super::incoming::{self, Expected, Incoming, Strictness};
 use super::write::{self, ATTEMPTS, How, Written};
 use super::{answer, create, get, options};
+use crate::errors::Errors;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
-use crate::{Registry, patch as patching};
+use crate::{Registry, metadata, patch as patching};
 
 pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
     let how = how(&request);
@@ -30,9 +31,7 @@ pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Req
         write::check_uid(row, &object, incoming.value.text("metadata.uid"))?;
         let old: Value = object.decode()?;
         if wanted.is_none() && !row.strategy.unconditional_update {
-            let mut errors = crate::errors::Errors::default();
-            write::version_required(&mut errors);
-            errors.of(&row.resource, &request.target.name)?;
+            write::version_required(row, &request.target.name)?;
         }
         let new = incoming.value.clone();
         let mut warnings = incoming.warnings.clone();
@@ -69,7 +68,8 @@ pub(crate) fn wanted_version(value: &Value) -> Result<Option<u64>, Status> {
     match value.text("metadata.resourceVersion") {
         "" | "0" => Ok(None),
         text => {
-            let invalid = |_| Status::internal(format!("strconv.ParseUint: parsing {text:?}: invalid syntax"));
+            let invalid =
+                |_| Status::new(Reason::Unknown, format!("strconv.ParseUint: parsing {text:?}: invalid syntax"));
             text.parse().map(Some).map_err(invalid)
         }
     }
@@ -98,10 +98,9 @@ pub(crate) async fn patch(registry: &Registry, row: &Arc<Row>, mut request: Requ
         let current: Value = shown.decode()?;
         let patched = patching::patch(kind, &row.resource, &current, &patch)?;
         let Incoming { value: mut new, mut warnings } = accept(row, patched, &patch, &duplicates, &request.options)?;
-        check_patched_name(row, &new, &request.target.name)?;
+        check_patched(row, &new, &object)?;
         let wanted = wanted_version(&new)?;
         check_version(row, &object, wanted)?;
-        write::check_uid(row, &object, new.text("metadata.uid"))?;
         incoming::store_form(row, &mut new);
         (row.strategy.default)(&mut new);
         let old: Value = object.decode()?;
@@ -133,11 +132,33 @@ pub(crate) fn accept(
     Ok(incoming)
 }
 
-fn check_patched_name(row: &Row, new: &Value, name: &str) -> Result<(), Status> {
-    let mut errors = crate::errors::Errors::default();
-    if new.text("metadata.name") != name {
-        let meta = crate::errors::Path::root("metadata");
-        errors.invalid(&meta.child("name"), new.text("metadata.name"), "field is immutable");
+/// A patch cannot make another object of it.
+fn check_patched(row: &Row, new: &Value, object: &Object) -> Result<(), Status> {
+    let name = &*object.key.name;
+    match new.text("metadata.name") {
+        "" => {
+            let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+            return Err(Status::bad_request(why));
+        }
+        same if same == name => {}
+        other => {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({other}) does not match the name on the URL ({name})"
+            )));
+        }
+    }
+    if new.text("metadata.namespace") != &*object.key.namespace {
+        let why = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(why));
+    }
+    let mut errors = Errors::default();
+    let uid = new.text("metadata.uid");
+    if uid != object.uid() {
+        metadata::immutable("uid", uid, &mut errors);
+    }
+    let deleted = new.text("metadata.deletionTimestamp");
+    if !deleted.is_empty() && !object.is_deleting() {
+        metadata::immutable("deletionTimestamp", deleted, &mut errors);
     }
     errors.of(&row.resource, name)
 }

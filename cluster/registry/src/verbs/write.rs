@@ -87,7 +87,7 @@ pub(crate) async fn replace(
     let allocate = row.strategy.allocate.filter(|_| how == How::Main);
     let _alone = if allocate.is_some() { Some(registry.allocating.lock().await) } else { None };
     let strategy = &row.strategy;
-    metadata::prepare_update(&mut new, old);
+    metadata::prepare_update(&mut new, old, how == How::Special);
     let mut errors = Errors::default();
     match how {
         How::Main => {
@@ -101,8 +101,7 @@ pub(crate) async fn replace(
             (strategy.validate_update)(&new, old, &mut errors);
             if let Some(allocate) = allocate.filter(|_| errors.is_empty()) {
                 let snapshot = registry.cache.snapshot();
-                let now = (registry.options.now)();
-                let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings, now };
+                let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
                 allocate(&scope, &mut new, Some(old), &mut errors);
             }
         }
@@ -114,7 +113,7 @@ pub(crate) async fn replace(
         }
         How::Special => {}
     }
-    errors.of(&row.resource, new.text("metadata.name"))?;
+    errors.of_row(row, new.text("metadata.name"))?;
     count_generation(&mut new, old, row, how);
     let name = &old_object.key.name;
     if is_unchanged(&new, old) {
@@ -182,7 +181,10 @@ fn count_generation(new: &mut Value, old: &Value, row: &Row, how: How) {
         let fields = fields.filter(|(name, _)| !["metadata", "status", "apiVersion", "kind"].contains(&name.as_str()));
         fields.map(|(n, v)| (n.clone(), v.clone())).collect()
     };
-    if relevant(new) != relevant(old) {
+    let annotated =
+        row.strategy.counts_annotations && new.look("metadata.annotations") != old.look("metadata.annotations");
+    let labelled = row.strategy.counts_labels && new.look("metadata.labels") != old.look("metadata.labels");
+    if annotated || labelled || relevant(new) != relevant(old) {
         let generation = old.int("metadata.generation").unwrap_or(0) + 1;
         new.set("metadata.generation", generation);
     }
@@ -231,7 +233,15 @@ pub(crate) fn check_uid(row: &Row, object: &Object, uid: &str) -> Result<(), Sta
 }
 
 /// The resourceVersion that a body must name where a kind demands one.
-pub(crate) fn version_required(errors: &mut Errors) {
+pub(crate) fn version_required(row: &Row, name: &str) -> Result<(), Status> {
+    let mut errors = Errors::default();
     let path = Path::root("metadata");
     errors.invalid(&path.child("resourceVersion"), 0, "must be specified for an update");
+    let plural = row.resource.id.to_string();
+    // Upstream names the resource, not the kind, here.
+    errors.into_result(row.resource.id.group.as_str(), row.resource.id.resource.as_str(), name).map_err(|mut status| {
+        status.message =
+            status.message.replacen(&format!("{}.{}", row.resource.id.resource, row.resource.id.group), &plural, 1);
+        status
+    })
 }

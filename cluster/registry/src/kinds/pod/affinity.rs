@@ -1,10 +1,10 @@
 //! The rules of affinity and of the label selectors in it.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::errors::{Errors, Path};
 use crate::names;
-use crate::value::Look as _;
+use crate::value::{Fill as _, Look as _};
 
 pub(crate) fn validate(affinity: &Value, path: &Path<'_>, errors: &mut Errors) {
     let node = affinity.look("nodeAffinity");
@@ -103,10 +103,17 @@ fn operator(expression: &Value, path: &Path<'_>, errors: &mut Errors) {
 fn pod_term(term: &Value, path: &Path<'_>, errors: &mut Errors) {
     label_selector(term.look("labelSelector"), &path.child("labelSelector"), errors);
     label_selector(term.look("namespaceSelector"), &path.child("namespaceSelector"), errors);
-    let list = path.child("namespaces");
+    let list = path.child("namespace");
     for name in term.items("namespaces") {
         let text = name.as_str().unwrap_or_default();
         errors.all_invalid(&list, text, names::label(text));
+    }
+    let keys = term.items("mismatchLabelKeys");
+    let list = path.child("matchLabelKeys");
+    for (at, key) in term.items("matchLabelKeys").iter().enumerate() {
+        if keys.contains(key) {
+            errors.invalid(&list.index(at), key.clone(), "exists in both matchLabelKeys and mismatchLabelKeys");
+        }
     }
     let key = term.text("topologyKey");
     if key.is_empty() {
@@ -142,5 +149,39 @@ pub(crate) fn label_selector(selector: &Value, path: &Path<'_>, errors: &mut Err
             let text = value.as_str().unwrap_or_default();
             errors.all_invalid(&list.index(at), text, kedge_api::selector::label_value_error(text));
         }
+    }
+}
+
+/// `matchLabelKeys` and `mismatchLabelKeys` become requirements on the values that the new pod itself has.
+pub(crate) fn merge_label_keys(pod: &mut Value) {
+    let labels = pod.look("metadata.labels").clone();
+    for kind in ["podAffinity", "podAntiAffinity"] {
+        let path = format!("spec.affinity.{kind}");
+        for term in pod.items_mut(&format!("{path}.requiredDuringSchedulingIgnoredDuringExecution")) {
+            merge_into(term, &labels);
+        }
+        for weighted in pod.items_mut(&format!("{path}.preferredDuringSchedulingIgnoredDuringExecution")) {
+            if let Some(term) = weighted.find_mut("podAffinityTerm") {
+                merge_into(term, &labels);
+            }
+        }
+    }
+}
+
+fn merge_into(term: &mut Value, labels: &Value) {
+    if term.look("labelSelector").is_null() {
+        return;
+    }
+    let mut expressions = term.items("labelSelector.matchExpressions").to_vec();
+    let before = expressions.len();
+    for (list, operator) in [("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn")] {
+        for key in term.items(list).iter().filter_map(Value::as_str) {
+            if let Some(value) = labels.get(key) {
+                expressions.push(json!({"key": key, "operator": operator, "values": [value]}));
+            }
+        }
+    }
+    if expressions.len() > before {
+        term.set("labelSelector.matchExpressions", expressions);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::resources;
 use super::spec::In;
@@ -45,11 +45,7 @@ pub(crate) fn validate(spec: &Value, known: &Known<'_>, path: &Path<'_>, place: 
     for (at, container) in spec.items("initContainers").iter().enumerate() {
         init_container(container, spec, known, &init.index(at), &mut names, errors);
     }
-    let list = spec.items("ephemeralContainers");
-    if place == In::Template && !list.is_empty() {
-        errors.forbidden(&ephemeral, "ephemeral containers not allowed in pod template");
-        return;
-    }
+    let list = if place == In::Template { &[] } else { spec.items("ephemeralContainers") };
     for (at, container) in list.iter().enumerate() {
         ephemeral_container(container, spec, known, &ephemeral.index(at), &mut names, errors);
     }
@@ -199,13 +195,12 @@ fn ephemeral_container<'a>(
     if !target.is_empty() && !lists.into_iter().any(|c| c.text("name") == target) {
         errors.not_found(&path.child("targetContainerName"), target);
     }
-    for field in ["ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "restartPolicy"] {
-        if container.has(field) {
+    for field in ["ports", "resources", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "restartPolicy"]
+    {
+        let value = container.look(field);
+        if !value.is_null() && value.as_object().is_none_or(|o| !o.is_empty()) {
             errors.forbidden(&path.child(field), "cannot be set for an Ephemeral Container");
         }
-    }
-    if container.look("resources").as_object().is_some_and(|r| !r.is_empty()) {
-        errors.forbidden(&path.child("resources"), "cannot be set for an Ephemeral Container");
     }
 }
 
@@ -269,29 +264,37 @@ fn security(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut Error
     if context.look("allowPrivilegeEscalation") == &Value::Bool(false) {
         let why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
         if context.flag("privileged") {
-            errors.invalid(path, go_context(context), why);
+            errors.invalid_json(path, &go_context(context), why);
         }
         let admin = context.items("capabilities.add").iter().any(|c| c == "CAP_SYS_ADMIN");
         if admin {
-            errors.invalid(
+            errors.invalid_json(
                 path,
-                go_context(context),
+                &go_context(context),
                 "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
             );
         }
     }
 }
 
-/// The context with the names that upstream's internal type has.
-fn go_context(context: &Value) -> Value {
-    json!({
-        "Capabilities": context.look("capabilities"), "Privileged": context.look("privileged"),
-        "SELinuxOptions": context.look("seLinuxOptions"), "WindowsOptions": context.look("windowsOptions"),
-        "RunAsUser": context.look("runAsUser"), "RunAsGroup": context.look("runAsGroup"),
-        "RunAsNonRoot": context.look("runAsNonRoot"), "ReadOnlyRootFilesystem": context.look("readOnlyRootFilesystem"),
-        "AllowPrivilegeEscalation": context.look("allowPrivilegeEscalation"), "ProcMount": context.look("procMount"),
-        "SeccompProfile": context.look("seccompProfile"), "AppArmorProfile": context.look("appArmorProfile"),
-    })
+/// The context as upstream's internal type has it.
+fn go_context(context: &Value) -> String {
+    const FIELDS: &[(&str, &str)] = &[
+        ("Capabilities", "capabilities"),
+        ("Privileged", "privileged"),
+        ("SELinuxOptions", "seLinuxOptions"),
+        ("WindowsOptions", "windowsOptions"),
+        ("RunAsUser", "runAsUser"),
+        ("RunAsGroup", "runAsGroup"),
+        ("RunAsNonRoot", "runAsNonRoot"),
+        ("ReadOnlyRootFilesystem", "readOnlyRootFilesystem"),
+        ("AllowPrivilegeEscalation", "allowPrivilegeEscalation"),
+        ("ProcMount", "procMount"),
+        ("SeccompProfile", "seccompProfile"),
+        ("AppArmorProfile", "appArmorProfile"),
+    ];
+    let fields: Vec<_> = FIELDS.iter().map(|(theirs, ours)| format!("\"{theirs}\":{}", context.look(ours))).collect();
+    format!("{{{}}}", fields.join(","))
 }
 
 /// As a variable takes it from the pod, but into a file.

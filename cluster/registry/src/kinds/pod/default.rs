@@ -183,6 +183,12 @@ fn volume(volume: &mut Value) {
     if let Some(path) = volume.find_mut("hostPath") {
         path.fill("type", "");
     }
+    if let Some(image) = volume.find_mut("image") {
+        if image.text("pullPolicy").is_empty() {
+            let policy = if is_latest(image.text("reference")) { "Always" } else { "IfNotPresent" };
+            image.set("pullPolicy", policy);
+        }
+    }
     if let Some(iscsi) = volume.find_mut("iscsi") {
         iscsi.fill_text("iscsiInterface", "default");
     }

@@ -12,7 +12,7 @@ use crate::value::Look as _;
 const STANDARD: &[&str] = &["cpu", "memory", "ephemeral-storage"];
 const KNOWN: &[&str] = &["cpu", "memory", "ephemeral-storage", "storage", "pods"];
 
-fn parse(value: &Value) -> Quantity {
+pub(crate) fn parse(value: &Value) -> Quantity {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or(Quantity::ZERO)
 }
 
@@ -92,6 +92,12 @@ fn negative(amount: &Value, path: &Path<'_>, errors: &mut Errors) {
     if parse(amount).is_negative() {
         errors.invalid(path, amount.clone(), "must be greater than or equal to 0");
     }
+}
+
+/// What containers request together.
+pub(crate) fn total(containers: &[Value], name: &str) -> Quantity {
+    let amounts = containers.iter().filter_map(|c| c.look("resources.requests").get(name));
+    amounts.map(parse).sum()
 }
 
 /// Of a plain list of amounts.

@@ -27,12 +27,6 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, place: In, errors: &mut Er
     policies(spec, path, errors);
     crate::metadata::labels(spec.look("nodeSelector"), &path.child("nodeSelector"), errors);
     security(spec, path, errors);
-    for (at, secret) in spec.items("imagePullSecrets").iter().enumerate() {
-        if secret.text("name").is_empty() {
-            let list = path.child("imagePullSecrets");
-            errors.required(&list.index(at), "");
-        }
-    }
     affinity::validate(spec.look("affinity"), &path.child("affinity"), errors);
     dns_config(spec, path, errors);
     gates(spec, path, place, errors);
@@ -50,8 +44,12 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, place: In, errors: &mut Er
             errors.not_supported(&path.child("preemptionPolicy"), policy, POLICIES);
         }
     }
+    whole(spec, path, errors);
     resources::amounts(spec.look("overhead"), &path.child("overhead"), errors);
     system(spec, path, errors);
+    if place == In::Template && !spec.items("ephemeralContainers").is_empty() {
+        errors.forbidden(&path.child("ephemeralContainers"), "ephemeral containers not allowed in pod template");
+    }
 }
 
 fn policies(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -62,9 +60,6 @@ fn policies(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let dns = spec.text("dnsPolicy");
     if !DNS.contains(&dns) {
         errors.not_supported(&path.child("dnsPolicy"), dns, DNS);
-    }
-    if let Some(seconds) = spec.int("terminationGracePeriodSeconds").filter(|s| *s < 0) {
-        errors.invalid(&path.child("terminationGracePeriodSeconds"), seconds, "must be greater than or equal to 0");
     }
 }
 
@@ -99,7 +94,14 @@ fn security(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
     if spec.flag("shareProcessNamespace") && spec.flag("hostPID") {
         let why = "ShareProcessNamespace and HostPID cannot both be enabled";
-        errors.invalid(&path.child("shareProcessNamespace"), true, why);
+        errors.invalid(&here.child("shareProcessNamespace"), true, why);
+    }
+    if spec.look("hostUsers") == &Value::Bool(false) {
+        for (field, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+            if spec.flag(field) {
+                errors.forbidden(&path.child(shown), "when `hostUsers` is false");
+            }
+        }
     }
 }
 
@@ -133,9 +135,9 @@ fn dns_config(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
         errors.invalid(&list, config.look("searches").clone(), "must not have more than 32 search paths");
     }
     for (at, search) in searches.iter().enumerate().map(|(at, s)| (at, s.as_str().unwrap_or_default())) {
-        let plain = search.trim_end_matches('.').replace('_', "a");
+        let plain = search.trim_end_matches('.');
         if search != "." {
-            errors.all_invalid(&list.index(at), search, names::subdomain(&plain));
+            errors.all_invalid(&list.index(at), plain, names::search_domain(plain));
         }
     }
     let list = here.child("options");
@@ -170,12 +172,11 @@ fn gates(spec: &Value, path: &Path<'_>, place: In, errors: &mut Errors) {
 
 fn topology(constraints: &[Value], path: &Path<'_>, errors: &mut Errors) {
     const ACTIONS: &[&str] = &["DoNotSchedule", "ScheduleAnyway"];
-    let mut seen = HashSet::new();
     for (at, constraint) in constraints.iter().enumerate() {
         let item = path.index(at);
         let skew = constraint.int("maxSkew").unwrap_or(0);
         if skew <= 0 {
-            errors.invalid(&item.child("maxSkew"), skew, "must be greater than 0");
+            errors.invalid(&item.child("maxSkew"), skew, "must be greater than zero");
         }
         let key = constraint.text("topologyKey");
         if key.is_empty() {
@@ -185,12 +186,13 @@ fn topology(constraints: &[Value], path: &Path<'_>, errors: &mut Errors) {
         if !ACTIONS.contains(&action) {
             errors.not_supported(&item.child("whenUnsatisfiable"), action, ACTIONS);
         }
-        if !seen.insert((key, action)) {
+        let again = |c: &Value| c.text("topologyKey") == key && c.text("whenUnsatisfiable") == action;
+        if constraints.iter().skip(at + 1).any(again) {
             errors.duplicate(&item.child("{topologyKey, whenUnsatisfiable}"), format!("{{{key}, {action}}}"));
         }
         if let Some(domains) = constraint.int("minDomains") {
             if domains <= 0 {
-                errors.invalid(&item.child("minDomains"), domains, "must be greater than 0");
+                errors.invalid(&item.child("minDomains"), domains, "must be greater than zero");
             }
             if action != "DoNotSchedule" {
                 let why = format!("can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}");
@@ -203,6 +205,9 @@ fn topology(constraints: &[Value], path: &Path<'_>, errors: &mut Errors) {
             if let Some(policy) = constraint.look(field).as_str().filter(|p| !HONOR.contains(p)) {
                 errors.not_supported(&item.child(field), policy, HONOR);
             }
+        }
+        if !constraint.items("matchLabelKeys").is_empty() && constraint.look("labelSelector").is_null() {
+            errors.forbidden(&item.child("matchLabelKeys"), "must not be specified when labelSelector is not set");
         }
     }
 }
@@ -292,8 +297,10 @@ fn host_aliases(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     for (at, alias) in spec.items("hostAliases").iter().enumerate() {
         let item = list.index(at);
         address::ip(alias.text("ip"), &item.child("ip"), errors);
-        for name in alias.items("hostnames").iter().filter_map(Value::as_str) {
-            errors.all_invalid(&item.child("hostnames"), name, names::subdomain(name));
+        let hosts = item.child("hostnames");
+        for (at, name) in alias.items("hostnames").iter().enumerate() {
+            let name = name.as_str().unwrap_or_default();
+            errors.all_invalid(&hosts.index(at), name, names::subdomain(name));
         }
     }
 }
@@ -326,39 +333,33 @@ fn system(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// What is allowed, but most likely not meant.
-pub(crate) fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
-    warnings_of(new.look("spec"), "spec")
-}
-
-pub(crate) fn warnings_of(spec: &Value, path: &str) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for (at, constraint) in spec.items("topologySpreadConstraints").iter().enumerate() {
-        if constraint.look("labelSelector").is_null() {
-            warnings.push(format!(
-                "{path}.topologySpreadConstraints[{at}].labelSelector: a null labelSelector results in matching no pod"
-            ));
-        }
+/// Resources of the pod as a whole.
+fn whole(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const KINDS: &[&str] = &["cpu", "hugepages-", "memory"];
+    let here = path.child("resources");
+    let resources = spec.look("resources");
+    if resources.is_null() {
+        return;
     }
-    for volume in spec.items("volumes") {
-        let sources = volume.items("projected.sources");
-        if volume.has("projected") && sources.iter().all(|s| s.as_object().is_none_or(serde_json::Map::is_empty)) {
-            warnings.push(format!("volume {:?} (Projected) has no sources provided", volume.text("name")));
-        }
-    }
-    for list in ["initContainers", "containers"] {
-        for (at, container) in spec.items(list).iter().enumerate() {
-            let mut seen: Vec<&str> = Vec::new();
-            for (place, env) in container.items("env").iter().enumerate() {
-                let name = env.text("name");
-                if seen.contains(&name) {
-                    warnings.push(format!(
-                        "{path}.{list}[{at}].env[{place}]: hides previous definition of {name:?}, which may be dropped when using apply"
-                    ));
-                }
-                seen.push(name);
+    let before = errors.len();
+    for list in ["limits", "requests"] {
+        let inner = here.child(list);
+        for (name, _) in resources.entries(list) {
+            if !["cpu", "memory"].contains(&name.as_str()) && !name.starts_with("hugepages-") {
+                errors.not_supported(&inner.key(name), name.as_str(), KINDS);
             }
         }
     }
-    warnings
+    if errors.len() > before {
+        return;
+    }
+    resources::requirements(resources, spec.items("resourceClaims"), &here, errors);
+    let requests = here.child("requests");
+    for (name, amount) in resources.entries("requests") {
+        let sum = resources::total(spec.items("containers"), name);
+        if sum > resources::parse(amount) {
+            let why = format!("must be greater than or equal to aggregate container requests of {sum}");
+            errors.invalid(&requests.key(name), amount.clone(), &why);
+        }
+    }
 }

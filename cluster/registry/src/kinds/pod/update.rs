@@ -4,6 +4,8 @@ use serde_json::Value;
 
 use super::qos;
 use crate::errors::{Errors, Path};
+use crate::kinds::address;
+use crate::names;
 use crate::value::{Fill as _, Look as _};
 
 const WHY: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
@@ -19,9 +21,20 @@ pub(crate) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
             return;
         }
     }
+    for list in ["containers", "initContainers"] {
+        let path = spec.child(list);
+        for (at, container) in new.items(&format!("spec.{list}")).iter().enumerate() {
+            if container.text("image").trim().is_empty() {
+                let item = path.index(at);
+                errors.required(&item.child("image"), "");
+            }
+        }
+    }
     deadline(new, old, errors);
     let tolerations = spec.child("tolerations");
-    if !old.items("spec.tolerations").iter().all(|t| new.items("spec.tolerations").contains(t)) {
+    let same = |a: &Value, b: &Value| ["key", "operator", "value", "effect"].iter().all(|f| a.text(f) == b.text(f));
+    let kept = |t: &Value| new.items("spec.tolerations").iter().any(|n| same(t, n));
+    if !old.items("spec.tolerations").iter().all(kept) {
         errors.forbidden(&tolerations, "existing toleration can not be modified except its tolerationSeconds");
     }
     gates(new, old, errors);
@@ -92,7 +105,9 @@ fn gates(new: &Value, old: &Value, errors: &mut Errors) {
         .collect();
     if !added.is_empty() {
         let why = format!("only deletion is allowed, but found new scheduling gate '{}'", added.join(", "));
-        errors.forbidden(&path.index(had.len()), &why);
+        let kept = new.items("spec.schedulingGates").len() - added.len();
+        let item = path.index(kept);
+        errors.forbidden(&item.child("name"), &why);
     }
 }
 
@@ -102,7 +117,7 @@ pub(crate) fn prepare_status(new: &mut Value, old: &Value) {
         "" => qos::class(old).to_owned(),
         had => had.to_owned(),
     };
-    new.set("status.qosClass", class);
+    new.fill("status.qosClass", class);
     match old.look("metadata.ownerReferences") {
         Value::Null => {
             new.cut("metadata.ownerReferences");
@@ -111,7 +126,38 @@ pub(crate) fn prepare_status(new: &mut Value, old: &Value) {
     }
 }
 
+/// What admission gives a new pod, a changed one has, too.
+pub(crate) fn prepare(new: &mut Value, old: &Value) {
+    for field in ["spec.priority", "spec.preemptionPolicy"] {
+        if !new.has(field) && old.has(field) {
+            new.set(field, old.look(field).clone());
+        }
+    }
+    crate::admission::tolerate(new);
+}
+
 pub(crate) fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
+    if old.has("status.qosClass") && new.text("status.qosClass") != old.text("status.qosClass") {
+        errors.invalid(&Path::root("status.qosClass"), new.text("status.qosClass"), "field is immutable");
+    }
+    let node = new.text("status.nominatedNodeName");
+    if !node.is_empty() {
+        errors.all_invalid(&Path::root("status.nominatedNodeName"), node, names::subdomain(node));
+    }
+    if let Some(number) = new.int("status.observedGeneration").filter(|n| *n < 0) {
+        errors.invalid(&Path::root("status.observedGeneration"), number, "must be a non-negative integer");
+    }
+    for field in ["podIPs", "hostIPs"] {
+        let path = Path::root("status");
+        let here = path.child(field);
+        let list = new.items(&format!("status.{field}"));
+        let parsed = list.iter().enumerate().filter_map(|(at, ip)| address::ip(ip.text("ip"), &here.index(at), errors));
+        let families: Vec<bool> = parsed.map(|ip| ip.is_ipv4()).collect();
+        if families.len() > 1 && families.iter().all(|f| Some(f) == families.first()) {
+            let shown: Vec<Value> = list.iter().map(|ip| serde_json::json!({"IP": ip.text("ip")})).collect();
+            errors.invalid(&here, shown, "may specify no more than one IP for each IP family");
+        }
+    }
     // A container of a pod that never restarts stays terminated.
     let policy = new.text("spec.restartPolicy");
     for list in ["containerStatuses", "initContainerStatuses"] {

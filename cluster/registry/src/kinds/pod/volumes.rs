@@ -65,6 +65,18 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut Errors) {
             continue;
         }
         found = true;
+        if kind == "fc" && source.items("targetWWNs").is_empty() == source.items("wwids").is_empty() {
+            errors.required(&here.child("targetWWNs"), "must specify either targetWWNs or wwids, but not both");
+        }
+        if kind == "quobyte" && !source.text("registry").contains(':') {
+            errors.required(&here.child("registry"), "must be a host:port pair or multiple pairs separated by commas");
+        }
+        if kind == "quobyte" && source.text("volume").is_empty() {
+            errors.required(&here.child("volume"), "");
+        }
+        if kind == "flocker" && source.text("datasetName").is_empty() && source.text("datasetUUID").is_empty() {
+            errors.required(&here, "one of datasetName and datasetUUID is required");
+        }
         for field in REQUIRED.iter().filter(|(k, _)| k == kind).flat_map(|(_, fields)| *fields) {
             if source.text(field).is_empty() && source.items(field).is_empty() {
                 errors.required(&here.child(field), "");
@@ -103,6 +115,13 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut Errors) {
                 }
                 if let Some(number) = source.int("partition").filter(|n| !(0..=255).contains(n)) {
                     errors.invalid(&disk.child("partition"), number, "must be between 1 and 255, inclusive");
+                }
+            }
+            "azureDisk" => {
+                const URI: &str = "https://{account-name}.blob.core.windows.net/{container-name}/{disk-name}.vhd";
+                let uri = source.text("diskURI");
+                if source.text("kind") != "Managed" && !uri.starts_with("https://") {
+                    errors.not_supported(&here.child("diskURI"), uri, &[URI]);
                 }
             }
             "image" => {
@@ -215,9 +234,9 @@ fn projected(source: &Value, path: &Path<'_>, errors: &mut Errors) {
     mode(source.look("defaultMode"), &path.child("defaultMode"), errors);
     let list = path.child("sources");
     let mut seen = HashSet::new();
-    let mut place = |text: &str, errors: &mut Errors| {
+    let mut place = |text: &str, shown: &str, errors: &mut Errors| {
         if !text.is_empty() && !seen.insert(text.to_owned()) {
-            errors.invalid(path, text, "conflicting duplicate paths");
+            errors.invalid(path, shown, "conflicting duplicate paths");
         }
     };
     for (at, part) in source.items("sources").iter().enumerate() {
@@ -235,11 +254,12 @@ fn projected(source: &Value, path: &Path<'_>, errors: &mut Errors) {
                 errors.required(&here.child("name"), "");
             }
             keys_to_paths(inner.items("items"), &here, errors);
-            inner.items("items").iter().for_each(|i| place(i.text("path"), errors));
+            let name = inner.text("name");
+            inner.items("items").iter().for_each(|i| place(i.text("path"), name, errors));
         }
         let inner = part.look("downwardAPI");
         downward(inner.items("items"), &item.child("downwardAPI"), errors);
-        inner.items("items").iter().for_each(|i| place(i.text("path"), errors));
+        inner.items("items").iter().for_each(|i| place(i.text("path"), i.text("path"), errors));
         let token = part.look("serviceAccountToken");
         if token.is_object() {
             let here = item.child("serviceAccountToken");
@@ -257,7 +277,7 @@ fn projected(source: &Value, path: &Path<'_>, errors: &mut Errors) {
                 errors.required(&path.child("path"), "");
             } else {
                 descending(target, &path.child("path"), errors);
-                place(target, errors);
+                place(target, target, errors);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kedge_api::request::Payload;
 use kedge_api::resource::known;
-use kedge_api::{Answer, Body, Request, Status, Verb};
+use kedge_api::{Answer, Body, Reason, Request, Status, Verb};
 use serde_json::{Value, json};
 
 use super::super::incoming::{self, Expected, Incoming, Strictness};
@@ -75,10 +75,10 @@ fn check_target(binding: &Value) -> Result<(), Status> {
     let kind = binding.text("target.kind");
     if !["", "Node"].contains(&kind) {
         let why = format!("target.kind: Unsupported value: {kind:?}: supported values: \"Node\", \"<empty>\"");
-        return Err(Status::internal(why));
+        return Err(Status::new(Reason::Unknown, why));
     }
     if binding.text("target.name").is_empty() {
-        return Err(Status::internal("target.name: Required value"));
+        return Err(Status::new(Reason::Unknown, "target.name: Required value"));
     }
     Ok(())
 }
