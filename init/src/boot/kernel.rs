@@ -2,6 +2,7 @@
 
 use super::Boot;
 use anyhow::Context;
+use kedge_config::MachineConfig;
 use kedge_config::names::{MODULES_DIR, SYSTEM_MODULES};
 use kedge_stage1::modules;
 use std::fs;
@@ -12,25 +13,22 @@ pub fn open_log(_: &Boot) -> anyhow::Result<()> {
     fs::write("/proc/sys/kernel/printk_devkmsg", "on\n").context("unlimit /dev/kmsg")
 }
 
-pub fn modules(_: &Boot) -> anyhow::Result<()> {
+/// Loads what the image tool listed; gives what went wrong. The disk, STATE and the ESP have theirs from stage 1, so that nothing in the
+/// boot sequence waits for these.
+pub fn modules() -> Result<usize, String> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let folder = Path::new(MODULES_DIR).join(release);
     let list = folder.join(SYSTEM_MODULES);
     let outcome = modules::load_list(&list, &folder)
-        .with_context(|| format!("{} (does the image's kernel belong to its modules?)", list.display()))?;
-    tracing::debug!(loaded = outcome.loaded, "modules");
+        .map_err(|error| format!("{}: {error} (does the image's kernel belong to its modules?)", list.display()))?;
     let failed: Vec<String> = outcome.failed.iter().map(ToString::to_string).collect();
-    anyhow::ensure!(
-        failed.is_empty(),
-        "{} of {} modules: {}",
-        failed.len(),
-        failed.len() + outcome.loaded,
-        failed.join("; ")
-    );
-    Ok(())
+    if failed.is_empty() {
+        return Ok(outcome.loaded);
+    }
+    Err(format!("{} of {} modules: {}", failed.len(), failed.len() + outcome.loaded, failed.join("; ")))
 }
 
-/// What a node needs, whatever its config says; what it says comes after.
+/// What a node needs, whatever its config says.
 const SYSCTLS: &[(&str, &str)] = &[
     // The memory killer must leave PID 1 the memory to act (PID 1 itself is never chosen), and overlays and watches are many.
     ("vm.overcommit_memory", "1"),
@@ -45,11 +43,17 @@ const SYSCTLS: &[(&str, &str)] = &[
     ("kernel.core_pattern", "|/bin/false"),
 ];
 
-pub fn sysctls(boot: &Boot) -> anyhow::Result<()> {
-    let own = SYSCTLS.iter().map(|(name, value)| (*name, *value));
-    let asked = boot.machine.get().into_iter().flat_map(|machine| &machine.sysctls);
-    let all = own.chain(asked.map(|(name, value)| (name.as_str(), value.as_str())));
-    let failed: Vec<String> = all
+pub fn sysctls(_: &Boot) -> anyhow::Result<()> {
+    write(SYSCTLS.iter().copied())
+}
+
+/// What the machine config asks for. After the modules: some of the settings are theirs.
+pub fn configured_sysctls(config: &MachineConfig) -> anyhow::Result<()> {
+    write(config.sysctls.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+}
+
+fn write<'s>(settings: impl Iterator<Item = (&'s str, &'s str)>) -> anyhow::Result<()> {
+    let failed: Vec<String> = settings
         .filter_map(|(name, value)| fs::write(path(name), value).err().map(|error| format!("{name}={value}: {error}")))
         .collect();
     anyhow::ensure!(failed.is_empty(), "sysctls: {}", failed.join("; "));

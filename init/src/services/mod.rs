@@ -1,6 +1,8 @@
 //! The service table: what runs in this process, in order.
 
 mod clock;
+mod cluster;
+mod modules;
 mod network;
 mod settled;
 
@@ -11,24 +13,22 @@ use std::sync::Arc;
 
 /// What runs whatever the cluster does.
 fn basics(machine: &Arc<Machine>) -> Vec<Service> {
-    if machine.hosted {
-        return Vec::new();
-    }
     let own = || Arc::clone(machine);
+    let modules = own();
+    let modules = Service::new("modules", &[], move |handle| modules::run(Arc::clone(&modules), handle));
+    if machine.hosted {
+        return vec![modules];
+    }
     let (network, clock, requests) = (own(), own(), machine.requests.clone());
     let mut table = vec![
+        modules,
         Service::new("network", &[], move |handle| network::run(Arc::clone(&network), handle)),
-        Service::new("power-button", &[], move |handle| power::button(requests.clone(), handle)),
+        Service::new("power-button", &["modules"], move |handle| power::button(requests.clone(), handle)),
     ];
     if machine.boot.rescue.is_none() {
         table.push(Service::new("clock", &[], move |handle| clock::run(Arc::clone(&clock), handle)));
     }
     table
-}
-
-/// The cluster's services. The one place where they are plugged in; they stand after `network` where it is theirs to wait for.
-fn cluster(_: &Arc<Machine>) -> Vec<Service> {
-    Vec::new()
 }
 
 /// What watches the others.
@@ -47,7 +47,7 @@ fn observers(machine: &Arc<Machine>) -> Vec<Service> {
 pub fn table(machine: &Arc<Machine>) -> Vec<Service> {
     let mut table = basics(machine);
     if machine.boot.rescue.is_none() {
-        table.extend(cluster(machine));
+        table.extend(cluster::services(machine));
     }
     table.extend(observers(machine));
     table

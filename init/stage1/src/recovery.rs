@@ -21,15 +21,17 @@ pub fn enter(reasons: &[String], reboot_after: Option<u32>) -> ! {
 }
 
 fn screen(reasons: &[String], reboot_after: Option<u32>) -> String {
-    let mut text = String::from("\r\n*** Kedge recovery: no system can be started ***\r\n\r\n");
+    let mut text = String::from("\n*** Kedge recovery: no system can be started ***\n\n");
     for reason in reasons {
-        text.push_str(&format!("  - {reason}\r\n"));
+        text.push_str(&format!("  - {reason}\n"));
     }
     text.push_str(&match reboot_after {
-        Some(seconds) => format!("\r\nTrying again in {seconds} seconds.\r\n"),
-        None => "\r\nTried too often; waiting. Write a working image to the disk, or boot with kedge.slot=a or kedge.slot=b\r\n\
-                 on the kernel command line to try one system regardless.\r\n"
-            .to_owned(),
+        Some(seconds) => format!("\nTrying again in {seconds} seconds.\n"),
+        None => {
+            "\nTried too often; waiting. Write a working image to the disk, or boot with kedge.slot=a or kedge.slot=b\n\
+                 on the kernel command line to try one system regardless.\n"
+                .to_owned()
+        }
     });
     text
 }
@@ -42,8 +44,8 @@ mod tests {
     fn the_screen_names_each_reason_and_what_comes_next() {
         let reasons = ["slot a: /dev/vda2 holds no squashfs".to_owned(), "slot b: empty".to_owned()];
         let again = screen(&reasons, Some(30));
-        assert!(again.contains("- slot a: /dev/vda2 holds no squashfs\r\n"), "{again}");
-        assert!(again.contains("- slot b: empty\r\n") && again.contains("in 30 seconds"), "{again}");
+        assert!(again.contains("- slot a: /dev/vda2 holds no squashfs\n"), "{again}");
+        assert!(again.contains("- slot b: empty\n") && again.contains("in 30 seconds"), "{again}");
         assert!(screen(&reasons, None).contains("kedge.slot=a"));
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::mounts::EARLY;
 use kedge_config::names;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_move, unmount};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -70,9 +71,11 @@ fn check_superblock(device: &Path) -> Result<(), RootError> {
 }
 
 fn check_init(device: &Path, thorough: bool) -> Result<(), RootError> {
-    let path = Path::new(SYSTEM).join(names::INIT.trim_start_matches('/'));
     let read = || -> io::Result<()> {
-        let file = File::open(&path)?;
+        // As it will be seen from within: an absolute symbolic link means the system's file and not the initramfs'.
+        let system = File::open(SYSTEM)?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat2(system, names::INIT, flags, Mode::empty(), ResolveFlags::IN_ROOT)?);
         let bytes = if thorough { u64::MAX } else { 4096 };
         io::copy(&mut file.take(bytes), &mut io::sink()).map(drop)
     };

@@ -37,13 +37,13 @@ impl Leases {
     }
 
     /// Starts a client for an interface. An address that it has already, from before this process was replaced, is asked for again.
-    pub fn ask(&mut self, links: &Links, interface: &str, has: Option<Ipv4Addr>) {
+    pub fn ask(&mut self, interface: &str, has: Option<Ipv4Addr>) {
         let options =
             Options { hostname: Some(self.hostname.clone()), vendor_class: Some("kedge".into()), wanted: has };
-        let (links, name, sender) = (links.clone(), interface.to_owned(), self.sender.clone());
+        let (name, sender) = (interface.to_owned(), self.sender.clone());
         let task = tokio::spawn(async move {
             loop {
-                let Err(error) = keep(&links, &name, &options, &sender).await else { return };
+                let Err(error) = keep(&name, &options, &sender).await else { return };
                 tracing::warn!(interface = name, "DHCP: {error:#}");
                 tokio::time::sleep(PAUSE).await;
             }
@@ -109,14 +109,10 @@ impl Leases {
     }
 }
 
-/// Runs one client until it fails, or until nobody wants its events.
-async fn keep(
-    links: &Links,
-    name: &str,
-    options: &Options,
-    sender: &mpsc::Sender<(String, Event)>,
-) -> anyhow::Result<()> {
-    let client = dhcp::Client::new(links.clone(), name, options.clone()).await?;
+/// Runs one client until it fails, or until nobody wants its events. On a socket of its own: the kernel answers one listing at a
+/// time on each (EBUSY).
+async fn keep(name: &str, options: &Options, sender: &mpsc::Sender<(String, Event)>) -> anyhow::Result<()> {
+    let client = dhcp::Client::new(Links::open()?, name, options.clone()).await?;
     let (events, mut happened) = mpsc::channel(1);
     let forward = async {
         while let Some(event) = happened.recv().await {

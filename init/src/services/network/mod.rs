@@ -43,7 +43,7 @@ pub async fn run(machine: Arc<Machine>, handle: Handle) -> anyhow::Result<()> {
             if let Some(plan) = plan::plan(&machine.config.network, link) {
                 apply(&links, &plan).await?;
                 if plan.dhcp {
-                    leases.ask(&links, &plan.interface, ipv4_of(link));
+                    leases.ask(&plan.interface, ipv4_of(link));
                 }
             }
         }
