@@ -13,9 +13,15 @@ use crate::table::Row;
 
 type Gate = fn(&Scope<'_>, &Resource, &mut Value) -> Result<(), Status>;
 
-/// Upstream's order: NamespaceLifecycle, ServiceAccount, TaintNodesByCondition, Priority, DefaultTolerationSeconds.
-const GATES: &[Gate] =
-    &[namespace::lifecycle, service_account::default, node::taint, pod_defaults::priority, pod_defaults::tolerations];
+/// Upstream's order: NamespaceLifecycle, ServiceAccount, TaintNodesByCondition, Priority, DefaultTolerationSeconds, RuntimeClass.
+const GATES: &[Gate] = &[
+    namespace::lifecycle,
+    service_account::default,
+    node::taint,
+    pod_defaults::priority,
+    pod_defaults::tolerations,
+    pod_defaults::runtime_class,
+];
 
 pub(crate) fn admit(scope: &Scope<'_>, row: &Row, object: &mut Value) -> Result<(), Status> {
     GATES.iter().try_for_each(|gate| gate(scope, &row.resource, object))

@@ -99,15 +99,17 @@ impl Errors {
     }
 
     fn add(&mut self, kind: Kind, path: &dyn fmt::Display, value: &Value, detail: &str) {
+        self.add_shown(kind, path, &show(value), detail);
+    }
+
+    fn add_shown(&mut self, kind: Kind, path: &dyn fmt::Display, value: &str, detail: &str) {
         let (text, reason, shown) = kind.words();
         let mut message = text.to_owned();
-        if shown {
-            message.push_str(": ");
-            message.push_str(&show(value));
-        }
-        if !detail.is_empty() {
-            message.push_str(": ");
-            message.push_str(detail);
+        for part in [if shown { value } else { "" }, detail] {
+            if !part.is_empty() {
+                message.push_str(": ");
+                message.push_str(part);
+            }
         }
         self.causes.push(Cause { reason: reason.into(), message, field: path.to_string() });
     }
@@ -122,22 +124,24 @@ impl Errors {
 
     /// As `invalid`, for a value whose fields upstream shows in another order than ours: its JSON.
     pub(crate) fn invalid_json(&mut self, path: &Path<'_>, json: &str, detail: &str) {
-        let message = format!("Invalid value: {json}: {detail}");
-        self.causes.push(Cause { reason: "FieldValueInvalid".into(), message, field: path.to_string() });
+        self.add_shown(Kind::Invalid, path, json, detail);
+    }
+
+    pub(crate) fn duplicate_json(&mut self, path: &Path<'_>, json: &str, detail: &str) {
+        self.add_shown(Kind::Duplicate, path, json, detail);
+    }
+
+    pub(crate) fn not_supported_json(&mut self, path: &Path<'_>, json: &str, supported: &[&str]) {
+        self.add_shown(Kind::NotSupported, path, json, &listed(supported));
     }
 
     /// With nothing of the value shown.
     pub(crate) fn invalid_unshown(&mut self, path: &Path<'_>, detail: &str) {
-        let message = format!("Invalid value: {detail}");
-        self.causes.push(Cause { reason: "FieldValueInvalid".into(), message, field: path.to_string() });
+        self.add_shown(Kind::Invalid, path, "", detail);
     }
 
     pub(crate) fn duplicate(&mut self, path: &Path<'_>, value: impl Into<Value>) {
-        self.duplicate_because(path, value, "");
-    }
-
-    pub(crate) fn duplicate_because(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: &str) {
-        self.add(Kind::Duplicate, path, &value.into(), detail);
+        self.add(Kind::Duplicate, path, &value.into(), "");
     }
 
     pub(crate) fn not_found(&mut self, path: &Path<'_>, value: impl Into<Value>) {
@@ -161,8 +165,7 @@ impl Errors {
     }
 
     pub(crate) fn not_supported(&mut self, path: &Path<'_>, value: impl Into<Value>, supported: &[&str]) {
-        let values: Vec<_> = supported.iter().map(|v| quote(v)).collect();
-        self.add(Kind::NotSupported, path, &value.into(), &format!("supported values: {}", values.join(", ")));
+        self.add(Kind::NotSupported, path, &value.into(), &listed(supported));
     }
 
     /// One `Invalid` for each text.
@@ -213,6 +216,11 @@ impl Errors {
     pub(crate) fn of(self, resource: &Resource, name: &str) -> Result<(), Status> {
         self.into_result(resource.id.group.as_str(), &resource.kind, name)
     }
+}
+
+fn listed(values: &[&str]) -> String {
+    let values: Vec<_> = values.iter().map(|v| quote(v)).collect();
+    format!("supported values: {}", values.join(", "))
 }
 
 /// An object's JSON with its fields in the given order, as upstream's types declare them.

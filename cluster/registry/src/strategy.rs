@@ -12,6 +12,8 @@ pub(crate) struct Scope<'a> {
     pub(crate) settings: &'a crate::Settings,
 }
 
+pub(crate) type Allocate = fn(&Scope<'_>, new: &mut Value, old: Option<&Value>, &mut Errors);
+
 #[derive(Clone, Copy)]
 pub(crate) struct Strategy {
     pub(crate) name: names::Check,
@@ -48,7 +50,7 @@ pub(crate) struct Strategy {
     pub(crate) validate_status: fn(new: &Value, old: &Value, &mut Errors),
     pub(crate) warnings: fn(new: &Value, old: Option<&Value>) -> Vec<String>,
     /// Takes what must be unique in the cluster: addresses and ports. Runs alone, between defaulting and validation.
-    pub(crate) allocate: Option<fn(&Scope<'_>, new: &mut Value, old: Option<&Value>, &mut Errors)>,
+    pub(crate) allocate: Option<Allocate>,
     /// How long a deletion waits: seconds from the request's wish.
     pub(crate) grace: Option<fn(&Value, Option<i64>) -> i64>,
     /// Held back from deletion by something else than finalizers: a namespace by its content.

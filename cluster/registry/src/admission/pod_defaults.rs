@@ -47,6 +47,16 @@ pub(super) fn priority(_: &Scope<'_>, resource: &Resource, pod: &mut Value) -> R
     Ok(())
 }
 
+/// There are no runtime classes in this table, so none that a pod names can be found.
+pub(super) fn runtime_class(_: &Scope<'_>, resource: &Resource, pod: &mut Value) -> Result<(), Status> {
+    let class = pod.text("spec.runtimeClassName");
+    if resource.id != known::PODS || class.is_empty() {
+        return Ok(());
+    }
+    let why = format!("pod rejected: RuntimeClass {class:?} not found");
+    Err(forbidden(resource, pod.text("metadata.name"), &why))
+}
+
 const SECONDS: i64 = 300;
 
 pub(super) fn tolerations(_: &Scope<'_>, resource: &Resource, pod: &mut Value) -> Result<(), Status> {

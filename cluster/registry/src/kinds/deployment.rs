@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::columns::{self, count};
 use super::{SCALE, STATUS, resource, workload};
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Path, ordered};
 use crate::strategy::Strategy;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
@@ -105,8 +105,8 @@ fn strategy(strategy: &Value, errors: &mut Errors) {
             workload::not_over_hundred(unavailable, &here.child("maxUnavailable"), errors);
         }
         other => {
-            let shown = json!({"Type": other, "RollingUpdate": rolling});
-            errors.not_supported(&path, shown, &["Recreate", "RollingUpdate"]);
+            let shown = ordered(&json!({"Type": other, "RollingUpdate": rolling}), &["Type", "RollingUpdate"]);
+            errors.not_supported_json(&path, &shown, &["Recreate", "RollingUpdate"]);
         }
     }
 }

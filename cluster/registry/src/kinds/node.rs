@@ -8,7 +8,7 @@ use kedge_api::{Resource, Verb};
 use serde_json::{Value, json};
 
 use super::{STATUS, address, columns, resource};
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Path, ordered};
 use crate::names;
 use crate::strategy::Strategy;
 use crate::table::Row;
@@ -48,6 +48,7 @@ pub(crate) fn row() -> Row {
         default,
         validate,
         validate_update,
+        warnings,
         field: |json, field| match crate::select::pick(json, field).as_str() {
             "" => "false".into(),
             set => set.into(),
@@ -55,6 +56,17 @@ pub(crate) fn row() -> Row {
         ..Strategy::PLAIN
     };
     Row::new(resource, strategy)
+}
+
+fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+    let mut said = Vec::new();
+    if !new.text("spec.externalID").is_empty() {
+        said.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
+    }
+    if new.has("spec.configSource") {
+        said.push("spec.configSource: the feature is no longer available".to_owned());
+    }
+    said
 }
 
 fn or_unknown(text: &str) -> String {
@@ -151,7 +163,8 @@ fn taints(taints: &[Value], errors: &mut Errors) {
         }
         if !effect.is_empty() && !seen.insert((key, effect)) {
             let shown = json!({"Key": key, "Value": value, "Effect": effect, "TimeAdded": taint.look("timeAdded")});
-            errors.duplicate_because(&path, shown, "taints must be unique by key and effect pair");
+            let shown = ordered(&shown, &["Key", "Value", "Effect", "TimeAdded"]);
+            errors.duplicate_json(&path, &shown, "taints must be unique by key and effect pair");
         }
     }
 }

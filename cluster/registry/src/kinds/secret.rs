@@ -69,16 +69,12 @@ fn validate(secret: &Value, errors: &mut Errors) {
         }
         "kubernetes.io/dockercfg" => json_value(secret, ".dockercfg", errors),
         "kubernetes.io/dockerconfigjson" => json_value(secret, ".dockerconfigjson", errors),
-        "kubernetes.io/basic-auth" => {
-            if value("username").is_none() && value("password").is_none() {
-                needs("username", errors);
-                needs("password", errors);
-            }
+        "kubernetes.io/basic-auth" if value("username").is_none() && value("password").is_none() => {
+            needs("username", errors);
+            needs("password", errors);
         }
-        "kubernetes.io/ssh-auth" => {
-            if value("ssh-privatekey").unwrap_or_default().is_empty() {
-                errors.required(&data.key("ssh-privatekey"), "");
-            }
+        "kubernetes.io/ssh-auth" if value("ssh-privatekey").unwrap_or_default().is_empty() => {
+            errors.required(&data.key("ssh-privatekey"), "");
         }
         "kubernetes.io/tls" => {
             needs("tls.crt", errors);

@@ -204,6 +204,9 @@ fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
     if !new.items("spec.externalIPs").is_empty() {
         warnings.push("spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned());
     }
+    if new.text("spec.trafficDistribution") == "PreferClose" {
+        warnings.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".to_owned());
+    }
     if new.text("spec.sessionAffinity") == "ClientIP" && new.text("spec.clusterIP") == "None" {
         warnings.push("spec.SessionAffinity is ignored for headless services".to_owned());
     }

@@ -161,9 +161,12 @@ pub(crate) async fn delete_one(
 ) -> Result<Deleted, Status> {
     (row.strategy.may_delete)(&target.name)
         .map_err(|why| Status::about(kedge_api::Reason::Forbidden, &row.resource.id, &target.name, why))?;
+    let mut marked = None;
     for _ in 0..ATTEMPTS {
         let object = get::find(registry, row, target)?;
-        check(row, &object, wish)?;
+        if marked != Some(object.revision) {
+            check(row, &object, wish)?;
+        }
         let old: Value = object.decode()?;
         let expect = Expect::Revision(object.revision);
         let (new, write) = match plan(&row.strategy, &old, wish, (registry.options.now)()) {
@@ -171,6 +174,18 @@ pub(crate) async fn delete_one(
             Plan::Mark(new) => {
                 let draft = write::draft(object.key.clone(), &new, row)?;
                 (new, Write::Put(draft))
+            }
+            // Watchers see that no time is left before they see it go.
+            Plan::Now(last) if row.strategy.grace.is_some() && last != old && !wish.dry_run => {
+                let draft = write::draft(object.key.clone(), &last, row)?;
+                match write::commit(registry, expect, Write::Put(draft)).await {
+                    Ok(commit) => {
+                        marked = Some(commit.revision);
+                        continue;
+                    }
+                    Err(StoreError::Conflict { .. }) => continue,
+                    Err(error) => return Err(store_failed(&error)),
+                }
             }
             Plan::Now(last) => (last, Write::Delete(object.key.clone())),
         };
@@ -229,6 +244,8 @@ fn plan(strategy: &Strategy, old: &Value, wish: &Wish, now: Timestamp) -> Plan {
             // A pending deletion can only be shortened.
             match wish.grace {
                 Some(wanted) if wanted < left => seconds = wanted.max(0),
+                // No time is left: only finalizers can still hold it.
+                Some(_) | None if left == 0 => {}
                 Some(_) | None => return Plan::Leave,
             }
             let at = old.text("metadata.deletionTimestamp").parse::<Timestamp>().unwrap_or(now);

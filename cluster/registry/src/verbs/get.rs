@@ -15,9 +15,8 @@ use crate::table::Row;
 const PATIENCE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn get(registry: &Registry, row: &Arc<Row>, request: &Request) -> Result<Answer, Status> {
-    match parse_version(request.options.resource_version.as_deref())? {
-        Some(revision) => reach(registry, revision).await?,
-        None => {}
+    if let Some(revision) = parse_version(request.options.resource_version.as_deref())? {
+        reach(registry, revision).await?;
     }
     let object = find(registry, row, &request.target)?;
     Ok(answer(200, Vec::new(), show(row, object)?))

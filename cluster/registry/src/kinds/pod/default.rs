@@ -11,9 +11,9 @@ pub(crate) fn pod(pod: &mut Value) {
     if spec.flag("hostNetwork") {
         for_containers(spec, host_ports);
     }
-    for_containers(spec, |container| requests_from_limits(container.slot("resources")));
+    for_containers(spec, |container| requests_from_limits(container.slot("resources"), |_| true));
     if spec.has("resources") {
-        requests_from_limits(spec.slot("resources"));
+        requests_from_limits(spec.slot("resources"), is_of_pods);
     }
     pod.fill("status", json!({}));
     for condition in pod.items_mut("status.conditions") {
@@ -56,8 +56,14 @@ fn host_ports(container: &mut Value) {
     }
 }
 
-fn requests_from_limits(resources: &mut Value) {
-    let limits: Vec<(String, Value)> = resources.entries("limits").map(|(k, v)| (k.clone(), v.clone())).collect();
+/// What a pod as a whole may ask for.
+fn is_of_pods(name: &str) -> bool {
+    ["cpu", "memory"].contains(&name) || name.starts_with("hugepages-")
+}
+
+fn requests_from_limits(resources: &mut Value, counts: fn(&str) -> bool) {
+    let limits = resources.entries("limits").filter(|(name, _)| counts(name));
+    let limits: Vec<(String, Value)> = limits.map(|(k, v)| (k.clone(), v.clone())).collect();
     if limits.is_empty() {
         return;
     }
@@ -183,11 +189,9 @@ fn volume(volume: &mut Value) {
     if let Some(path) = volume.find_mut("hostPath") {
         path.fill("type", "");
     }
-    if let Some(image) = volume.find_mut("image") {
-        if image.text("pullPolicy").is_empty() {
-            let policy = if is_latest(image.text("reference")) { "Always" } else { "IfNotPresent" };
-            image.set("pullPolicy", policy);
-        }
+    if let Some(image) = volume.find_mut("image").filter(|image| image.text("pullPolicy").is_empty()) {
+        let policy = if is_latest(image.text("reference")) { "Always" } else { "IfNotPresent" };
+        image.set("pullPolicy", policy);
     }
     if let Some(iscsi) = volume.find_mut("iscsi") {
         iscsi.fill_text("iscsiInterface", "default");

@@ -94,10 +94,8 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut Errors) {
                 downward(source.items("items"), &here, errors);
             }
             "projected" => projected(source, &here, errors),
-            "emptyDir" => {
-                if source.text("sizeLimit").starts_with('-') {
-                    errors.forbidden(&here.child("sizeLimit"), "SizeLimit field must be a valid resource quantity");
-                }
+            "emptyDir" if source.text("sizeLimit").starts_with('-') => {
+                errors.forbidden(&here.child("sizeLimit"), "SizeLimit field must be a valid resource quantity");
             }
             "iscsi" => {
                 if let Some(lun) = source.int("lun").filter(|n| !(0..=255).contains(n)) {
@@ -124,10 +122,8 @@ fn source(volume: &Value, path: &Path<'_>, errors: &mut Errors) {
                     errors.not_supported(&here.child("diskURI"), uri, &[URI]);
                 }
             }
-            "image" => {
-                if source.text("reference").is_empty() {
-                    errors.required(&here.child("reference"), "");
-                }
+            "image" if source.text("reference").is_empty() => {
+                errors.required(&here.child("reference"), "");
             }
             _ => {}
         }

@@ -111,7 +111,8 @@ fn volumes(spec: &Value, path: &str, said: &mut Vec<String>) {
     for (at, volume) in spec.items("volumes").iter().enumerate() {
         for (kind, why) in VOLUMES {
             if volume.has(kind) {
-                said.push(format!("{path}.volumes[{at}].{kind}: {why}"));
+                let shown = if *kind == "storageos" { "storageOS" } else { kind };
+                said.push(format!("{path}.volumes[{at}].{shown}: {why}"));
             }
         }
         let empty = |s: &Value| s.as_object().is_none_or(serde_json::Map::is_empty);

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 
 use super::is_external;
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Path, ordered};
 use crate::kinds::address;
 use crate::kinds::endpoints::PROTOCOLS;
 use crate::names;
@@ -110,7 +110,8 @@ fn ports(service: &Value, errors: &mut Errors) {
         let path = root.index(at);
         if !seen.insert((port.text("protocol"), number)) {
             let shown = json!({"Name": "", "Protocol": port.text("protocol"), "AppProtocol": null, "Port": number, "TargetPort": 0, "NodePort": 0});
-            errors.duplicate(&path, shown);
+            const FIELDS: &[&str] = &["Name", "Protocol", "AppProtocol", "Port", "TargetPort", "NodePort"];
+            errors.duplicate_json(&path, &ordered(&shown, FIELDS), "");
         }
         if let Some(node) = port.int("nodePort")
             && !seen_nodes.insert((port.text("protocol"), node))

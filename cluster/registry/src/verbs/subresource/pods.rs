@@ -13,7 +13,7 @@ use super::super::{answer, delete, get, options, update};
 use super::success;
 use crate::Registry;
 use crate::errors::{Errors, Path};
-use crate::kinds::pod::{resources, spec, update as rules};
+use crate::kinds::pod::{qos, resources, spec, update as rules};
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
 
@@ -163,12 +163,8 @@ fn check_resize(pod: &Value, before: &Value, errors: &mut Errors) {
         let claims = pod.items("spec.resourceClaims");
         resources::requirements(container.look("resources"), claims, &item.child("resources"), errors);
     }
-    if crate::kinds::pod::qos::class(pod) != crate::kinds::pod::qos::class(before) {
-        errors.invalid(
-            &Path::root("spec"),
-            crate::kinds::pod::qos::class(pod),
-            "Pod QOS Class may not change as a result of resizing",
-        );
+    if qos::class(pod) != qos::class(before) {
+        errors.invalid(&Path::root("spec"), qos::class(pod), "Pod QOS Class may not change as a result of resizing");
     }
 }
 
