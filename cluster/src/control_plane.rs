@@ -1,0 +1,224 @@
+//! The control plane of this machine: opened once, then run by several services.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use kedge_api::resource::known::{NODES, PODS};
+use kedge_api::{Client, GroupResource, Informer, Object, Status, User};
+use kedge_registry::{Options as RegistryOptions, Registry, Table};
+use kedge_serve::authn::issuer::Issuer;
+use kedge_serve::authn::token::{TokenError, Tokens};
+use kedge_serve::clock::Clock;
+use kedge_serve::describe::health::Health;
+use kedge_serve::pki::{Names, Pki, PkiError, Profile, Signer};
+use kedge_serve::registry::Served;
+use kedge_serve::server::{AssembleError, Front, InProcess, ListenError, Setup, assemble, serve};
+use kedge_store::{Sqlite, Store, sqlite};
+use kedge_watch::Cache;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::Settings;
+
+/// Certificates last months: looking often enough costs nothing.
+const RENEW: Duration = Duration::from_secs(6 * 3600);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("opening the store: {0}")]
+    Store(#[from] kedge_store::Error),
+    #[error("the cluster's certificates: {0}")]
+    Pki(#[from] PkiError),
+    #[error("the key of service account tokens: {0}")]
+    Token(#[from] TokenError),
+    #[error("the API server's TLS: {0}")]
+    Assemble(#[from] AssembleError),
+    #[error("what every cluster holds could not be written: {0}")]
+    Bootstrap(#[from] Status),
+    #[error("listening on port {port}: {source}; is another API server running?")]
+    Listen { port: u16, source: std::io::Error },
+    #[error(transparent)]
+    Serve(#[from] ListenError),
+    #[error("a start-up task ended early: {0}")]
+    Join(#[from] tokio::task::JoinError),
+}
+
+pub struct ControlPlane {
+    pub(crate) settings: Settings,
+    pub(crate) pki: Arc<Pki>,
+    pub(crate) cache: Arc<Cache>,
+    table: Arc<Table>,
+    front: Arc<Front>,
+    tls: Arc<rustls::ServerConfig>,
+    health: Health,
+}
+
+impl ControlPlane {
+    /// Opens database and keys, making both on first boot. `addresses` are the node's own; `stop` ends open watches.
+    pub async fn open(settings: Settings, addresses: Vec<IpAddr>, stop: CancellationToken) -> Result<Self, Error> {
+        let clock = Clock::system();
+        let (pki_dir, db) = (settings.state.join("pki"), settings.state.join("cluster.db"));
+        let (names, pki_clock) = (names(&settings, addresses), clock.clone());
+        let pki = tokio::task::spawn_blocking(move || Pki::open(&pki_dir, names, pki_clock));
+        let options = sqlite::Options { volatile: kedge_registry::volatile(), max_bytes: None };
+        let store = tokio::task::spawn_blocking(move || Sqlite::open(db, options)).await??;
+        let store: Arc<dyn Store> = Arc::new(store);
+        let cache = Cache::start(store.clone()).await?;
+        let pki = Arc::new(pki.await??);
+        let tokens = Arc::new(Tokens::new(pki.token_key(), clock.clone())?);
+        let issuer = Issuer::new(tokens.clone(), cache.clone(), clock.clone());
+        let registry = Arc::new(Registry::new(
+            store,
+            cache.clone(),
+            RegistryOptions {
+                settings: kedge_registry::Settings {
+                    service_network: settings.service_network,
+                    node_ports: settings.node_ports.clone(),
+                },
+                tokens: Some(Arc::new(issuer)),
+                now: jiff::Timestamp::now,
+            },
+        ));
+        kedge_registry::bootstrap(&registry).await?;
+        let table = registry.table();
+        let health = Health::default();
+        let (front, tls) = assemble(Setup {
+            pki: pki.clone(),
+            tokens,
+            backend: Arc::new(Served::new(registry)),
+            informer: cache.clone(),
+            health: health.clone(),
+            clock,
+            address: format!("{}:{}", settings.node, settings.api_port),
+            stop,
+        })?;
+        Ok(Self { settings, pki, cache, table, front, tls, health })
+    }
+
+    /// Answers HTTPS until `stop`. `ready` is called when the port is open.
+    pub async fn serve(&self, stop: CancellationToken, ready: impl FnOnce()) -> Result<(), Error> {
+        let port = self.settings.api_port;
+        let listener = listen(port).await.map_err(|source| Error::Listen { port, source })?;
+        ready();
+        Ok(serve(listener, self.tls.clone(), self.front.clone(), stop).await?)
+    }
+
+    /// Keeps certificates and the service `kubernetes` right while addresses change. Never ends.
+    pub async fn follow_addresses(&self, mut addresses: watch::Receiver<Vec<IpAddr>>) -> Result<(), Error> {
+        let admin = self.client("system:apiserver", &["system:masters"]);
+        loop {
+            let now = addresses.borrow_and_update().clone();
+            self.pki.set_names(names(&self.settings, now.clone()))?;
+            crate::kubernetes_service::converge(&*admin, &self.settings, &now).await?;
+            loop {
+                tokio::select! {
+                    changed = addresses.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return Ok(()),
+                    },
+                    () = tokio::time::sleep(RENEW) => self.pki.renew()?,
+                }
+            }
+        }
+    }
+
+    /// Runs all controllers. Never ends.
+    pub async fn controllers(&self) {
+        let rows: HashMap<(String, String), (GroupResource, bool)> = self
+            .table
+            .rows()
+            .map(|row| &row.resource)
+            .map(|row| ((row.api_version(), row.kind.to_string()), (row.id.clone(), row.namespaced)))
+            .collect();
+        let options = kedge_control::Options {
+            ca_pem: self.server_ca().to_owned(),
+            mapper: Arc::new(move |version, kind| rows.get(&(version.to_owned(), kind.to_owned())).cloned()),
+        };
+        let client = self.client("system:kube-controller-manager", &[]);
+        kedge_control::run(client, self.informer(), options).await;
+    }
+
+    /// Runs the scheduler. Never ends.
+    pub async fn scheduler(&self) {
+        let client = self.client("system:kube-scheduler", &[]);
+        kedge_schedule::run(client, self.informer(), kedge_schedule::Options::default()).await;
+    }
+
+    /// A client of this process, as `user`.
+    pub fn client(&self, user: &str, groups: &[&str]) -> Arc<dyn Client> {
+        let groups: Vec<&str> = groups.iter().copied().chain(["system:authenticated"]).collect();
+        Arc::new(InProcess::new(self.front.clone(), User::new(user, &groups)))
+    }
+
+    /// Completes when a node is Ready.
+    pub async fn node_ready(&self) {
+        self.seen(NODES, |node| {
+            let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
+            conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+        })
+        .await;
+    }
+
+    /// Completes when a pod runs.
+    pub async fn pod_running(&self) {
+        self.seen(PODS, |pod| pod.pointer("/status/phase").is_some_and(|phase| phase == "Running")).await;
+    }
+
+    /// Completes when an object of `resource` is as wanted.
+    async fn seen(&self, resource: GroupResource, wanted: fn(&Value) -> bool) {
+        let is = |object: &Object| object.decode().is_ok_and(|value| wanted(&value));
+        loop {
+            let (snapshot, mut changes) = self.cache.subscribe(std::slice::from_ref(&resource));
+            if snapshot.list(&resource, "").any(|object| is(object)) {
+                return;
+            }
+            drop(snapshot);
+            while let Some(change) = changes.next().await {
+                if change.after.as_ref().is_some_and(|object| is(object)) {
+                    return;
+                }
+            }
+        }
+    }
+
+    pub fn informer(&self) -> Arc<dyn Informer> {
+        self.cache.clone()
+    }
+
+    /// Checks behind `/readyz`.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// The administrator's kubeconfig, for a server at `server`.
+    pub fn admin_kubeconfig(&self, server: &str) -> Result<String, Error> {
+        Ok(self.pki.kubeconfig(&Profile::Admin, server)?)
+    }
+
+    /// What pods trust the API server by.
+    pub fn server_ca(&self) -> &str {
+        self.pki.authority_pem(Signer::Server)
+    }
+}
+
+fn names(settings: &Settings, addresses: Vec<IpAddr>) -> Names {
+    Names {
+        node: settings.node.clone(),
+        addresses,
+        service: IpAddr::V4(settings.kubernetes_address()),
+        domain: settings.domain.clone(),
+    }
+}
+
+/// On all addresses of both families; on IPv4 alone where the kernel has no IPv6.
+async fn listen(port: u16) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(SocketAddr::from(([0u16; 8], port))).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], port))).await,
+    }
+}

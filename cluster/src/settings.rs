@@ -1,0 +1,34 @@
+//! What the cluster is told about itself and its machine; init makes it of the machine config.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use kedge_net::IpNet;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The node's name.
+    pub node: String,
+    /// What lasts: database, keys, pods' volumes and logs.
+    pub state: PathBuf,
+    /// What lasts until the next boot.
+    pub run: PathBuf,
+    /// Network and prefix length of service addresses.
+    pub service_network: (Ipv4Addr, u8),
+    /// Addresses of all pods, and of this node's.
+    pub cluster_network: IpNet,
+    pub pod_range: IpNet,
+    pub cluster_dns: IpAddr,
+    /// `cluster.local`
+    pub domain: String,
+    pub node_ports: RangeInclusive<u16>,
+    pub api_port: u16,
+}
+
+impl Settings {
+    /// The address of the service `kubernetes`: the first of the service network.
+    pub fn kubernetes_address(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.service_network.0).wrapping_add(1))
+    }
+}
