@@ -164,7 +164,7 @@ fn check_resize(pod: &Value, before: &Value, errors: &mut Errors) {
         resources::requirements(container.look("resources"), claims, &item.child("resources"), errors);
     }
     if qos::class(pod) != qos::class(before) {
-        errors.invalid(&Path::root("spec"), qos::class(pod), "Pod QOS Class may not change as a result of resizing");
+        errors.invalid(&Path::root("spec"), qos::class(before), "Pod QOS Class may not change as a result of resizing");
     }
 }
 
