@@ -39,7 +39,7 @@ pub fn config(spec: &ContainerSpec, root: &str, host: &Host) -> Result<Spec, Err
 
 fn document(spec: &ContainerSpec, root: &str, host: &Host) -> Value {
     json!({
-        "ociVersion": "1.2.0",
+        "ociVersion": "1.0.2",
         "root": { "path": root, "readonly": spec.readonly_rootfs },
         "process": process::first(spec),
         "mounts": mounts(spec),
