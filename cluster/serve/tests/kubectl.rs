@@ -155,7 +155,7 @@ async fn it_watches() {
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_who_its_credentials_say() {
     let world = World::start().await;
-    has(&world.run(&["auth", "whoami"]), &["system:admin", "system:masters", "system:authenticated"]);
+    has(&world.run(&["auth", "whoami"]), &["admin", "system:masters", "system:authenticated"]);
     assert_eq!(world.run(&["auth", "can-i", "create", "pods"]), "yes\n");
     assert_eq!(world.say(&["auth", "can-i", "create", "pods", "--as", "jane"]).out, "no\n");
     has(

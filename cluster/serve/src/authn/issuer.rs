@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::token::{Bound, ISSUER, Ref, Tokens};
 use crate::clock::Clock;
+use crate::wire::set;
 
 const DEFAULT_SECONDS: u64 = 3600;
 
@@ -50,6 +51,9 @@ impl TokenIssuer for Issuer {
         let token = self.tokens.issue(bound, &audiences, seconds);
         let token = token.map_err(|e| Status::internal(format!("signing a token: {e}")))?;
         let expires = self.clock.text(Duration::from_secs(seconds));
+        if let Some(spec) = request.get_mut("spec") {
+            set(spec, "audiences", audiences);
+        }
         if let Some(request) = request.as_object_mut() {
             request.insert("status".to_owned(), json!({"token": token, "expirationTimestamp": expires}));
         }
@@ -120,7 +124,7 @@ mod tests {
             .issue("ns", "sa", "s1", json!({"kind": "TokenRequest", "spec": spec}))
             .await
             .map_err(|e| e.message)?;
-        assert_eq!(answer["kind"], "TokenRequest");
+        assert!(answer["spec"]["audiences"].as_array().is_some_and(|list| list.len() == 1));
         let token = answer.pointer("/status/token").and_then(Value::as_str).unwrap();
         Ok(tokens.verify(token, &[ISSUER, "vault"]).unwrap().bound)
     }

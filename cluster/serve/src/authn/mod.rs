@@ -29,6 +29,28 @@ pub const AUTHENTICATED: &str = "system:authenticated";
 pub const ANONYMOUS: &str = "system:anonymous";
 pub const UNAUTHENTICATED: &str = "system:unauthenticated";
 
+/// Why a token is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    #[error(transparent)]
+    Token(#[from] token::TokenError),
+    #[error("{0}")]
+    Bond(String),
+}
+
+impl Refused {
+    /// As a TokenReview words it.
+    pub fn for_review(&self, audiences: &[String]) -> String {
+        match self {
+            Self::Token(token::TokenError::Audience(named)) => format!(
+                "[invalid bearer token, token audiences {named:?} is invalid for the target audiences {audiences:?}]"
+            ),
+            Self::Token(_) => "invalid bearer token".to_owned(),
+            Self::Bond(why) => format!("[invalid bearer token, {why}]"),
+        }
+    }
+}
+
 /// What the other side of a connection showed in the TLS handshake; checked once, then only for its time.
 #[derive(Clone, Debug)]
 pub enum Peer {
@@ -100,7 +122,7 @@ impl Authenticator {
             return match self.token(token, &[ISSUER]) {
                 Ok((user, _)) => Ok(user),
                 Err(why) => {
-                    tracing::debug!(why, "refused a token");
+                    tracing::debug!(%why, "refused a token");
                     Err(unauthorized())
                 }
             };
@@ -117,9 +139,9 @@ impl Authenticator {
     }
 
     /// The user of a token that is valid for one of `audiences`, and the audiences it is for.
-    pub fn token(&self, token: &str, audiences: &[&str]) -> Result<(User, Vec<String>), String> {
-        let claims = self.tokens.verify(token, audiences).map_err(|e| e.to_string())?;
-        self.exists(&claims.bound)?;
+    pub fn token(&self, token: &str, audiences: &[&str]) -> Result<(User, Vec<String>), Refused> {
+        let claims = self.tokens.verify(token, audiences)?;
+        self.exists(&claims.bound).map_err(Refused::Bond)?;
         let named = claims.aud.list();
         Ok((service_account(&claims), named))
     }

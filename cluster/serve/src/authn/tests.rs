@@ -49,10 +49,7 @@ fn a_certificate_is_its_subject_while_it_is_valid() {
     let world = world();
     let admin = peer(&world, &Profile::Admin);
     let user = world.authn.authenticate(&admin, &HeaderMap::new(), "/api/v1/pods").unwrap();
-    assert_eq!(
-        (&*user.name, &*user.groups),
-        ("system:admin", &["system:masters".to_owned(), AUTHENTICATED.to_owned()][..])
-    );
+    assert_eq!((&*user.name, &*user.groups), ("admin", &["system:masters".to_owned(), AUTHENTICATED.to_owned()][..]));
     assert!(user.extra["authentication.kubernetes.io/credential-id"][0].starts_with("X509SHA256="));
     let node = world.authn.authenticate(&peer(&world, &Profile::Kubelet), &HeaderMap::new(), "/api").unwrap();
     assert_eq!(&*node.name, "system:node:n1");

@@ -93,7 +93,8 @@ impl<'a> Attributes<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    Allow,
+    /// With who or what allows it; may be empty.
+    Allow(String),
     /// With what upstream would append to its message; may be empty.
     NoOpinion(String),
 }
@@ -114,12 +115,12 @@ impl Authorizer {
         Self(sources)
     }
 
-    /// Whether it is allowed, and if not, why as far as anyone said.
-    pub fn decide(&self, attributes: &Attributes<'_>) -> Result<(), String> {
+    /// Why it is allowed, or why not, as far as anyone said.
+    pub fn decide(&self, attributes: &Attributes<'_>) -> Result<String, String> {
         let mut reasons = Vec::new();
         for source in &self.0 {
             match source.decide(attributes) {
-                Decision::Allow => return Ok(()),
+                Decision::Allow(why) => return Ok(why),
                 Decision::NoOpinion(why) if why.is_empty() => {}
                 Decision::NoOpinion(why) => reasons.push(why),
             }
@@ -129,7 +130,7 @@ impl Authorizer {
 
     /// Allowed, or the `Forbidden` that the client sees.
     pub fn check(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        self.decide(attributes).map_err(|why| forbidden(attributes, &why))
+        self.decide(attributes).map(drop).map_err(|why| forbidden(attributes, &why))
     }
 
     pub fn rules(&self, user: &User, namespace: &str) -> Vec<Rule> {

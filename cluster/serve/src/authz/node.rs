@@ -59,10 +59,10 @@ impl Source for Nodes {
         if ALWAYS.iter().any(|(verbs, group, resource)| {
             verbs.contains(&a.verb) && *group == a.group && matches_resource(resource, a.resource, a.subresource)
         }) {
-            return Decision::Allow;
+            return Decision::Allow(String::new());
         }
         match self.related(a, node) {
-            Ok(()) => Decision::Allow,
+            Ok(()) => Decision::Allow(String::new()),
             Err(why) => Decision::NoOpinion(why),
         }
     }

@@ -62,20 +62,36 @@ const ANY: &[&str] = &["*"];
 const READ: &[&str] = &["get", "list", "watch"];
 const CORE: &[&str] = &[""];
 const EVENTS: &[&str] = &["", "events.k8s.io"];
-const HEALTH: &[&str] =
-    &["/healthz", "/healthz/*", "/livez", "/livez/*", "/readyz", "/readyz/*", "/version", "/version/"];
-const DISCOVERY: &[&str] = &["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"];
+/// `system:public-info-viewer`
+const PUBLIC: &[&str] = &["/healthz", "/livez", "/readyz", "/version", "/version/"];
+/// `system:discovery`
+const DISCOVERY: &[&str] = &[
+    "/api",
+    "/api/*",
+    "/apis",
+    "/apis/*",
+    "/healthz",
+    "/livez",
+    "/openapi",
+    "/openapi/*",
+    "/readyz",
+    "/version",
+    "/version/",
+];
+/// `system:monitoring`
+const METRICS: &[&str] =
+    &["/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/metrics/slis", "/readyz", "/readyz/*"];
 
 const TABLE: &[Row] = &[
     on(MASTERS, ANY, ANY, ANY),
     paths(MASTERS, ANY, ANY),
-    paths(EVERYONE, &["get"], HEALTH),
-    paths(ANYONE, &["get"], HEALTH),
+    paths(EVERYONE, &["get"], PUBLIC),
+    paths(ANYONE, &["get"], PUBLIC),
     paths(EVERYONE, &["get"], DISCOVERY),
     on(EVERYONE, &["create"], &["authorization.k8s.io"], &["selfsubjectaccessreviews", "selfsubjectrulesreviews"]),
     on(EVERYONE, &["create"], &["authentication.k8s.io"], &["selfsubjectreviews"]),
     paths(ACCOUNTS, &["get"], &["/.well-known/openid-configuration", "/openid/v1/jwks"]),
-    paths(MONITORING, &["get"], &["/metrics", "/metrics/*"]),
+    paths(MONITORING, &["get"], METRICS),
     // Garbage collection and namespace deletion reach every kind there is.
     on(MANAGER, &["get", "list", "watch", "update", "patch", "delete", "deletecollection"], ANY, ANY),
     on(
@@ -140,9 +156,11 @@ pub struct Table;
 
 impl Source for Table {
     fn decide(&self, attributes: &Attributes<'_>) -> Decision {
-        match TABLE.iter().any(|row| row.who.is(attributes.user) && row.allows(attributes)) {
-            true => Decision::Allow,
-            false => Decision::NoOpinion(String::new()),
+        match TABLE.iter().find(|row| row.who.is(attributes.user) && row.allows(attributes)) {
+            // As upstream: masters are not asked for a reason.
+            Some(row) if row.who == MASTERS => Decision::Allow(String::new()),
+            Some(row) => Decision::Allow(format!("allowed to {}", row.who)),
+            None => Decision::NoOpinion(String::new()),
         }
     }
 
@@ -156,6 +174,15 @@ impl Source for Table {
             paths: texts(row.paths),
         };
         TABLE.iter().filter(|row| row.who.is(user)).map(rule).collect()
+    }
+}
+
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::User(name) => write!(f, "User {name:?}"),
+            Self::Group(name) => write!(f, "Group {name:?}"),
+        }
     }
 }
 

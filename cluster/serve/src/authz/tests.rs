@@ -45,6 +45,7 @@ fn role_by_verb_by_kind() {
         ("GET", "/openapi/v3/apis/apps/v1", &[&admin, &jane, &account, &manager, &scheduler]),
         ("GET", "/healthz", &[&admin, &jane, &account, &manager, &scheduler, &nobody]),
         ("GET", "/metrics", &[&admin]),
+        ("GET", "/healthz/ping", &[&admin]),
         ("GET", "/openid/v1/jwks", &[&admin, &account]),
         ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", &[&admin, &jane, &account, &manager, &scheduler]),
         ("POST", "/apis/authentication.k8s.io/v1/tokenreviews", &[&admin, &manager]),

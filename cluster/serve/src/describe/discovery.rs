@@ -222,9 +222,11 @@ fn stored(row: &Resource) -> bool {
     row.verbs.contains(&Verb::Watch)
 }
 
-/// Changes when objects begin to be stored in another version; upstream's formula.
+/// Changes when objects begin to be stored in another version; upstream's formula. Events of both groups are stored as the
+/// core group's.
 fn storage_hash(row: &Resource) -> String {
-    let digest = Sha256::digest(format!("{}/{}/{}", row.id.group, row.version, row.kind));
+    let group = if row.kind == "Event" { "" } else { row.id.group.as_str() };
+    let digest = Sha256::digest(format!("{group}/{}/{}", row.version, row.kind));
     STANDARD.encode(digest.get(..8).unwrap_or_default())
 }
 

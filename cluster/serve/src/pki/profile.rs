@@ -110,7 +110,7 @@ impl Profile {
                 [names.node.clone(), "localhost".to_owned()],
                 names.addresses.iter().copied(),
             ),
-            Self::Admin => client("system:admin", Some("system:masters")),
+            Self::Admin => client("admin", Some("system:masters")),
             Self::Kubelet => client(&format!("system:node:{}", names.node), Some("system:nodes")),
             Self::KubeletClient => client("kube-apiserver-kubelet-client", None),
             Self::ControllerManager => client("system:kube-controller-manager", None),

@@ -123,7 +123,9 @@ fn at(snapshot: &Snapshot, node: &str, path: String) -> Result<Plan, Status> {
     };
     let ip = of("InternalIP").or_else(|| of("ExternalIP"));
     let ip = ip.ok_or_else(|| {
-        Status::internal(format!("no preferred addresses found; known addresses: {addresses:?} of node {node:?}"))
+        let known: Vec<&str> = addresses.iter().filter_map(|a| a.get("address")?.as_str()).collect();
+        let message = format!("no preferred addresses found; known addresses: [{}]", known.join(" "));
+        Status::new(Reason::Unknown, message)
     })?;
     let port = object.pointer("/status/daemonEndpoints/kubeletEndpoint/Port").and_then(Value::as_u64);
     let port = port.and_then(|p| u16::try_from(p).ok()).filter(|p| *p != 0).unwrap_or(KUBELET_PORT);

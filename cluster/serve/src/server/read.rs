@@ -6,11 +6,12 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body as _, Incoming};
+use kedge_api::status::{Cause, Details};
 use kedge_api::{Body, PatchType, Reason, Status, Verb};
 use serde_json::{Map, Value};
 
 use super::front::Front;
-use crate::wire::body::{decode, unrecognized};
+use crate::wire::body::{Decoded, decode, excerpt, unrecognized};
 use crate::wire::media::{BodyType, Format, body_type};
 
 /// Upstream's limit.
@@ -18,7 +19,7 @@ const MAX_BODY: usize = 3 * 1024 * 1024;
 const READ: Duration = Duration::from_secs(60);
 
 impl Front {
-    /// Reads the body that `verb` takes; `kind` is what it should be.
+    /// Reads the body that `verb` takes, and what to warn of in it; `kind` is what it should be.
     pub(super) async fn body(
         &self,
         verb: Verb,
@@ -26,9 +27,9 @@ impl Front {
         strict: bool,
         headers: &HeaderMap,
         body: Incoming,
-    ) -> Result<Body, Status> {
+    ) -> Result<(Body, Vec<String>), Status> {
         match verb {
-            Verb::Get | Verb::List | Verb::Watch | Verb::Connect => return Ok(Body::None),
+            Verb::Get | Verb::List | Verb::Watch | Verb::Connect => return Ok((Body::None, Vec::new())),
             Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection => {}
         }
         let patch = verb == Verb::Patch;
@@ -36,7 +37,7 @@ impl Front {
         let empty = body.is_end_stream();
         let media = match verb {
             // A DELETE without options may say anything of the body it does not have.
-            Verb::Delete | Verb::DeleteCollection if empty => return Ok(Body::None),
+            Verb::Delete | Verb::DeleteCollection if empty => return Ok((Body::None, Vec::new())),
             _ => body_type(content_type, patch)?,
         };
         let size = body.size_hint().upper().and_then(|n| usize::try_from(n).ok()).unwrap_or(MAX_BODY).min(MAX_BODY);
@@ -60,9 +61,11 @@ impl Front {
             Status::bad_request(format!("the body broke off: {error}"))
         })?;
         match (media, verb) {
-            (BodyType::Patch(kind, format), _) => patch_body(&bytes, kind, format),
-            (BodyType::Object(format), Verb::Delete | Verb::DeleteCollection) => delete_options(&bytes, format),
-            (BodyType::Object(format), _) => object(&bytes, format, kind, strict),
+            (BodyType::Patch(kind, format), _) => patch_body(&bytes, kind, format, strict),
+            (BodyType::Object(format), Verb::Delete | Verb::DeleteCollection) => {
+                delete_options(&bytes, format).map(|body| (body, Vec::new()))
+            }
+            (BodyType::Object(format), _) => object(&bytes, format, kind, strict).map(|body| (body, Vec::new())),
         }
     }
 }
@@ -110,12 +113,12 @@ fn delete_options(bytes: &Bytes, format: Format) -> Result<Body, Status> {
     Ok(value.into())
 }
 
-fn patch_body(bytes: &Bytes, kind: PatchType, format: Format) -> Result<Body, Status> {
+fn patch_body(bytes: &Bytes, kind: PatchType, format: Format, strict: bool) -> Result<(Body, Vec<String>), Status> {
     let wrong = |why: String| {
         let what = if kind == PatchType::Apply { "error decoding YAML" } else { "error decoding patch" };
         Status::bad_request(format!("{what}: {why}"))
     };
-    let value = decode(bytes, format, false).map_err(wrong)?.value;
+    let Decoded { value, duplicates } = decode(bytes, format, false).map_err(wrong)?;
     let fits = match kind {
         PatchType::Json => value.is_array(),
         // `null` is for the registry: it means something else to each of them.
@@ -125,7 +128,33 @@ fn patch_body(bytes: &Bytes, kind: PatchType, format: Format) -> Result<Body, St
         let into = if kind == PatchType::Json { "[]handlers.jsonPatchOp" } else { "map[string]interface {}" };
         return Err(wrong(format!("json: cannot unmarshal {} into Go value of type {into}", kind_of(&value))));
     }
-    Ok(Body::Patch(kind, value))
+    let warnings = match kind {
+        PatchType::Json => json_patch_oddities(&value, duplicates),
+        PatchType::Merge | PatchType::Strategic | PatchType::Apply => duplicates,
+    };
+    if strict && !warnings.is_empty() {
+        return Err(strict_patch(bytes, &warnings));
+    }
+    Ok((Body::Patch(kind, value), warnings))
+}
+
+/// Members of operations that mean nothing, and such as stand twice.
+fn json_patch_oddities(patch: &Value, duplicates: Vec<String>) -> Vec<String> {
+    let operations = patch.as_array().map(Vec::as_slice).unwrap_or_default();
+    let unknown = operations.iter().enumerate().flat_map(|(at, operation)| {
+        let names = operation.as_object().into_iter().flat_map(|o| o.keys());
+        let names = names.filter(|name| !matches!(name.as_str(), "op" | "path" | "from" | "value"));
+        names.map(move |name| format!("json patch unknown field \"[{at}].{name}\""))
+    });
+    unknown.chain(duplicates.into_iter().map(|text| format!("json patch {text}"))).collect()
+}
+
+fn strict_patch(bytes: &Bytes, wrong: &[String]) -> Status {
+    let message = format!("Invalid value: {:?}: strict decoding error: {}", excerpt(bytes), wrong.join(", "));
+    let cause = Cause { reason: "FieldValueInvalid".to_owned(), message: message.clone(), field: "patch".to_owned() };
+    let details = Details { causes: vec![cause], ..Details::default() };
+    let text = format!(" \"\" is invalid: patch: {message}");
+    Status { details: Some(Box::new(details)), ..Status::new(Reason::Invalid, text) }
 }
 
 /// Go's name for what a value is.

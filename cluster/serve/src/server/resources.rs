@@ -52,16 +52,20 @@ impl Front {
         }
         let strict = options.field_validation.as_deref() == Some("Strict");
         let (parts, body) = request.into_parts();
-        let body = self.body(asked.verb, &kind, strict, &parts.headers, body).await?;
+        let (body, warnings) = self.body(asked.verb, &kind, strict, &parts.headers, body).await?;
         if options.field_manager.is_none() && !matches!(body, RequestBody::Patch(PatchType::Apply, _)) {
             options.field_manager = manager(&parts.headers);
         }
         let timeout = options.timeout_seconds;
         let request = ApiRequest { who: user, verb: asked.verb, target: target.clone(), options, body };
-        let answered = match self.catalog.is_own(&row) {
+        let ignored = request.options.field_validation.as_deref() == Some("Ignore");
+        let mut answered = match self.catalog.is_own(&row) {
             true => self.reviewer().answer(request)?,
             false => self.backend.carry_out(request).await?,
         };
+        if !ignored {
+            answered.warnings.extend(warnings);
+        }
         match answered.payload {
             Payload::Watch(events) => {
                 let metrics = Arc::clone(&self.metrics);

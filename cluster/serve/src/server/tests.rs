@@ -221,10 +221,7 @@ async fn a_request_passes_all_gates() {
     );
     assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["data"], json!({"k": "w"}));
     let seen = world.echo.seen.lock().unwrap().clone();
-    assert_eq!(
-        seen,
-        ["get configmaps n/a by system:admin as None", "create configmaps n/ by system:admin as Some(\"tool\")"]
-    );
+    assert_eq!(seen, ["get configmaps n/a by admin as None", "create configmaps n/ by admin as Some(\"tool\")"]);
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ fn yaml(bytes: &[u8], strict: bool) -> Result<Decoded, String> {
         (value, state.into_duplicates())
     };
     let (value, duplicates) = once(None);
-    let value = value.map_err(|e| format!("yaml: {e}"))?;
+    let value = value.map_err(|e| yaml_error(&e))?;
     let mut lines = Vec::with_capacity(duplicates.len());
     for (nth, path) in duplicates.iter().enumerate().take(16) {
         // Only errors carry a position: fail at the nth duplicate on purpose.
@@ -79,6 +79,19 @@ fn yaml(bytes: &[u8], strict: bool) -> Result<Decoded, String> {
     Ok(Decoded { value, duplicates: lines })
 }
 
+/// As Go's parser says it: the line in front, unless it is the first.
+fn yaml_error(error: &serde_yaml::Error) -> String {
+    let text = error.to_string();
+    match error.location() {
+        None => format!("yaml: {text}"),
+        Some(at) => {
+            let suffix = format!(" at line {} column {}", at.line(), at.column());
+            let text = text.strip_suffix(&suffix).unwrap_or(&text);
+            if at.line() > 1 { format!("yaml: line {}: {text}", at.line()) } else { format!("yaml: {text}") }
+        }
+    }
+}
+
 /// The error of a body that is no object of `kind`, as upstream words it.
 pub fn unrecognized(kind: &str, why: &str, bytes: &[u8], format: Format) -> Status {
     let prefix = match format {
@@ -90,7 +103,7 @@ pub fn unrecognized(kind: &str, why: &str, bytes: &[u8], format: Format) -> Stat
 }
 
 /// The beginning of a body: as it is if it looks like JSON, else in hexadecimal.
-fn excerpt(bytes: &[u8]) -> String {
+pub fn excerpt(bytes: &[u8]) -> String {
     const MAX: usize = 30;
     let (head, more) = bytes
         .split_at_checked(MAX)

@@ -2,15 +2,16 @@
 //!
 //! `authentication.k8s.io/v1` TokenReview, SelfSubjectReview; `authorization.k8s.io/v1` the access reviews.
 
+mod access;
+
 use kedge_api::request::Payload;
-use kedge_api::status::{Cause, Details};
-use kedge_api::{Answer, GroupResource, Reason, Request, Resource, Status, User, Verb};
+use kedge_api::{Answer, GroupResource, Request, Resource, Status, User, Verb};
 use serde_json::{Map, Value, json};
 
 use crate::authn::Authenticator;
 use crate::authn::token::ISSUER;
+use crate::authz::Authorizer;
 use crate::authz::table::Rule;
-use crate::authz::{Attributes, Authorizer};
 use crate::clock::Clock;
 use crate::wire::set;
 
@@ -55,14 +56,14 @@ const REVIEWS: &[Review] = &[
         kind: "LocalSubjectAccessReview",
         singular: "localsubjectaccessreview",
         namespaced: true,
-        answer: access_of_other,
+        answer: access::of_other,
     },
     Review {
         id: GroupResource::of(AUTHORIZATION, "selfsubjectaccessreviews"),
         kind: "SelfSubjectAccessReview",
         singular: "selfsubjectaccessreview",
         namespaced: false,
-        answer: access_of_self,
+        answer: access::of_self,
     },
     Review {
         id: GroupResource::of(AUTHORIZATION, "selfsubjectrulesreviews"),
@@ -76,7 +77,7 @@ const REVIEWS: &[Review] = &[
         kind: "SubjectAccessReview",
         singular: "subjectaccessreview",
         namespaced: false,
-        answer: access_of_other,
+        answer: access::of_other,
     },
 ];
 
@@ -126,7 +127,11 @@ impl Reviewer<'_> {
             }
             object.insert(field.to_owned(), want.into());
         }
-        object.entry("metadata").or_insert_with(|| json!({}));
+        let metadata = if review.namespaced { json!({"namespace": request.target.namespace}) } else { json!({}) };
+        object.insert("metadata".to_owned(), metadata);
+        if let Some(Value::Object(spec)) = object.get_mut("spec") {
+            access::prune(spec);
+        }
         let status = (review.answer)(self, &request, &mut object)?;
         object.insert("status".to_owned(), status);
         Ok(Answer { code: 201, warnings: Vec::new(), payload: Payload::Value(object.into()) })
@@ -163,61 +168,7 @@ fn token(reviewer: &Reviewer<'_>, _: &Request, object: &mut Map<String, Value>) 
             named.retain(|audience| audiences.contains(audience));
             json!({"authenticated": true, "user": user_info(&user), "audiences": named})
         }
-        Err(why) => json!({"user": {}, "error": why}),
-    })
-}
-
-fn access_of_self(
-    reviewer: &Reviewer<'_>,
-    request: &Request,
-    object: &mut Map<String, Value>,
-) -> Result<Value, Status> {
-    access(reviewer, &request.who, object)
-}
-
-fn access_of_other(
-    reviewer: &Reviewer<'_>,
-    request: &Request,
-    object: &mut Map<String, Value>,
-) -> Result<Value, Status> {
-    let spec = object.get("spec").cloned().unwrap_or_default();
-    let text = |key: &str| spec.get(key).and_then(Value::as_str).unwrap_or_default();
-    let groups = strings(spec.get("groups"));
-    if text("user").is_empty() && groups.is_empty() {
-        return Err(invalid("spec.user", "at least one of user or group must be specified"));
-    }
-    let namespace = &request.target.namespace;
-    let asked = spec.pointer("/resourceAttributes/namespace").and_then(Value::as_str).unwrap_or_default();
-    if !namespace.is_empty() && asked != namespace {
-        return Err(invalid("spec.resourceAttributes.namespace", "must match metadata.namespace"));
-    }
-    let user = User { uid: text("uid").into(), groups: groups.into(), ..User::new(text("user"), &[]) };
-    access(reviewer, &user, object)
-}
-
-fn access(reviewer: &Reviewer<'_>, user: &User, object: &Map<String, Value>) -> Result<Value, Status> {
-    let spec = object.get("spec").cloned().unwrap_or_default();
-    let (resource, path) = (spec.get("resourceAttributes"), spec.get("nonResourceAttributes"));
-    let text = |key: &str| resource.or(path).and_then(|a| a.get(key)).and_then(Value::as_str).unwrap_or_default();
-    let attributes = match (resource, path) {
-        (Some(_), None) => Attributes {
-            subresource: text("subresource"),
-            namespace: text("namespace"),
-            name: text("name"),
-            ..Attributes::resource(user, text("verb"), text("group"), text("resource"))
-        },
-        (None, Some(_)) => Attributes::path(user, text("verb"), text("path")),
-        _ => {
-            return Err(invalid(
-                "spec.resourceAttributes",
-                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-            ));
-        }
-    };
-    Ok(match reviewer.authorizer.decide(&attributes) {
-        Ok(()) => json!({"allowed": true}),
-        Err(why) if why.is_empty() => json!({"allowed": false}),
-        Err(why) => json!({"allowed": false, "reason": why}),
+        Err(why) => json!({"user": {}, "error": why.for_review(&audiences)}),
     })
 }
 
@@ -228,6 +179,8 @@ fn rules(reviewer: &Reviewer<'_>, request: &Request, object: &mut Map<String, Va
         return Err(Status::bad_request("no namespace on request"));
     }
     let rules = reviewer.authorizer.rules(&request.who, namespace);
+    // The question is not repeated in the answer.
+    object.insert("spec".to_owned(), json!({}));
     let resource = |rule: &Rule| {
         let mut out = json!({"verbs": rule.verbs, "apiGroups": rule.groups, "resources": rule.resources});
         if !rule.names.is_empty() {
@@ -249,12 +202,4 @@ fn rules(reviewer: &Reviewer<'_>, request: &Request, object: &mut Map<String, Va
 fn strings(value: Option<&Value>) -> Vec<String> {
     let items = value.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-}
-
-fn invalid(field: &str, why: &str) -> Status {
-    let message = format!("Invalid value: null: {why}");
-    let cause = Cause { reason: "FieldValueInvalid".to_owned(), message: message.clone(), field: field.to_owned() };
-    let details = Details { group: AUTHORIZATION.to_owned(), causes: vec![cause], ..Details::default() };
-    let text = format!(".{AUTHORIZATION} \"\" is invalid: {field}: {message}");
-    Status { details: Some(Box::new(details)), ..Status::new(Reason::Invalid, text) }
 }
