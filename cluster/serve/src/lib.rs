@@ -1,4 +1,13 @@
-//! The API server's front: listen, TLS, authenticate, authorize, decode, hand to the registry, encode.
+//! The API server's front: who asks, whether they may, what they ask for, and the answer's bytes.
+//!
+//! Owns TLS and the cluster's certificates, HTTP, authentication, authorization, discovery, OpenAPI, and the way to kubelets. Never knows
+//! what a Pod's fields mean: rows and verbs are the registry's. Start reading at [`server`].
+//!
+//! ```text
+//! server::listen ─▶ TLS ─▶ authn ─▶ authz ─▶ wire (path, body) ─▶ backend (the registry) ─▶ http (answer)
+//!                                     ▲        ├▶ describe · review
+//!              server::InProcess ─────┘        └▶ proxy ─▶ a node's kubelet
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod authn;

@@ -1,4 +1,5 @@
 //! The real kubectl against the whole server.
+#![cfg(test)]
 
 mod support;
 

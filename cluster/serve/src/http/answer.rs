@@ -9,7 +9,7 @@ use kedge_api::{Answer, Object, Resource, Status};
 use serde_json::{Value, json};
 
 use super::respond::{self, Body};
-use super::table::{Include, Style};
+use super::table::{self, Include, Style};
 use super::{chunks, item};
 use crate::wire::media::{Accepted, Format, Shape};
 use crate::wire::query::Query;
@@ -79,6 +79,9 @@ fn reshaped(code: u16, value: Result<Value, Status>, row: &Resource, wanted: &Wa
             let style = wanted.style(row);
             let version = value.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
             style.table(json!({"resourceVersion": version}), vec![style.line(&value)])
+        }
+        Shape::Table if value.get("kind").and_then(Value::as_str) == Some("Scale") => {
+            table::scale(&wanted.style(row), &value)
         }
         Shape::PartialObjectMetadata | Shape::PartialObjectMetadataList if is_object => {
             item::partial(&value, wanted.accepted.meta_version)

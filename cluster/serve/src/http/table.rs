@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::item::partial;
 use crate::wire::query::Query;
+use crate::wire::set;
 
 /// What a row carries of its object (`?includeObject=`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Style<'_> {
 
     /// Whether the resource's own columns say where the name stands.
     fn names_itself(&self) -> bool {
-        self.row.columns.iter().any(|c| c.name == "Name")
+        self.row.columns.iter().any(|c| c.format == "name")
     }
 
     fn columns(&self) -> Vec<Value> {
@@ -80,6 +81,22 @@ impl Style<'_> {
         }
         line
     }
+}
+
+/// A Scale as a Table, which has columns of its own whatever is scaled.
+pub fn scale(style: &Style<'_>, object: &Value) -> Value {
+    let of = |path: &str| object.pointer(path).cloned().unwrap_or_else(|| 0.into());
+    let age = style.row.columns.iter().find(|c| c.name == "Age").map(|c| (c.cell)(object)).unwrap_or_default();
+    let name = object.pointer("/metadata/name").cloned().unwrap_or_default();
+    let mut line = style.line(object);
+    set(&mut line, "cells", vec![name, of("/spec/replicas"), of("/status/replicas"), age]);
+    let column =
+        |name: &str, kind: &str| json!({"name": name, "type": kind, "format": "", "priority": 0, "description": ""});
+    let version = object.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
+    let mut table = style.table(json!({"resourceVersion": version}), vec![line]);
+    let columns = [("Name", "string"), ("Desired", "integer"), ("Available", "integer"), ("Age", "string")];
+    set(&mut table, "columnDefinitions", columns.map(|(name, kind)| column(name, kind)).to_vec());
+    table
 }
 
 /// What tells `kubectl` that a pod's row is of one that has ended.

@@ -115,8 +115,11 @@ fn delete_options(bytes: &Bytes, format: Format) -> Result<Body, Status> {
 
 fn patch_body(bytes: &Bytes, kind: PatchType, format: Format, strict: bool) -> Result<(Body, Vec<String>), Status> {
     let wrong = |why: String| {
-        let what = if kind == PatchType::Apply { "error decoding YAML" } else { "error decoding patch" };
-        Status::bad_request(format!("{what}: {why}"))
+        Status::bad_request(match kind {
+            PatchType::Json | PatchType::Merge => format!("error decoding patch: {why}"),
+            PatchType::Strategic => why,
+            PatchType::Apply => format!("error decoding YAML: {why}"),
+        })
     };
     let Decoded { value, duplicates } = decode(bytes, format, false).map_err(wrong)?;
     let fits = match kind {

