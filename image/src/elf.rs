@@ -86,20 +86,38 @@ impl<'a> Elf<'a> {
 
     /// The bytes of the first section called `name`.
     pub fn section(&self, name: &str) -> Result<Option<&'a [u8]>, ElfError> {
+        self.header(name)?.map(|header| self.body(header)).transpose()
+    }
+
+    /// Where the section called `name` starts and ends in the file, and where its length stands.
+    pub fn section_place(&self, name: &str) -> Option<(usize, usize, std::ops::Range<usize>)> {
+        let header = self.header(name).ok().flatten()?;
+        let body = self.body(header).ok()?;
+        let start = usize::try_from(self.word(header, 16, 24).ok()?).ok()?;
+        let (length_at, width) = if self.wide { (32, 8) } else { (20, 4) };
+        let at = usize::try_from(header).ok()?.checked_add(length_at)?;
+        Some((start, start.checked_add(body.len())?, at..at + width))
+    }
+
+    fn body(&self, header: u64) -> Result<&'a [u8], ElfError> {
+        self.slice(self.word(header, 16, 24)?, self.word(header, 20, 32)?)
+    }
+
+    /// The offset of the section's header.
+    fn header(&self, name: &str) -> Result<Option<u64>, ElfError> {
         let table = self.word(0, 32, 40)?;
         let (size, count, names) = (self.half(46, 58)?, self.half(48, 60)?, self.half(50, 62)?);
         let header = |index: u64| table.checked_add(size * index).ok_or(ElfError::Damaged);
-        let body = |header: u64| self.slice(self.word(header, 16, 24)?, self.word(header, 20, 32)?);
         if count == 0 {
             return Ok(None);
         }
-        let strings = body(header(names)?)?;
+        let strings = self.body(header(names)?)?;
         for index in 0..count {
             let header = header(index)?;
             let at = usize::try_from(self.number(header, 4)?).map_err(|_| ElfError::Damaged)?;
             let found = strings.get(at..).ok_or(ElfError::Damaged)?.split(|byte| *byte == 0).next();
             if found == Some(name.as_bytes()) {
-                return body(header).map(Some);
+                return Ok(Some(header));
             }
         }
         Ok(None)
@@ -112,21 +130,35 @@ pub mod made {
 
     /// A relocatable 64-bit x86 file with one section, `.modinfo`.
     pub fn module(modinfo: &[u8]) -> Vec<u8> {
-        let names = b"\0.shstrtab\0.modinfo\0";
+        sections(&[(".modinfo", modinfo)])
+    }
+
+    /// A relocatable 64-bit x86 file with these sections.
+    pub fn sections(sections: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut names = b"\0.shstrtab\0".to_vec();
+        let mut headers: Vec<(usize, usize, usize)> = vec![(0, 0, 0), (1, 64, 0)];
+        for (name, bytes) in sections {
+            headers.push((names.len(), 0, bytes.len()));
+            names.extend(name.as_bytes().iter().chain(&[0]));
+        }
+        headers[1].2 = names.len();
+        let mut end = 64 + names.len();
+        for header in &mut headers[2..] {
+            header.1 = end;
+            end += header.2;
+        }
         let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
-        let (strings_at, info_at) = (64, 64 + names.len());
-        let table_at = info_at + modinfo.len();
         file.extend([1, 0, 62, 0, 1, 0, 0, 0]);
         file.extend([0; 16]);
-        file.extend((table_at as u64).to_le_bytes());
+        file.extend((end as u64).to_le_bytes());
         file.extend([0; 4]);
-        for half in [64_u16, 0, 0, 64, 3, 1] {
+        for half in [64, 0, 0, 64, headers.len() as u16, 1] {
             file.extend(half.to_le_bytes());
         }
-        file.extend(names);
-        file.extend(modinfo);
-        for (name, at, length) in [(0_u32, 0, 0), (1, strings_at, names.len()), (11, info_at, modinfo.len())] {
-            file.extend(name.to_le_bytes());
+        file.extend(&names);
+        sections.iter().for_each(|(_, bytes)| file.extend(*bytes));
+        for (name, at, length) in headers {
+            file.extend((name as u32).to_le_bytes());
             file.extend([0; 20]);
             file.extend((at as u64).to_le_bytes());
             file.extend((length as u64).to_le_bytes());

@@ -1,5 +1,6 @@
 //! The kernel's files: image, modules, and the order in which modules load.
 
+pub mod lean;
 pub mod modinfo;
 pub mod modules;
 pub mod resolve;

@@ -1,5 +1,6 @@
 //! A kernel's modules as a package or a folder has them: packed files by name, unpacked when asked for.
 
+use super::lean::lean;
 use super::modinfo::{self, ModInfo};
 use super::resolve::Catalogue;
 use crate::elf::ElfError;
@@ -106,10 +107,10 @@ impl Modules {
         self.modules.is_empty()
     }
 
-    /// The unpacked module called `name` and its path below `/usr/lib/modules/RELEASE/`.
+    /// The module called `name`, unpacked and made lean, and its path below `/usr/lib/modules/RELEASE/`.
     pub fn unpacked(&self, name: &str) -> Result<Option<(String, Vec<u8>)>, ModuleError> {
         let Some(module) = self.modules.get(name) else { return Ok(None) };
-        Ok(Some((module.path.clone(), module.unpack()?)))
+        Ok(Some((module.path.clone(), lean(module.unpack()?))))
     }
 
     fn all_aliases(&self) -> Result<&BTreeMap<String, Vec<String>>, ModuleError> {
