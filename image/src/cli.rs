@@ -154,7 +154,7 @@ pub struct Run {
     /// Memory, as QEMU writes it [default: the board's]
     #[arg(long)]
     memory: Option<String>,
-    /// Processors [default: the board's]
+    /// Processors [default: the board's; 1 when emulated]
     #[arg(long)]
     cpus: Option<u32>,
     /// Words to add to the kernel's command line

@@ -90,13 +90,22 @@ pub fn prepare(board: &Board, options: &Options, cache: &Path, note: &dyn Fn(&st
         accelerator,
         disk: &disk,
         memory,
-        cpus: options.cpus.unwrap_or(qemu.cpus),
+        cpus: options.cpus.unwrap_or_else(|| cpus(accelerator, qemu.cpus)),
         forwards: &options.forwards,
         console: options.console.as_deref(),
         kubeconfig: options.kubeconfig.as_deref(),
         machine: options.machine.as_deref(),
         reboot: options.reboot,
     }))
+}
+
+/// Emulated, one processor boots in less time than two: they wait for each other. And QEMU 7.2 with a thread for each of several
+/// processors now and then runs code that the kernel has just patched (an INT3 that is no longer there: a panic at the boot's start).
+fn cpus(accelerator: Accelerator, of_board: u32) -> u32 {
+    match accelerator {
+        Accelerator::Kvm => of_board,
+        Accelerator::Tcg => 1,
+    }
 }
 
 /// The copy of the image that guests write to.
@@ -165,4 +174,62 @@ fn extract(image: &Disk, disk: &Path) -> Result<Boot, RunError> {
         Ok::<_, RunError>(to)
     };
     Ok(Boot { kernel: take(boot::KERNEL)?, initramfs: take(boot::INITRAMFS)?, command_line })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_copy_is_grown_and_keeps_its_holes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("a"), folder.path().join("b"));
+        let mut file = File::create(&from).unwrap();
+        file.set_len(4 << 20).unwrap();
+        file.seek(SeekFrom::Start(3 << 20)).unwrap();
+        file.write_all(b"here").unwrap();
+        copy(&from, &to, 8 << 20).unwrap();
+        let about = std::fs::metadata(&to).unwrap();
+        assert_eq!(about.len(), 8 << 20);
+        assert!(about.blocks() * 512 < 1 << 20, "{} blocks", about.blocks());
+        let bytes = std::fs::read(&to).unwrap();
+        assert_eq!(&bytes[3 << 20..(3 << 20) + 4], b"here");
+    }
+
+    #[test]
+    fn what_hinders_a_start_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let board = crate::plan::find_board("qemu-x86_64").unwrap();
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let options = |forwards| Options {
+            out: folder.path().to_owned(),
+            disk: None,
+            fresh: false,
+            disk_size: 0,
+            memory: None,
+            cpus: None,
+            append: String::new(),
+            forwards,
+            console: None,
+            kubeconfig: None,
+            machine: None,
+            firmware: Firmware::Direct,
+            accelerator: Some(Accelerator::Tcg),
+            reboot: true,
+        };
+        let fail = |options: &Options| prepare(&board, options, folder.path(), &|_| ()).unwrap_err().to_string();
+        let error = fail(&options(vec![Forward { host: port, guest: 6443 }]));
+        assert!(error.contains("is taken") && error.ends_with("choose another with --forward OTHER:6443"), "{error}");
+        let error = fail(&options(Vec::new()));
+        assert!(
+            error.contains("qemu-x86_64.img is not there: bake it with \"kedge-image build --board qemu-x86_64"),
+            "{error}"
+        );
+        let mut board = board.clone();
+        board.config.qemu = None;
+        let error = prepare(&board, &options(Vec::new()), folder.path(), &|_| ()).unwrap_err().to_string();
+        assert!(error.contains("no \"qemu\" section"), "{error}");
+    }
 }
