@@ -2,7 +2,7 @@
 
 mod cli;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use cli::{Build, Cli, Command, FromDir, Inspect, Output, Run, Validate};
 use kedge_config::{BoardConfig, MachineConfig};
@@ -13,6 +13,7 @@ use kedge_image::plan::{self, Plan};
 use kedge_image::progress::Progress;
 use kedge_image::qemu::run;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -91,12 +92,9 @@ fn run_guest(args: Run) -> Result<()> {
     }
     eprintln!("to stop: {}", if attached { "Ctrl-A, then X" } else { "Ctrl-C" });
     let (program, arguments) = command.split_first().context("nothing to start")?;
-    let status = std::process::Command::new(program)
-        .args(arguments)
-        .status()
-        .with_context(|| format!("{program} cannot be run: install QEMU (Debian's qemu-system)"))?;
-    ensure!(status.success(), "{program} ended with {status}");
-    Ok(())
+    // We become QEMU, so that whoever ends this process ends the guest.
+    let error = std::process::Command::new(program).args(arguments).exec();
+    Err(error).with_context(|| format!("{program} cannot be run: install QEMU (Debian's qemu-system)"))
 }
 
 fn inspect(args: &Inspect) -> Result<()> {
