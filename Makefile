@@ -33,7 +33,8 @@ setup: ## install what building and testing need (apt; asks sudo when not root)
 
 .PHONY: build
 build: setup ## build kedge (static), its stage 1 and the host tools
-	$(STATIC) cargo build --locked --target $(TARGET) --profile $(PROFILE) -p kedge -p kedge-stage1 -p kedge-image -p kedge-qemu-tests
+	$(STATIC) cargo build --locked --target $(TARGET) --profile $(PROFILE) -p kedge -p kedge-stage1
+	$(STATIC) cargo build --locked --target $(TARGET) --profile $(PROFILE) -p kedge-image -p kedge-qemu-tests
 
 .PHONY: image
 image: build ## bake the image of BOARD into OUT, with a busybox image in it

@@ -37,7 +37,7 @@ pub fn bake(setup: &Setup) -> Result<()> {
     from_dir.arg("image-from-dir").arg(&root).args(["--name", REFERENCE, "--cmd", "/bin/sh", "--out"]).arg(&archive);
     run(from_dir)?;
     let mut build = Command::new(&tool);
-    build.args(["build", "--board", &setup.board]).arg("--kedge").arg(setup.bin.join("kedge"));
+    build.args(["build", "--allow-newer", "--board", &setup.board]).arg("--kedge").arg(setup.bin.join("kedge"));
     build.arg("--stage1").arg(setup.bin.join("kedge-stage1")).arg("--image").arg(&archive).arg("--out").arg(&setup.out);
     run(build)
 }

@@ -1,6 +1,7 @@
 //! `kedge-qemu`: bakes the image, boots it and runs a scenario. The Makefile's `demo`, `boot-test` and `powercut-test` call it.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -56,8 +57,18 @@ impl From<Where> for Setup {
     }
 }
 
-fn main() -> Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kedge-qemu: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
         Command::Bake(at) => bake::bake(&at.into()),
         Command::Demo(at) => scenario::demo::run(&at.into()),
         Command::Test { at, filter } => scenario::run(&at.into(), filter.as_deref().unwrap_or_default()),

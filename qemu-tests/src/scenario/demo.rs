@@ -71,7 +71,8 @@ impl Metrics {
 }
 
 fn metrics(kubectl: &Kubectl) -> Result<Metrics> {
-    let text = kubectl.run(&["get", "--raw", "/metrics"])?;
+    let node = kubectl.run(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"])?;
+    let text = kubectl.run(&["get", "--raw", &format!("/api/v1/nodes/{node}/proxy/metrics")])?;
     let line = |l: &str| l.rsplit_once(' ').and_then(|(name, value)| Some((name.to_owned(), value.parse().ok()?)));
     Ok(Metrics(text.lines().filter(|l| !l.starts_with('#')).filter_map(line).collect()))
 }
@@ -113,7 +114,7 @@ fn measured(setup: &Setup, idle: &Idle, busy: &Metrics) -> Result<Vec<Vec<String
         ("memory of PID 1 (PSS), ten pods", mib(busy.get(PSS)?)),
         ("written to STATE an hour, idle (over 60 s)", mib(idle.written_an_hour)),
         ("kedge", size(setup.bin.join("kedge"))?),
-        ("kernel", size(setup.out.join("vmlinuz"))?),
+        ("kernel", size(setup.out.join("kernel"))?),
         ("initramfs", size(setup.out.join("initramfs"))?),
         ("squashfs", size(setup.out.join("system.squashfs"))?),
     ];
