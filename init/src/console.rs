@@ -11,29 +11,40 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Changes come in bursts: the screen waits for their end.
 const CALM: Duration = Duration::from_millis(400);
+/// A line holds all screens one after the other: fewer of them are better to read.
+const LINE_CALM: Duration = Duration::from_secs(3);
 const TERMINAL: &str = "/dev/tty1";
 const CONSOLE: &str = "/dev/console";
 
 /// Draws until it is told to stop.
 pub async fn run(machine: Arc<Machine>, handle: Handle) -> anyhow::Result<()> {
     let (mut statuses, mut network) = (handle.statuses(), machine.network.subscribe());
-    let mut shown = String::new();
+    let (mut shown, mut printed) = (String::new(), String::new());
+    let mut next_print = Instant::now() + LINE_CALM;
     handle.ready();
     loop {
         let text = screen(&machine_facts(&machine), &network.borrow_and_update(), &statuses.borrow_and_update());
         if text != shown {
             let drawn = text.clone();
-            // A serial line may be slow, or stopped by Ctrl-S.
             tokio::task::spawn_blocking(move || draw(&drawn)).await?;
             shown = text;
+        }
+        if shown != printed && Instant::now() >= next_print {
+            let text = shown.clone();
+            // A serial line may be slow, or stopped by Ctrl-S.
+            tokio::task::spawn_blocking(move || say(&text)).await?;
+            printed.clone_from(&shown);
+            next_print = Instant::now() + LINE_CALM;
         }
         tokio::select! {
             () = handle.stopped() => return Ok(()),
             changed = statuses.changed() => changed?,
             changed = network.changed() => changed?,
+            () = tokio::time::sleep_until(next_print), if shown != printed => {}
         }
         tokio::time::sleep(CALM).await;
     }
@@ -44,7 +55,6 @@ fn draw(text: &str) {
     if let Ok(mut terminal) = OpenOptions::new().write(true).open(TERMINAL) {
         let _ = terminal.write_all(format!("\x1b[H\x1b[2J\x1b[?25l{text}").as_bytes());
     }
-    say(text);
 }
 
 /// To the console, past all logs.

@@ -43,10 +43,3 @@ pub struct Network {
     pub nameservers: Vec<IpAddr>,
     pub time_servers: Vec<IpAddr>,
 }
-
-impl Machine {
-    /// The address other machines know this one by: the first that is set.
-    pub fn address(&self) -> Option<IpAddr> {
-        self.network.borrow().addresses.first().map(|(_, net)| net.address())
-    }
-}

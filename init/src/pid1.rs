@@ -1,7 +1,7 @@
 //! The life of a device: from the kernel's `execve` to the power going.
 
 use crate::boot::{self, Boot};
-use crate::logs::{self, Logs};
+use crate::logs::{self, Logs, Ring};
 use crate::machine::{Machine, Network};
 use crate::reexec::{self, Origin};
 use crate::request::{Allowed, Request, Requests};
@@ -19,18 +19,25 @@ use tokio::sync::watch;
 /// Time to read why, before a machine that cannot live tries again.
 const DESPAIR: Duration = Duration::from_secs(30);
 
+/// Lines of the log that go with it.
+const SHOWN: usize = 20;
+
 /// Does not return while the kernel is of any use: the end of PID 1 is a kernel panic.
 pub fn run() -> ExitCode {
     let started = report::now();
     sys::small_heap();
     let origin = Origin::of_this_process();
-    let ended = catch_unwind(AssertUnwindSafe(|| live(started, origin)));
+    let mut last_words = None;
+    let ended = catch_unwind(AssertUnwindSafe(|| live(started, origin, &mut last_words)));
     let why = match ended {
         Ok(Ok(why)) => why,
         Ok(Err(error)) => format!("{error:#}"),
         Err(panic) => format!("panicked: {}", supervisor::panic_text(&*panic)),
     };
     tracing::error!("init failed: {why}");
+    let log = last_words.map(|ring| ring.text()).unwrap_or_default();
+    let tail = log.lines().count().saturating_sub(SHOWN);
+    log.lines().skip(tail).for_each(|line| console::say(&format!("{line}\n")));
     console::say(&format!("\nkedge: init failed: {why}\nkedge: rebooting in {} seconds\n", DESPAIR.as_secs()));
     std::thread::sleep(DESPAIR);
     // The panic of the kernel that follows (panic=5) reboots as well.
@@ -39,9 +46,10 @@ pub fn run() -> ExitCode {
 }
 
 /// Returns why it could not go on.
-fn live(started: Duration, origin: Origin) -> anyhow::Result<String> {
+fn live(started: Duration, origin: Origin, last_words: &mut Option<Arc<Ring>>) -> anyhow::Result<String> {
     let boot = Arc::new(Boot::default());
     let logs = logs::machine().context("start the log")?;
+    *last_words = Some(Arc::clone(&logs.ring));
     log_panics();
     let report = boot::run(boot::PHASES, &boot, !origin.is_successor());
     reexec::on_crash(origin).context("catch fatal signals")?;

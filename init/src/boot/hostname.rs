@@ -33,7 +33,8 @@ fn kept(file: &Path) -> anyhow::Result<String> {
     Ok(name)
 }
 
-/// From the hardware address of the first card, so that it is the one printed on many a board; random where there is none.
+/// From the hardware address of the first card, so that it is the one printed on many a board; random where there is none, or where its
+/// driver is not loaded yet (only those of stage 1 are).
 fn make_up(class: &Path) -> String {
     let mut cards: Vec<_> = fs::read_dir(class).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     cards.sort();

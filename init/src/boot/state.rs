@@ -51,7 +51,7 @@ pub fn grow_partition(boot: &Boot) -> anyhow::Result<()> {
     let growth = gpt::grow_last(&mut block, STATE.name)?;
     let Extent { number, start, sectors } = growth.extent;
     if growth.grown {
-        tracing::info!(mib = sectors * gpt::SECTOR >> 20, "STATE's partition was grown to the end of the disk");
+        tracing::info!(mib = (sectors * gpt::SECTOR) >> 20, "STATE's partition was grown to the end of the disk");
     }
     let (start, length) = (start * gpt::SECTOR, sectors * gpt::SECTOR);
     // The kernel read the table before it was changed; also when an earlier boot was cut off after the change.

@@ -124,6 +124,8 @@ async fn until_stopped(handle: &Handle, work: impl Future<Output = anyhow::Resul
 }
 
 async fn control_plane(shared: Arc<Shared>, handle: Handle) -> anyhow::Result<()> {
+    // Before the first look: an address that comes while the control plane opens is a change.
+    let mut network = shared.machine.network.subscribe();
     shared.tell_network();
     let open = async {
         let settings = settings(&shared.machine)?;
@@ -132,7 +134,6 @@ async fn control_plane(shared: Arc<Shared>, handle: Handle) -> anyhow::Result<()
     };
     let plane = shared.plane.get_or_try_init(|| open).await?;
     handle.ready();
-    let mut network = shared.machine.network.subscribe();
     let follow = async {
         while network.changed().await.is_ok() {
             shared.tell_network();

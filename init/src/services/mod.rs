@@ -5,6 +5,7 @@ mod cluster;
 mod modules;
 mod network;
 mod settled;
+mod watchdog;
 
 use crate::machine::Machine;
 use crate::supervisor::Service;
@@ -25,6 +26,10 @@ fn basics(machine: &Arc<Machine>) -> Vec<Service> {
         Service::new("network", &[], move |handle| network::run(Arc::clone(&network), handle)),
         Service::new("power-button", &["modules"], move |handle| power::button(requests.clone(), handle)),
     ];
+    if machine.board.as_ref().is_some_and(|board| board.watchdog.is_some()) {
+        let machine = own();
+        table.push(Service::new("watchdog", &["modules"], move |handle| watchdog::run(Arc::clone(&machine), handle)));
+    }
     if machine.boot.rescue.is_none() {
         table.push(Service::new("clock", &[], move |handle| clock::run(Arc::clone(&clock), handle)));
     }
