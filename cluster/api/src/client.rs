@@ -105,10 +105,18 @@ pub trait ClientExt: Client {
         uid: Option<&str>,
         options: Options,
     ) -> Result<(), Status> {
-        let body = match uid {
-            Some(uid) => serde_json::json!({"preconditions": {"uid": uid}}).into(),
-            None => Body::None,
-        };
+        // A body makes the query's options void, so all of them go into it.
+        let mut body = serde_json::Map::new();
+        if let Some(uid) = uid {
+            body.insert("preconditions".into(), serde_json::json!({"uid": uid}));
+        }
+        if let Some(seconds) = options.grace_period_seconds {
+            body.insert("gracePeriodSeconds".into(), seconds.into());
+        }
+        if let Some(policy) = &options.propagation_policy {
+            body.insert("propagationPolicy".into(), policy.as_str().into());
+        }
+        let body = if body.is_empty() { Body::None } else { Value::Object(body).into() };
         self.verb(Verb::Delete, resource, (namespace, name, ""), options, body).await.map(drop)
     }
 }

@@ -26,6 +26,7 @@ struct Test {
 const TESTS: &[Test] = &[
     Test { name: "refuses-bad-input", run: refuse::run },
     Test { name: "runs-a-workload", run: boot::run },
+    Test { name: "follows-changes", run: boot::run_changes },
     Test { name: "survives-reexec-and-crash", run: survive::run },
     Test { name: "power-button-and-second-boot", run: machine::run },
 ];
