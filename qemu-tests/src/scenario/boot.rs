@@ -64,11 +64,11 @@ const CHECKS: &[Check] = &[
     Check { name: "HTTP through the Service's name", run: http },
     Check { name: "HTTP through the NodePort", run: node_port },
     Check { name: "a changed ConfigMap reaches the pod", run: config_map_update },
-    Check { name: "nothing anonymous", run: anonymous },
 ];
 
 /// What goes wrong, ends or is scaled away: on top of the sample.
 const CHANGES: &[Check] = &[
+    Check { name: "nothing anonymous", run: anonymous },
     Check { name: "a crashing container backs off and keeps its last log", run: crash_loop },
     Check { name: "a failing liveness probe restarts", run: liveness },
     Check { name: "scaling down and up", run: scale },
