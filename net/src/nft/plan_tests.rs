@@ -27,7 +27,7 @@ fn text(operations: &[Operation]) -> String {
 
 /// Compares with a file beside the tests; `KEDGE_GOLDEN=write` writes it anew, for review in the diff.
 fn golden(name: &str, actual: &str) {
-    let path = format!("{}/tests/golden/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("tests/golden/{name}.txt");
     if std::env::var_os("KEDGE_GOLDEN").is_some_and(|value| value == "write") {
         std::fs::write(&path, actual).unwrap();
     }

@@ -34,9 +34,7 @@ pub fn run(setup: &Setup, dir: &Path) -> Result<()> {
         );
         boot::ready(&kubectl)?;
         kubectl.until(SOON, &["get", "deployment", "web", "-o", "jsonpath={.status.readyReplicas}"], |t| t == "3")?;
-        let page = boot::http_get(guest.node_port).context("the Service after a reboot")?;
-        ensure!(page.contains("Hello"), "{page:?}");
-        Ok(())
+        boot::http_until(guest.node_port, "Hello").context("the Service after a reboot")
     })?;
     step("an API request reboots", || {
         survive::machine(&kubectl, "machine/reboot")?;

@@ -59,7 +59,7 @@ const V1: Host = Host { cgroup_v2: false, memory: true };
 fn golden(name: &str, spec: &ContainerSpec, host: &Host) {
     config(spec, "rootfs", host).unwrap();
     let is = serde_json::to_string_pretty(&document(spec, "rootfs", host)).unwrap() + "\n";
-    let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let path = format!("tests/golden/{name}.json");
     if std::env::var_os("KEDGE_GOLDEN").is_some() {
         std::fs::write(&path, &is).unwrap();
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kedge_runtime::engine::{Config, Containers};
 use kedge_runtime::reaper::Reaper;
-use kedge_runtime::{ContainerEvent, ContainerSpec, ContainerState, Exit, Resources, Rootfs, Runtime, Status};
+use kedge_runtime::{ContainerEvent, ContainerSpec, ContainerState, Exit, LogLimit, Resources, Rootfs, Runtime, Status};
 use tokio::sync::broadcast;
 
 static REAPER: OnceLock<Reaper> = OnceLock::new();
@@ -146,6 +146,8 @@ pub fn spec(directory: &Path, layer: &Path, id: &str, args: &[&str]) -> Containe
         },
         resources: Resources { pids: Some(200), ..Resources::default() },
         log: Some(directory.join("log").join(id).join("0.log")),
+        // A fast machine counts past the default limit within a second; only the test of rotation wants rotation.
+        log_limit: LogLimit { bytes: 1 << 30, files: 2 },
         ..ContainerSpec::default()
     }
 }
