@@ -1,7 +1,9 @@
 //! The file: its tables, its settings, and what SQLite's errors mean.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -26,12 +28,23 @@ pub(super) struct Database {
     path: PathBuf,
 }
 
+/// Secrets lie in it: a new file is its owner's alone, and SQLite gives its log the same mode. An old one stays as it is.
+fn own(path: &Path) -> Result<(), Error> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(Error::Open { path: path.to_owned(), what: error.to_string() })
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 impl Database {
     pub(super) fn open(path: PathBuf, max_bytes: Option<u64>) -> Result<Self, Error> {
         let open = |e: rusqlite::Error| match explain(&path, &e) {
             Error::Database { path, what } => Error::Open { path, what },
             other => other,
         };
+        own(&path)?;
         let connection = Connection::open(&path).map_err(open)?;
         // EXCLUSIVE: a second process is refused, and WAL needs no shared-memory file. FULL: a commit is on disk when it returns.
         connection
