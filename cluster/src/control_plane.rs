@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,6 +199,11 @@ impl ControlPlane {
     /// The administrator's kubeconfig, for a server at `server`.
     pub fn admin_kubeconfig(&self, server: &str) -> Result<String, Error> {
         Ok(self.pki.kubeconfig(&Profile::Admin, server)?)
+    }
+
+    /// The same in a file that only its owner reads.
+    pub fn write_admin_kubeconfig(&self, path: &Path, server: &str) -> Result<(), Error> {
+        Ok(self.pki.write_admin_kubeconfig(path, server)?)
     }
 
     /// What pods trust the API server by.

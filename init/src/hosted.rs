@@ -9,9 +9,11 @@ use crate::request::{Allowed, Request, Requests};
 use crate::sys;
 use anyhow::Context;
 use kedge_config::machine::Role;
-use kedge_config::names::STATE_DIR;
+use kedge_config::names::{RUN_DIR, STATE_DIR};
 use kedge_config::{MachineConfig, Source};
 use kedge_runtime::reaper::Reaper;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
@@ -22,10 +24,42 @@ use tokio::sync::watch;
 /// Read if it is there and `--config` does not say otherwise.
 const CONFIG: &str = "/etc/kedge/kedge.yaml";
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Options {
     config: Option<PathBuf>,
-    state: PathBuf,
+    data_dir: PathBuf,
+    https_port: Option<u16>,
+    disable_agent: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { config: None, data_dir: STATE_DIR.into(), https_port: None, disable_agent: false }
+    }
+}
+
+/// An option of the command line.
+struct Flag {
+    name: &'static str,
+    takes: Takes,
+}
+
+enum Takes {
+    Nothing(fn(&mut Options)),
+    Value(fn(&mut Options, &str) -> anyhow::Result<()>),
+}
+
+const FLAGS: &[Flag] = &[
+    Flag { name: "--config", takes: Takes::Value(|o, value| Ok(o.config = Some(value.into()))) },
+    Flag { name: "--data-dir", takes: Takes::Value(|o, value| Ok(o.data_dir = value.into())) },
+    Flag { name: "--https-port", takes: Takes::Value(https_port) },
+    Flag { name: "--disable-agent", takes: Takes::Nothing(|o| o.disable_agent = true) },
+];
+
+fn https_port(options: &mut Options, value: &str) -> anyhow::Result<()> {
+    let port = value.parse().ok().filter(|port| *port != 0);
+    options.https_port = Some(port.with_context(|| format!("--https-port {value}: expected a port, 1 to 65535"))?);
+    Ok(())
 }
 
 pub fn run(role: &str, options: &[&str]) -> ExitCode {
@@ -40,17 +74,24 @@ pub fn run(role: &str, options: &[&str]) -> ExitCode {
     }
 }
 
-fn parse(options: &[&str]) -> anyhow::Result<Options> {
-    let mut parsed = Options { config: None, state: STATE_DIR.into() };
-    let mut rest = options.iter();
-    while let Some(option) = rest.next() {
-        let (name, inline) = option.split_once('=').map_or((*option, None), |(name, value)| (name, Some(value)));
-        let value = inline.or_else(|| rest.next().copied());
-        let value = PathBuf::from(value.with_context(|| format!("option {name} needs a value"))?);
-        match name {
-            "--config" => parsed.config = Some(value),
-            "--state" => parsed.state = value,
-            _ => anyhow::bail!("unknown option {name}, expected --config or --state"),
+fn parse(words: &[&str]) -> anyhow::Result<Options> {
+    let mut parsed = Options::default();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        let (name, inline) = word.split_once('=').map_or((*word, None), |(name, value)| (name, Some(value)));
+        let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) else {
+            let names: Vec<&str> = FLAGS.iter().map(|flag| flag.name).collect();
+            anyhow::bail!("unknown option {name}, expected one of {}", names.join(", "))
+        };
+        match flag.takes {
+            Takes::Nothing(set) => {
+                anyhow::ensure!(inline.is_none(), "option {name} takes no value");
+                set(&mut parsed);
+            }
+            Takes::Value(set) => {
+                let value = inline.or_else(|| rest.next().copied());
+                set(&mut parsed, value.with_context(|| format!("option {name} needs a value"))?)?;
+            }
         }
     }
     Ok(parsed)
@@ -58,9 +99,20 @@ fn parse(options: &[&str]) -> anyhow::Result<Options> {
 
 fn live(role: Role, options: Options) -> anyhow::Result<()> {
     let logs = logs::hosted().context("start the log")?;
-    let config = Arc::new(config(role, options.config.as_deref())?);
+    let config = Arc::new(config(role, &options)?);
     logs.set_level(config.logs.level);
-    std::fs::create_dir_all(&options.state).with_context(|| format!("create {}", options.state.display()))?;
+    let data_dir = &options.data_dir;
+    // Keys and Secrets lie below it.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .with_context(|| format!("create {}", data_dir.display()))?;
+    let data_dir = data_dir.canonicalize().with_context(|| format!("find {}", data_dir.display()))?;
+    anyhow::ensure!(
+        options.disable_agent || rustix::process::geteuid().is_root(),
+        "containers need root: run as root, or with --disable-agent for the control plane alone"
+    );
     Reaper::become_subreaper().context("become the parent of orphans")?;
     let (requests, asked) = Requests::new(Allowed { machine: false, faults: false });
     let machine = Arc::new(Machine {
@@ -72,7 +124,9 @@ fn live(role: Role, options: Options) -> anyhow::Result<()> {
         config,
         board: None,
         disk: None,
-        state: options.state,
+        agent: !options.disable_agent,
+        run: if data_dir == Path::new(STATE_DIR) { RUN_DIR.into() } else { data_dir.join("run") },
+        state: data_dir,
         started: kedge_stage1::report::now(),
         boot: boot::Report::default(),
         origin: Origin::Fresh,
@@ -98,9 +152,9 @@ fn live(role: Role, options: Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The role is the command's: a file may leave it out, but not say the opposite.
-fn config(role: Role, path: Option<&Path>) -> anyhow::Result<MachineConfig> {
-    let (path, must_exist) = path.map_or((Path::new(CONFIG), false), |path| (path, true));
+/// The role and the port are the command's: a file may leave them out; it may not say another role.
+fn config(role: Role, options: &Options) -> anyhow::Result<MachineConfig> {
+    let (path, must_exist) = options.config.as_deref().map_or((Path::new(CONFIG), false), |path| (path, true));
     let name = match role {
         Role::Server => "server",
         Role::Agent => "agent",
@@ -111,6 +165,8 @@ fn config(role: Role, path: Option<&Path>) -> anyhow::Result<MachineConfig> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !must_exist => {}
         Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
     }
+    let port = options.https_port.map(|port| format!("cluster: {{apiPort: {port}}}\n"));
+    sources.extend(port.map(|text| Source::new("command line", text)));
     let config = MachineConfig::merge(&sources)?;
     anyhow::ensure!(config.role == role, "{} says another role than `kedge {name}`", path.display());
     Ok(config)
@@ -122,21 +178,36 @@ mod tests {
 
     #[test]
     fn options_are_read_and_nonsense_is_told() {
-        let expected = Options { config: Some("/a".into()), state: "/b".into() };
-        assert_eq!(parse(&["--config", "/a", "--state=/b"]).unwrap(), expected);
-        assert_eq!(parse(&[]).unwrap(), Options { config: None, state: STATE_DIR.into() });
-        assert_eq!(parse(&["--config"]).unwrap_err().to_string(), "option --config needs a value");
-        assert!(parse(&["--port", "1"]).unwrap_err().to_string().starts_with("unknown option --port"));
+        let expected =
+            Options { config: Some("/a".into()), data_dir: "/b".into(), https_port: Some(7443), disable_agent: true };
+        let words = ["--config", "/a", "--data-dir=/b", "--https-port", "7443", "--disable-agent"];
+        assert_eq!(parse(&words).unwrap(), expected);
+        assert_eq!(parse(&[]).unwrap(), Options::default());
+        for (words, says) in [
+            (&["--config"][..], "option --config needs a value"),
+            (&["--port", "1"], "unknown option --port"),
+            (&["--https-port=none"], "--https-port none: expected a port"),
+            (&["--https-port=0"], "--https-port 0: expected a port"),
+            (&["--disable-agent=yes"], "option --disable-agent takes no value"),
+        ] {
+            let error = parse(words).unwrap_err().to_string();
+            assert!(error.starts_with(says), "{words:?}: {error}");
+        }
     }
 
     #[test]
-    fn a_file_may_not_say_another_role() {
+    fn the_command_line_stands_above_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kedge.yaml");
-        std::fs::write(&path, "hostname: a\n").unwrap();
-        assert_eq!(config(Role::Server, Some(&path)).unwrap().hostname.as_deref(), Some("a"));
+        std::fs::write(&path, "hostname: a\ncluster: {apiPort: 7000}\n").unwrap();
+        let mut options = Options { config: Some(path.clone()), ..Options::default() };
+        let read = config(Role::Server, &options).unwrap();
+        assert_eq!((read.hostname.as_deref(), read.cluster.api_port), (Some("a"), 7000));
+        options.https_port = Some(7443);
+        assert_eq!(config(Role::Server, &options).unwrap().cluster.api_port, 7443);
         std::fs::write(&path, "role: server\nserver: https://x:6443\ntoken: t\n").unwrap();
-        assert!(config(Role::Agent, Some(&path)).unwrap_err().to_string().contains("another role"));
-        assert!(config(Role::Server, Some(&folder.path().join("missing"))).is_err());
+        assert!(config(Role::Agent, &options).unwrap_err().to_string().contains("another role"));
+        options.config = Some(folder.path().join("missing"));
+        assert!(config(Role::Server, &options).is_err());
     }
 }

@@ -21,8 +21,12 @@ pub struct Machine {
     pub config: Arc<MachineConfig>,
     pub board: Option<Arc<BoardConfig>>,
     pub disk: Option<Disk>,
+    /// Whether containers run here.
+    pub agent: bool,
     /// Where all that lasts is kept.
     pub state: PathBuf,
+    /// Where is kept what lasts until the next boot.
+    pub run: PathBuf,
     /// When this process began, since the kernel started.
     pub started: Duration,
     pub boot: boot::Report,

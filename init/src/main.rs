@@ -31,9 +31,14 @@ mod sys;
 use std::process::ExitCode;
 
 const USAGE: &str = "\
-usage: kedge server [--config FILE] [--state DIR]   run a server on this machine
-       kedge agent  [--config FILE] [--state DIR]   join this machine to a server
+usage: kedge server [OPTION]...   run a server on this machine
+       kedge agent  [OPTION]...   join this machine to a server
        kedge --version
+
+  --config FILE      machine config (default: /etc/kedge/kedge.yaml, if there is one)
+  --data-dir DIR     what lasts: database, keys, admin.kubeconfig (default: /var/lib/kedge)
+  --https-port PORT  of the API server (default: 6443)
+  --disable-agent    the control plane alone, without containers: needs no root
 
 As process 1 kedge takes no arguments: it is the machine's init.
 ";

@@ -7,7 +7,7 @@ use crate::reexec::{self, Origin};
 use crate::request::{Allowed, Request, Requests};
 use crate::{console, life, power, shutdown, supervisor, sys};
 use anyhow::Context;
-use kedge_config::names::STATE_DIR;
+use kedge_config::names::{RUN_DIR, STATE_DIR};
 use kedge_runtime::reaper::Reaper;
 use kedge_stage1::report;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -90,7 +90,9 @@ fn machine(
         config: boot.machine.get().cloned().unwrap_or_default(),
         board: boot.board.get().cloned(),
         disk: boot.disk.get().cloned(),
+        agent: true,
         state: STATE_DIR.into(),
+        run: RUN_DIR.into(),
         started,
         boot: report,
         origin,

@@ -26,6 +26,8 @@ use tokio::sync::{OnceCell, watch};
 
 /// Pods of one node: the prefix length of its part of the cluster's addresses.
 const POD_PREFIX: u8 = 24;
+/// The administrator's kubeconfig of a hosted server, below its data.
+const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
 /// Containers have their own grace while the node agent stops.
 const AGENT_STOP: Duration = Duration::from_secs(30);
 
@@ -48,17 +50,22 @@ pub fn services(machine: &Arc<Machine>) -> Vec<Service> {
         nameservers: watch::Sender::new(Vec::new()),
         host: Arc::new(MachineHost::new(Arc::clone(machine))),
     });
-    vec![
+    let mut table = vec![
         row(&shared, "control-plane", &[], control_plane),
-        row(&shared, "containers", &["modules"], containers),
         row(&shared, "api-server", &["control-plane"], api_server),
         row(&shared, "controllers", &["api-server"], controllers),
         row(&shared, "scheduler", &["api-server"], scheduler),
-        row(&shared, "cluster-dns", &["control-plane", "containers"], cluster_dns),
-        row(&shared, "node-agent", &["control-plane", "containers"], node_agent).stop_limit(AGENT_STOP),
         row(&shared, "kubeconfig", &["api-server"], kubeconfig),
         row(&shared, "milestones", &["control-plane"], milestones),
-    ]
+    ];
+    if machine.agent {
+        table.extend([
+            row(&shared, "containers", &["modules"], containers),
+            row(&shared, "cluster-dns", &["control-plane", "containers"], cluster_dns),
+            row(&shared, "node-agent", &["control-plane", "containers"], node_agent).stop_limit(AGENT_STOP),
+        ]);
+    }
+    table
 }
 
 fn row<F>(
@@ -104,7 +111,7 @@ fn settings(machine: &Machine) -> anyhow::Result<Settings> {
     Ok(Settings {
         node: machine.hostname.clone(),
         state: machine.state.clone(),
-        run: names::RUN_DIR.into(),
+        run: machine.run.clone(),
         service_network: (v4("serviceCIDR", services.address())?, services.prefix()),
         cluster_network: IpNet::new(pod_network.into(), pods.prefix())?,
         pod_range: IpNet::new(pod_network.into(), pods.prefix().max(POD_PREFIX))?,
@@ -224,15 +231,18 @@ fn taint(taint: &Taint) -> kedge_cluster::Taint {
     }
 }
 
-/// Leaves the administrator's kubeconfig in STATE, and hands it to the host of a virtual machine.
+/// Hands the administrator's kubeconfig out: hosted, as a file beside the data; else to the host of a virtual machine.
 async fn kubeconfig(shared: Arc<Shared>, handle: Handle) -> anyhow::Result<()> {
-    let port = shared.machine.config.cluster.api_port;
-    let text = shared.plane()?.admin_kubeconfig(&format!("https://127.0.0.1:{port}"))?;
-    handle.ready();
-    if !shared.machine.hosted {
-        let handed = text.clone();
+    let (machine, plane) = (&shared.machine, shared.plane()?);
+    let server = format!("https://127.0.0.1:{}", machine.config.cluster.api_port);
+    if machine.hosted {
+        plane.write_admin_kubeconfig(&machine.state.join(ADMIN_KUBECONFIG), &server)?;
+        handle.ready();
+    } else {
+        let text = plane.admin_kubeconfig(&server)?;
+        handle.ready();
         // In a thread of its own: a host that does not read holds up nobody.
-        tokio::task::spawn_blocking(move || handout::write(names::KUBECONFIG_PORT, &handed)).await??;
+        tokio::task::spawn_blocking(move || handout::write(names::KUBECONFIG_PORT, &text)).await??;
     }
     handle.stopped().await;
     Ok(())

@@ -18,7 +18,9 @@ fn basics(machine: &Arc<Machine>) -> Vec<Service> {
     let modules = own();
     let modules = Service::new("modules", &[], move |handle| modules::run(Arc::clone(&modules), handle));
     if machine.hosted {
-        return vec![modules];
+        let network = own();
+        let network = Service::new("network", &[], move |handle| network::observe(Arc::clone(&network), handle));
+        return if machine.agent { vec![modules, network] } else { vec![network] };
     }
     let (network, clock, requests) = (own(), own(), machine.requests.clone());
     let mut table = vec![

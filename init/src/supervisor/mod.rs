@@ -95,6 +95,7 @@ pub enum TableError {
 
 /// The running services.
 pub struct Supervisor {
+    #[cfg(test)]
     statuses: Statuses,
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -118,9 +119,15 @@ impl Supervisor {
                 Keeper { service: Arc::new(service), dependants, statuses: statuses.clone(), stop: stop.clone() };
             tasks.spawn(keeper.keep());
         }
-        Ok(Self { statuses, stop, tasks })
+        Ok(Self {
+            #[cfg(test)]
+            statuses,
+            stop,
+            tasks,
+        })
     }
 
+    #[cfg(test)]
     pub fn statuses(&self) -> watch::Receiver<Vec<Status>> {
         self.statuses.subscribe()
     }
@@ -222,12 +229,24 @@ fn is_stopped(all: &[Status], name: &str) -> bool {
 fn told(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> String {
     match ended {
         Ok(Ok(())) => "ended without being asked to".into(),
-        Ok(Err(error)) => format!("{error:#}"),
+        Ok(Err(error)) => causes(&error),
         Err(error) => match error.try_into_panic() {
             Ok(panic) => format!("panicked: {}", panic_text(&*panic)),
             Err(_) => "dropped".into(),
         },
     }
+}
+
+/// The error and what it came of, each told once: some say themselves what they came of.
+fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let between = if text.is_empty() { "" } else { ": " };
+            text = format!("{text}{between}{cause}");
+        }
+    }
+    text
 }
 
 /// What a panic said.

@@ -100,3 +100,10 @@ async fn a_table_that_cannot_work_is_refused() {
     assert_eq!(refused(vec![honest("a", &["b"], &log), honest("b", &[], &log)]), Some(TableError::Order("a", "b")));
     assert_eq!(refused(vec![honest("a", &["a"], &log)]), Some(TableError::Order("a", "a")));
 }
+
+#[test]
+fn an_error_that_tells_its_cause_is_not_told_twice() {
+    let inner = std::io::Error::other("in use");
+    let told = anyhow::Error::new(inner).context("listening on port 1: in use; is there another?").context("serving");
+    assert_eq!(super::causes(&told), "serving: listening on port 1: in use; is there another?");
+}

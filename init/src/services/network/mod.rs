@@ -77,6 +77,23 @@ pub async fn run(machine: Arc<Machine>, handle: Handle) -> anyhow::Result<()> {
     }
 }
 
+/// Of a host that sets its interfaces up itself: only looks, and follows what changes.
+pub async fn observe(machine: Arc<Machine>, handle: Handle) -> anyhow::Result<()> {
+    let links = Links::open()?;
+    let mut changes = Links::changes()?;
+    let leases = Leases::new(machine.hostname.clone());
+    loop {
+        let found = network_of(&machine, &links.list().await?, &leases);
+        machine.network.send_if_modified(|network| std::mem::replace(network, found.clone()) != found);
+        handle.ready();
+        tokio::select! {
+            () = handle.stopped() => return Ok(()),
+            changed = changes.next() => changed?,
+        }
+        tokio::time::sleep(CALM).await;
+    }
+}
+
 async fn apply(links: &Links, plan: &Plan) -> anyhow::Result<()> {
     if let Some(mtu) = plan.mtu {
         links.set_mtu(&plan.interface, mtu).await?;

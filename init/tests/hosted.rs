@@ -1,0 +1,134 @@
+//! `kedge server` as a process of somebody's Linux: up, asked with curl, ended, up again with everything there.
+#![cfg(test)]
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use serde_json::{Value, json};
+
+/// Ends a hang; an unhurried machine needs a fraction of it.
+const LIMIT: Duration = Duration::from_secs(60);
+
+struct Server {
+    process: Child,
+    data: PathBuf,
+    port: u16,
+}
+
+impl Server {
+    fn start(data: &Path, port: u16) -> Self {
+        // What a server before it left does not tell that this one is up.
+        let _ = std::fs::remove_file(data.join("admin.kubeconfig"));
+        let process = Command::new(env!("CARGO_BIN_EXE_kedge"))
+            .args(["server", "--disable-agent", "--https-port", &port.to_string(), "--data-dir"])
+            .arg(data)
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(data.with_extension("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let server = Self { process, data: data.to_owned(), port };
+        server.until(|| data.join("admin.kubeconfig").exists(), "admin.kubeconfig");
+        server
+    }
+
+    fn until(&self, done: impl Fn() -> bool, what: &str) {
+        let start = Instant::now();
+        while !done() {
+            let log = std::fs::read_to_string(self.data.with_extension("log")).unwrap_or_default();
+            assert!(start.elapsed() < LIMIT, "no {what}; the server said: {log}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// One request with the certificates that stand in the kubeconfig.
+    fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+        let config = std::fs::read_to_string(self.data.join("admin.kubeconfig")).unwrap();
+        let config: Value = serde_yaml::from_str(&config).unwrap();
+        let file = |pointer: &str, name: &str| {
+            let text = config.pointer(pointer).and_then(Value::as_str).unwrap();
+            let path = self.data.join(name);
+            std::fs::write(&path, base64::engine::general_purpose::STANDARD.decode(text).unwrap()).unwrap();
+            path
+        };
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--request", method, "--header", "Content-Type: application/json"]);
+        curl.arg("--cacert").arg(file("/clusters/0/cluster/certificate-authority-data", "ca.pem"));
+        curl.arg("--cert").arg(file("/users/0/user/client-certificate-data", "client.pem"));
+        curl.arg("--key").arg(file("/users/0/user/client-key-data", "client.key"));
+        if !body.is_null() {
+            curl.arg("--data").arg(body.to_string());
+        }
+        let Output { status, stdout, stderr } =
+            curl.arg(format!("https://127.0.0.1:{}{path}", self.port)).output().unwrap();
+        assert!(status.success(), "curl: {}", String::from_utf8_lossy(&stderr));
+        serde_json::from_slice(&stdout).unwrap()
+    }
+
+    fn signal(&self, signal: &str) {
+        let kill = Command::new("kill").args([signal, &self.process.id().to_string()]).status().unwrap();
+        assert!(kill.success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+#[test]
+fn what_was_written_is_there_after_an_end_and_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, port) = (folder.path().join("data"), free_port());
+    for (round, signal) in ["-TERM", "-KILL", "-INT"].iter().enumerate() {
+        let mut server = Server::start(&data, port);
+        let list = server.ask("GET", MAPS, &Value::Null);
+        let mut names: Vec<&str> =
+            list["items"].as_array().unwrap().iter().filter_map(|map| map["metadata"]["name"].as_str()).collect();
+        names.retain(|name| name.starts_with("round-"));
+        assert_eq!(names, ["round-0", "round-1", "round-2"][..round]);
+        let map = json!({"metadata": {"name": format!("round-{round}")}, "data": {"k": "v"}});
+        assert_eq!(server.ask("POST", MAPS, &map)["data"], map["data"]);
+        server.signal(signal);
+        let status = server.process.wait().unwrap();
+        assert_eq!(status.success(), *signal != "-KILL", "{signal}: {status}");
+    }
+    for (name, mode) in [("", 0o700), ("admin.kubeconfig", 0o600), ("cluster.db", 0o600), ("cluster.db-wal", 0o600)] {
+        // The log goes with a clean end.
+        if let Ok(found) = std::fs::metadata(data.join(name)) {
+            assert_eq!(found.permissions().mode() & 0o777, mode, "{name:?} holds secrets");
+        }
+    }
+}
+
+#[test]
+fn two_servers_do_not_share_a_database_or_a_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = Server::start(&folder.path().join("data"), free_port());
+    for (data, port, says) in [
+        (&first.data, free_port(), "another process holds it"),
+        (&folder.path().join("other"), first.port, "is another API server running?"),
+    ] {
+        let log = folder.path().join("second.log");
+        let process = Command::new(env!("CARGO_BIN_EXE_kedge"))
+            .args(["server", "--disable-agent", "--https-port", &port.to_string(), "--data-dir"])
+            .arg(data)
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let second = Server { process, data: data.clone(), port };
+        second.until(|| std::fs::read_to_string(&log).unwrap().contains(says), says);
+    }
+    assert_eq!(first.ask("GET", "/version", &Value::Null)["minor"], "36");
+}
