@@ -2,6 +2,8 @@
 
 BOARD   ?= qemu-x86_64
 MEMORY  ?= 256M
+# Seconds that the demo watches the resting machine for what it writes to its disk.
+AT_REST ?= 300
 # `boot` links quickly and is what tests boot; `release` is smaller and is what ships.
 PROFILE ?= release
 
@@ -18,7 +20,7 @@ STATIC   = LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=/usr/lib/$(TRIPLE) \
            CARGO_TARGET_$(shell echo '$(TARGET)' | tr a-z- A-Z_)_RUSTFLAGS='-C target-feature=+crt-static'
 
 # Needed to build, to bake, to boot and to test; nothing here is needed on the device.
-PACKAGES = build-essential ca-certificates libseccomp-dev e2fsprogs qemu-system-x86 qemu-utils python3-pip busybox-static iproute2 nftables dnsmasq-base bind9-dnsutils git curl
+PACKAGES = build-essential ca-certificates libseccomp-dev e2fsprogs qemu-system-x86 qemu-utils ovmf python3-pip busybox-static iproute2 nftables dnsmasq-base bind9-dnsutils git curl
 
 .PHONY: help
 help: ## this text
@@ -46,7 +48,7 @@ run: image ## boot the image and stay attached to its console
 
 .PHONY: demo
 demo: image ## boot the image, run a workload on it with kubectl, show what was measured
-	$(BIN)/kedge-qemu demo --board $(BOARD) --bin $(BIN) --out $(OUT) --memory $(MEMORY)
+	$(BIN)/kedge-qemu demo --board $(BOARD) --bin $(BIN) --out $(OUT) --memory $(MEMORY) --at-rest $(AT_REST)
 
 .PHONY: test
 test: ## everything CI runs: unit tests, API tests with kubectl, the boot test
@@ -60,18 +62,20 @@ unit-test: setup ## unit and API tests; those that need root run under sudo
 
 .PHONY: boot-test
 boot-test: PROFILE = boot
-boot-test: image ## boot the image under QEMU and drive it with kubectl: the part that CI runs
-	$(BIN)/kedge-qemu test --board $(BOARD) --bin $(BIN) --out $(OUT) --memory $(MEMORY) runs-a-workload
-
-.PHONY: boot-test-all
-boot-test-all: PROFILE = boot
-boot-test-all: image ## every boot test: bad input, changes, re-exec and crash, power button
-	$(BIN)/kedge-qemu test --board $(BOARD) --bin $(BIN) --out $(OUT) --memory $(MEMORY)
+boot-test: image ## boot the image under QEMU, as firmware and as QEMU start it, and drive it with kubectl; ONLY=NAME for one test
+	$(BIN)/kedge-qemu test --board $(BOARD) --bin $(BIN) --out $(OUT) --memory $(MEMORY) $(ONLY)
 
 .PHONY: powercut-test
 powercut-test: PROFILE = boot
 powercut-test: image ## kill QEMU twenty times during writes; every acknowledged write must be there
 	$(BIN)/kedge-qemu powercut --board $(BOARD) --bin $(BIN) --out $(OUT) --memory $(MEMORY) --times 20
+
+.PHONY: bench
+bench: setup ## what containers and services cost, beside runc and crun where they are installed; needs root
+	cargo build --locked --release -p kedge-runtime --examples
+	cargo build --locked --release -p kedge-net --benches
+	$(SUDO) $(CARGO_TARGET_DIR)/release/examples/bench
+	$(if $(SUDO),CARGO_TARGET_$(shell echo '$(TARGET)' | tr a-z- A-Z_)_RUNNER='sudo -E') cargo bench --locked -p kedge-net
 
 .PHONY: lint
 lint: setup ## rustfmt and clippy, no warnings

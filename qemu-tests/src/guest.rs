@@ -33,12 +33,22 @@ pub struct Guest {
     dir: PathBuf,
     pub api_port: u16,
     pub node_port: u16,
+    accelerator: String,
     started: Instant,
 }
 
 impl Guest {
     /// Boots `disk` (changed by the run) with everything the guest says kept in `dir`. `append` is added to the kernel command line.
     pub fn boot(setup: &Setup, disk: &Path, dir: &Path, append: &str) -> Result<Self> {
+        Self::start(setup, disk, dir, &["--append", append])
+    }
+
+    /// As a machine would: UEFI firmware finds the boot loader on the disk, and that the kernel.
+    pub fn boot_through_firmware(setup: &Setup, disk: &Path, dir: &Path) -> Result<Self> {
+        Self::start(setup, disk, dir, &["--firmware", "uefi"])
+    }
+
+    fn start(setup: &Setup, disk: &Path, dir: &Path, options: &[&str]) -> Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
         for old in ["console.log", "kubeconfig", "qmp.sock"] {
             match std::fs::remove_file(dir.join(old)) {
@@ -50,24 +60,15 @@ impl Guest {
         }
         let (api_port, node_port) = (free_port()?, free_port()?);
         let mut command = Command::new(setup.bin.join("kedge-image"));
-        command.args([
-            "run",
-            "--board",
-            &setup.board,
-            "--memory",
-            &setup.memory,
-            "--append",
-            append,
-            "--print",
-            "--out",
-        ]);
-        command.arg(&setup.out).arg("--disk").arg(disk);
+        command.args(["run", "--board", &setup.board, "--memory", &setup.memory, "--print", "--out"]);
+        command.arg(&setup.out).arg("--disk").arg(disk).args(options);
         command.arg("--console").arg(dir.join("console.log")).arg("--kubeconfig").arg(dir.join("kubeconfig"));
         command.args(["--forward", &format!("{api_port}:6443"), "--forward", &format!("{node_port}:30080")]);
         let plan = command.output().context("running kedge-image run --print")?;
         ensure!(plan.status.success(), "kedge-image run --print: {}", String::from_utf8_lossy(&plan.stderr));
         let argv: Vec<String> =
             serde_json::from_slice(&plan.stdout).context("kedge-image run --print: not a JSON list")?;
+        let accelerator = argv.iter().skip_while(|word| *word != "-accel").nth(1).cloned().unwrap_or_default();
         let (program, args) = argv.split_first().context("kedge-image run --print gave no command")?;
         let log = std::fs::File::create(dir.join("qemu.log"))?;
         let qemu = Command::new(program)
@@ -79,7 +80,12 @@ impl Guest {
             .stderr(log)
             .spawn()
             .with_context(|| format!("starting {program}"))?;
-        Ok(Self { qemu, dir: dir.to_owned(), api_port, node_port, started: Instant::now() })
+        Ok(Self { qemu, dir: dir.to_owned(), api_port, node_port, accelerator, started: Instant::now() })
+    }
+
+    /// As QEMU names it, e.g. `tcg,thread=multi` for emulation or `kvm`.
+    pub fn accelerator(&self) -> &str {
+        &self.accelerator
     }
 
     pub fn uptime(&self) -> Duration {

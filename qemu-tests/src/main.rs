@@ -20,7 +20,13 @@ enum Command {
     /// Bake the board's image with a busybox container image in it
     Bake(Where),
     /// Boot it, run a workload, show what was measured
-    Demo(Where),
+    Demo {
+        #[command(flatten)]
+        at: Where,
+        /// Seconds to watch the resting machine for what it writes to STATE
+        #[arg(long, default_value_t = 300)]
+        at_rest: u64,
+    },
     /// Run every boot test, or those whose name contains FILTER
     Test {
         #[command(flatten)]
@@ -70,7 +76,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Bake(at) => bake::bake(&at.into()),
-        Command::Demo(at) => scenario::demo::run(&at.into()),
+        Command::Demo { at, at_rest } => scenario::demo::run(&at.into(), std::time::Duration::from_secs(at_rest)),
         Command::Test { at, filter } => scenario::run(&at.into(), filter.as_deref().unwrap_or_default()),
         Command::Powercut { at, times } => scenario::powercut::run(&at.into(), times),
     }

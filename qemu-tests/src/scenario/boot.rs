@@ -215,7 +215,17 @@ fn anonymous(kubectl: &Kubectl, guest: &Guest) -> Result<()> {
     let status = |path: &str| -> Result<String> {
         let url = format!("https://127.0.0.1:{}{path}", guest.api_port);
         let mut curl = std::process::Command::new("curl");
-        curl.args(["--silent", "--insecure", "--max-time", "20", "--output", "/dev/null", "--write-out", "%{http_code}", &url]);
+        curl.args([
+            "--silent",
+            "--insecure",
+            "--max-time",
+            "20",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+            &url,
+        ]);
         Ok(String::from_utf8(curl.output().context("curl")?.stdout)?)
     };
     for path in ["/healthz", "/livez", "/readyz", "/version"] {
@@ -227,8 +237,14 @@ fn anonymous(kubectl: &Kubectl, guest: &Guest) -> Result<()> {
         ensure!(answer == "401", "{path} without credentials: {answer}");
     }
     let server = format!("--server=https://127.0.0.1:{}", guest.api_port);
-    let forged = kubectl
-        .output(&["--kubeconfig=/dev/null", "--insecure-skip-tls-verify", &server, "--token=forged", "get", "pods"])?;
+    let forged = kubectl.output(&[
+        "--kubeconfig=/dev/null",
+        "--insecure-skip-tls-verify",
+        &server,
+        "--token=forged",
+        "get",
+        "pods",
+    ])?;
     let said = String::from_utf8_lossy(&forged.stderr);
     ensure!(!forged.status.success() && said.contains("must be logged in"), "a forged token: {said}");
     Ok(())

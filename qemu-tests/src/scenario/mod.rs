@@ -2,6 +2,8 @@
 
 mod boot;
 pub mod demo;
+mod firmware;
+mod full;
 mod machine;
 pub mod powercut;
 mod refuse;
@@ -25,10 +27,12 @@ struct Test {
 
 const TESTS: &[Test] = &[
     Test { name: "refuses-bad-input", run: refuse::run },
+    Test { name: "starts-by-firmware", run: firmware::run },
     Test { name: "runs-a-workload", run: boot::run },
     Test { name: "follows-changes", run: boot::run_changes },
     Test { name: "survives-reexec-and-crash", run: survive::run },
     Test { name: "power-button-and-second-boot", run: machine::run },
+    Test { name: "full-state", run: full::run },
 ];
 
 /// Runs the tests whose name contains `filter`; fails if one failed or none ran.

@@ -44,6 +44,30 @@ pub fn run(setup: &Setup, dir: &Path) -> Result<()> {
         std::io::copy(&mut bytes, &mut std::fs::File::create(&cut)?)?;
         refuses(Command::new(&tool).arg("inspect").arg(&cut), &["truncated.img"])
     })?;
+    step("a kernel package that does not exist", || {
+        let board = std::fs::read_to_string(format!("board-configs/{}.yaml", setup.board))?;
+        let file = dir.join(format!("{}.yaml", setup.board));
+        let (there, missing) = ("package: linux-image-cloud-amd64", "package: linux-image-missing");
+        ensure!(board.contains(there), "the board's kernel is another one: mend this test");
+        std::fs::write(&file, board.replace(there, missing))?;
+        let mut build = Command::new(&tool);
+        build.arg("build").arg("--board").arg(&file).arg("--out").arg(dir.join("missing"));
+        refuses(&mut build, &["linux-image-missing"])
+    })?;
+    step("an image whose manifest cannot be read", || {
+        let layout = dir.join("layout");
+        std::fs::create_dir_all(layout.join("blobs/sha256"))?;
+        std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        std::fs::write(layout.join("index.json"), "{\"manifests\": [")?;
+        let mut build = Command::new(&tool);
+        build.args(["build", "--board", &setup.board, "--image"]).arg(&layout).arg("--out").arg(dir.join("unreadable"));
+        refuses(&mut build, &["index.json"])
+    })?;
+    step("a machine config with an unknown field", || {
+        let disk = fresh_disk(setup, &dir.join("machine"))?;
+        let mut guest = Guest::boot(setup, &disk, &dir.join("machine"), "kedge.config.hostnam=edge-7")?;
+        guest.wait_console("unknown field \"hostnam\"", BOOT)
+    })?;
     step("a corrupt system slot", || corrupt_slot(setup, &dir.join("corrupt")))
 }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use kedge_runtime::engine::{Config, Containers};
 use kedge_runtime::reaper::Reaper;
-use kedge_runtime::{ContainerEvent, ContainerSpec, ContainerState, Exit, LogLimit, Resources, Rootfs, Runtime, Status};
+use kedge_runtime::{
+    ContainerEvent, ContainerSpec, ContainerState, Exit, LogLimit, Resources, Rootfs, Runtime, Status,
+};
 use tokio::sync::broadcast;
 
 static REAPER: OnceLock<Reaper> = OnceLock::new();
