@@ -46,21 +46,16 @@ struct Flag {
 
 enum Takes {
     Nothing(fn(&mut Options)),
-    Value(fn(&mut Options, &str) -> anyhow::Result<()>),
+    Path(fn(&mut Options, PathBuf)),
+    Port(fn(&mut Options, u16)),
 }
 
 const FLAGS: &[Flag] = &[
-    Flag { name: "--config", takes: Takes::Value(|o, value| Ok(o.config = Some(value.into()))) },
-    Flag { name: "--data-dir", takes: Takes::Value(|o, value| Ok(o.data_dir = value.into())) },
-    Flag { name: "--https-port", takes: Takes::Value(https_port) },
-    Flag { name: "--disable-agent", takes: Takes::Nothing(|o| o.disable_agent = true) },
+    Flag { name: "--config", takes: Takes::Path(|options, path| options.config = Some(path)) },
+    Flag { name: "--data-dir", takes: Takes::Path(|options, path| options.data_dir = path) },
+    Flag { name: "--https-port", takes: Takes::Port(|options, port| options.https_port = Some(port)) },
+    Flag { name: "--disable-agent", takes: Takes::Nothing(|options| options.disable_agent = true) },
 ];
-
-fn https_port(options: &mut Options, value: &str) -> anyhow::Result<()> {
-    let port = value.parse().ok().filter(|port| *port != 0);
-    options.https_port = Some(port.with_context(|| format!("--https-port {value}: expected a port, 1 to 65535"))?);
-    Ok(())
-}
 
 pub fn run(role: &str, options: &[&str]) -> ExitCode {
     sys::small_heap();
@@ -83,14 +78,18 @@ fn parse(words: &[&str]) -> anyhow::Result<Options> {
             let names: Vec<&str> = FLAGS.iter().map(|flag| flag.name).collect();
             anyhow::bail!("unknown option {name}, expected one of {}", names.join(", "))
         };
+        let mut value =
+            || inline.or_else(|| rest.next().copied()).with_context(|| format!("option {name} needs a value"));
         match flag.takes {
             Takes::Nothing(set) => {
                 anyhow::ensure!(inline.is_none(), "option {name} takes no value");
                 set(&mut parsed);
             }
-            Takes::Value(set) => {
-                let value = inline.or_else(|| rest.next().copied());
-                set(&mut parsed, value.with_context(|| format!("option {name} needs a value"))?)?;
+            Takes::Path(set) => set(&mut parsed, value()?.into()),
+            Takes::Port(set) => {
+                let word = value()?;
+                let port = word.parse().ok().filter(|port| *port != 0);
+                set(&mut parsed, port.with_context(|| format!("{name} {word}: expected a port, 1 to 65535"))?);
             }
         }
     }

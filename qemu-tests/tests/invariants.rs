@@ -1,4 +1,5 @@
 //! The walls of the house, over `cargo metadata`: which crate may know which, and what must never reach a crate by any way.
+#![cfg(test)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;

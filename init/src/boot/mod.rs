@@ -305,7 +305,10 @@ mod tests {
     #[test]
     fn failures_panics_and_hangs_are_told_and_do_not_stop_the_rest() {
         let mut table = [
-            phase("good", &[], Rescue, |boot| Ok(boot.hostname.set("a".into()).unwrap())),
+            phase("good", &[], Rescue, |boot| {
+                boot.hostname.set("a".into()).unwrap();
+                Ok(())
+            }),
             phase("bad", &["good"], Continue, |_| anyhow::bail!("no such thing")),
             phase("panics", &["bad"], Continue, |_| panic!("on purpose")),
             phase("hangs", &["panics"], Rescue, |_| {
