@@ -148,6 +148,12 @@ pub struct Resource {
     pub schema: Cow<'static, str>,
     /// Kept in memory only: what every node rewrites each few seconds (leases, events).
     pub volatile: bool,
+    /// Why not to use it any more: a warning on every answer.
+    pub deprecated: Option<&'static str>,
+    /// Group and version in which its objects are stored, where these are not its own.
+    pub stored_in: Option<(&'static str, &'static str)>,
+    /// Annotations that upstream's conversion to this version makes. The rows of a Table, which are made before it, lack them.
+    pub made_annotations: &'static [&'static str],
 }
 
 impl Resource {

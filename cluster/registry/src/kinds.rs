@@ -94,5 +94,8 @@ pub(crate) fn resource(
         selectable: &[],
         schema: Cow::Borrowed(schema),
         volatile: false,
+        deprecated: None,
+        stored_in: None,
+        made_annotations: &[],
     }
 }

@@ -96,17 +96,12 @@ impl Registry {
         &self.cache
     }
 
-    /// Does what an authenticated and authorized request asks for. An empty `target.version` means the served one.
+    /// Does what an authenticated and authorized request asks for. An empty `target.version` means the preferred one.
     pub async fn carry_out(&self, request: Request) -> Result<Answer, Status> {
         let target = &request.target;
-        let row = self
-            .table
-            .get(&target.resource)
-            .filter(|row| target.version.is_empty() || row.resource.version == target.version)
-            .ok_or_else(no_resource)?
-            .clone();
+        let row = self.table.find(&target.resource, &target.version).ok_or_else(no_resource)?.clone();
         let mut answer = self.dispatch(&row, request).await?;
-        answer.warnings.splice(0..0, row.deprecated.map(str::to_owned));
+        answer.warnings.splice(0..0, row.resource.deprecated.map(str::to_owned));
         Ok(answer)
     }
 

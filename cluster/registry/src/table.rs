@@ -12,9 +12,8 @@ use crate::strategy::Strategy;
 pub struct Row {
     pub resource: Resource,
     pub(crate) strategy: Strategy,
-    /// Why not to use it any more: a warning on every answer.
-    pub deprecated: Option<&'static str>,
-    /// Where its objects are kept, if not under its own name: `events.k8s.io` serves the core group's events.
+    /// Where and how its objects are kept, if not as they are shown: `events.k8s.io` serves the core group's events, and an older
+    /// version of a resource what is stored in the newer one. Strategies see the stored form.
     pub(crate) stored_as: Option<Alias>,
 }
 
@@ -30,7 +29,12 @@ pub(crate) struct Alias {
 
 impl Row {
     pub(crate) const fn new(resource: Resource, strategy: Strategy) -> Self {
-        Self { resource, strategy, deprecated: None, stored_as: None }
+        Self { resource, strategy, stored_as: None }
+    }
+
+    /// Another face of objects that `alias` says where to find.
+    pub(crate) const fn alias(resource: Resource, strategy: Strategy, alias: Alias) -> Self {
+        Self { resource, strategy, stored_as: Some(alias) }
     }
 
     /// Under which resource its objects lie in the store.
@@ -46,18 +50,32 @@ impl Row {
 /// All rows, by name.
 pub struct Table {
     rows: Vec<Arc<Row>>,
-    by_id: HashMap<GroupResource, usize>,
+    /// Of a resource's versions, the preferred one first.
+    by_id: HashMap<GroupResource, Vec<usize>>,
 }
 
 impl Table {
     pub(crate) fn builtin() -> Self {
         let rows: Vec<_> = kinds::rows().into_iter().map(Arc::new).collect();
-        let by_id = rows.iter().enumerate().map(|(at, row)| (row.resource.id.clone(), at)).collect();
+        let mut by_id: HashMap<_, Vec<_>> = HashMap::new();
+        for (at, row) in rows.iter().enumerate() {
+            by_id.entry(row.resource.id.clone()).or_default().push(at);
+        }
         Self { rows, by_id }
     }
 
+    /// In its preferred version.
     pub fn get(&self, id: &GroupResource) -> Option<&Arc<Row>> {
-        self.rows.get(*self.by_id.get(id)?)
+        self.versions(id).next()
+    }
+
+    /// In the version that is asked for; an empty one means the preferred one.
+    pub fn find(&self, id: &GroupResource, version: &str) -> Option<&Arc<Row>> {
+        self.versions(id).find(|row| version.is_empty() || row.resource.version == version)
+    }
+
+    fn versions(&self, id: &GroupResource) -> impl Iterator<Item = &Arc<Row>> {
+        self.by_id.get(id).into_iter().flatten().filter_map(|at| self.rows.get(*at))
     }
 
     /// By the parts of a request's path, e.g. `apps`, `v1`, `deployments`.

@@ -35,6 +35,7 @@ pub(crate) fn row() -> Row {
         short_names: Cow::Borrowed(&["ds"]),
         categories: Cow::Borrowed(&["all"]),
         subresources: &[STATUS],
+        made_annotations: &[TEMPLATE_GENERATION],
         ..base
     };
     let strategy = Strategy {

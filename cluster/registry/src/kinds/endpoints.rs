@@ -21,9 +21,8 @@ pub(crate) const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 
 pub(crate) fn row() -> Row {
     let base = resource("", "endpoints", "endpoints", "Endpoints", "io.k8s.api.core.v1.Endpoints", COLUMNS);
-    let resource = Resource { short_names: Cow::Borrowed(&["ep"]), ..base };
-    let row = Row::new(resource, Strategy { create_on_update: true, default, validate, ..Strategy::PLAIN });
-    Row { deprecated: Some(DEPRECATED), ..row }
+    let resource = Resource { short_names: Cow::Borrowed(&["ep"]), deprecated: Some(DEPRECATED), ..base };
+    Row::new(resource, Strategy { create_on_update: true, default, validate, ..Strategy::PLAIN })
 }
 
 /// The first three, and how many more there are.

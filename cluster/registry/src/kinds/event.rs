@@ -60,10 +60,16 @@ pub(crate) fn core_row() -> Row {
 
 pub(crate) fn events_row() -> Row {
     let base = resource("events.k8s.io", "events", "event", "Event", "io.k8s.api.events.v1.Event", COLUMNS);
-    let resource = Resource { short_names: Cow::Borrowed(&["ev"]), selectable: SELECTABLE, volatile: true, ..base };
+    let resource = Resource {
+        short_names: Cow::Borrowed(&["ev"]),
+        selectable: SELECTABLE,
+        volatile: true,
+        stored_in: Some(("", "v1")),
+        ..base
+    };
     let alias = Alias { resource: ("", "events"), show, keep };
     let strategy = Strategy { validate: validate_new, error_group: Some(""), ..STRATEGY };
-    Row { stored_as: Some(alias), ..Row::new(resource, strategy) }
+    Row::alias(resource, strategy, alias)
 }
 
 const STRATEGY: Strategy = Strategy { create_on_update: true, default, validate, field, ..Strategy::PLAIN };

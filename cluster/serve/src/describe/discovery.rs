@@ -222,11 +222,10 @@ fn stored(row: &Resource) -> bool {
     row.verbs.contains(&Verb::Watch)
 }
 
-/// Changes when objects begin to be stored in another version; upstream's formula. Events of both groups are stored as the
-/// core group's.
+/// Changes when objects begin to be stored in another version; upstream's formula.
 fn storage_hash(row: &Resource) -> String {
-    let group = if row.kind == "Event" { "" } else { row.id.group.as_str() };
-    let digest = Sha256::digest(format!("{group}/{}/{}", row.version, row.kind));
+    let (group, version) = row.stored_in.unwrap_or((row.id.group.as_str(), &row.version));
+    let digest = Sha256::digest(format!("{group}/{version}/{}", row.kind));
     STANDARD.encode(digest.get(..8).unwrap_or_default())
 }
 

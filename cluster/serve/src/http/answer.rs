@@ -193,6 +193,9 @@ mod tests {
             selectable: &[],
             schema: Cow::Borrowed("io.k8s.api.core.v1.ConfigMap"),
             volatile: false,
+            deprecated: None,
+            stored_in: None,
+            made_annotations: &[],
         })
     }
 

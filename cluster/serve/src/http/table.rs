@@ -73,13 +73,27 @@ impl Style<'_> {
         }
         let carried = match self.include {
             Include::None => Value::Null,
-            Include::Metadata => partial(object, self.meta_version),
+            Include::Metadata => self.partial(object),
             Include::Object => object.clone(),
         };
         if let Some(line) = line.as_object_mut() {
             line.insert("object".to_owned(), carried);
         }
         line
+    }
+
+    /// Type and metadata, as they were before annotations were made for this version.
+    fn partial(&self, object: &Value) -> Value {
+        let mut partial = partial(object, self.meta_version);
+        if let Some(metadata) = partial.get_mut("metadata").and_then(Value::as_object_mut)
+            && let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
+        {
+            annotations.retain(|key, _| !self.row.made_annotations.contains(&key.as_str()));
+            if annotations.is_empty() {
+                metadata.remove("annotations");
+            }
+        }
+        partial
     }
 }
 

@@ -102,6 +102,9 @@ pub fn rows() -> Vec<Resource> {
         )
         .into(),
         volatile: true,
+        deprecated: None,
+        stored_in: None,
+        made_annotations: &[],
     };
     REVIEWS.iter().map(row).collect()
 }

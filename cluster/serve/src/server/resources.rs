@@ -14,7 +14,7 @@ use super::front::Front;
 use super::paths::accept;
 use crate::authz::Attributes;
 use crate::http::answer::{Wanted, answer};
-use crate::http::respond::{Body, method_not_allowed, not_found, page_not_found};
+use crate::http::respond::{self, Body, method_not_allowed, not_found, page_not_found};
 use crate::http::watch;
 use crate::proxy::{Connection, Passed, connection};
 use crate::wire::media::{Format, Offer, negotiate, unknown_form};
@@ -37,10 +37,23 @@ impl Front {
         if let Some(connection) = connection(plural, group, &target.subresource) {
             return self.connect(&user, connection, asked, query, request).await;
         }
-        let kind = check(&row, asked)?;
+        self.answered(user, &row, asked, query, request).await.or_else(|status| refused(&row, status))
+    }
+
+    /// By whoever carries it out: the backend, or this crate.
+    async fn answered(
+        &self,
+        user: User,
+        row: &Arc<Resource>,
+        asked: &ResourceAsked,
+        query: &Query,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Status> {
+        let target = &asked.target;
+        let kind = check(row, asked)?;
         let accepted = negotiate(
             accept(request.headers()),
-            if self.catalog.is_own(&row) { Offer::Plain } else { Offer::Objects },
+            if self.catalog.is_own(row) { Offer::Plain } else { Offer::Objects },
         )?;
         if asked.verb == Verb::Watch && accepted.format != Format::Json {
             return Err(unknown_form());
@@ -59,7 +72,7 @@ impl Front {
         let timeout = options.timeout_seconds;
         let request = ApiRequest { who: user, verb: asked.verb, target: target.clone(), options, body };
         let ignored = request.options.field_validation.as_deref() == Some("Ignore");
-        let mut answered = match self.catalog.is_own(&row) {
+        let mut answered = match self.catalog.is_own(row) {
             true => self.reviewer().answer(request)?,
             false => self.backend.carry_out(request).await?,
         };
@@ -73,9 +86,9 @@ impl Front {
                 let open = Open(metrics);
                 let events = events.inspect(move |_| _ = &open).boxed();
                 let spread = self.watches.fetch_add(7919, Ordering::Relaxed);
-                Ok(watch::respond(events, row, wanted, timeout, spread, self.shutdown.clone().cancelled_owned()))
+                Ok(watch::respond(events, Arc::clone(row), wanted, timeout, spread, self.shutdown.clone().cancelled_owned()))
             }
-            Payload::Stored(_) | Payload::Value(_) | Payload::List { .. } => Ok(answer(answered, &row, &wanted)),
+            Payload::Stored(_) | Payload::Value(_) | Payload::List { .. } => Ok(answer(answered, row, &wanted)),
         }
     }
 
@@ -99,6 +112,14 @@ impl Front {
         let raw_query = request.uri().query().unwrap_or_default().to_owned();
         self.proxy.pass(Passed { connection, asked, query, raw_query: &raw_query }, request).await
     }
+}
+
+/// A refusal carries the warning that every answer about a deprecated resource does.
+fn refused(row: &Resource, status: Status) -> Result<Response<Body>, Status> {
+    let Some(why) = row.deprecated else { return Err(status) };
+    let mut response = respond::status(&status);
+    respond::warn(response.headers_mut(), &[why.to_owned()]);
+    Ok(response)
 }
 
 /// An open watch, counted until it is dropped.

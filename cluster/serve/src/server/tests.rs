@@ -112,6 +112,9 @@ impl Backend for Echo {
             selectable: &[],
             schema: format!("io.k8s.api.core.v1.{kind}").into(),
             volatile: false,
+            deprecated: None,
+            stored_in: None,
+            made_annotations: &[],
         };
         [
             row(known::CONFIG_MAPS, "ConfigMap", "configmap", &[]),

@@ -41,6 +41,9 @@ fn rows() -> Vec<Arc<Resource>> {
         selectable: &[],
         schema: "io.k8s.api.core.v1.Pod".into(),
         volatile: false,
+        deprecated: None,
+        stored_in: None,
+        made_annotations: &[],
     };
     crate::review::rows().into_iter().chain([pod]).map(Arc::new).collect()
 }
