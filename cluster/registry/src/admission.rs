@@ -4,6 +4,7 @@ mod namespace;
 mod node;
 mod pod_defaults;
 mod service_account;
+mod storage;
 
 use kedge_api::{Resource, Status};
 use serde_json::Value;
@@ -13,13 +14,14 @@ use crate::table::Row;
 
 type Gate = fn(&Scope<'_>, &Resource, &mut Value) -> Result<(), Status>;
 
-/// Upstream's order: NamespaceLifecycle, ServiceAccount, TaintNodesByCondition, Priority, DefaultTolerationSeconds, RuntimeClass.
+/// Upstream's order: NamespaceLifecycle, ServiceAccount, TaintNodesByCondition, Priority, DefaultTolerationSeconds, StorageObjectInUseProtection, RuntimeClass.
 const GATES: &[Gate] = &[
     namespace::lifecycle,
     service_account::default,
     node::taint,
     pod_defaults::priority,
     pod_defaults::tolerations,
+    storage::protect,
     pod_defaults::runtime_class,
 ];
 

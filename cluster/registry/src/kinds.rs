@@ -3,22 +3,38 @@
 mod address;
 mod binding;
 pub(crate) mod columns;
+mod component_status;
+mod conditions;
 mod config_map;
+mod controller_revision;
+mod cron_job;
 mod daemon_set;
 mod deployment;
+mod disruption_budget;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+mod horizontal_pod_autoscaler;
 mod job;
 mod lease;
+mod limit_range;
 mod namespace;
 mod node;
+pub(crate) mod persistent_volume;
+pub(crate) mod persistent_volume_claim;
 pub(crate) mod pod;
+mod pod_template;
+pub(crate) mod priority_class;
 mod replica_set;
+mod replication_controller;
+mod resource_quota;
+mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
-mod workload;
+mod stateful_set;
+mod storage;
+pub(crate) mod workload;
 
 use std::borrow::Cow;
 
@@ -31,22 +47,43 @@ use crate::table::Row;
 pub(crate) fn rows() -> Vec<Row> {
     let mut rows = vec![
         binding::row(),
+        component_status::row(),
         config_map::row(),
         endpoints::row(),
         event::core_row(),
+        limit_range::row(),
         namespace::row(),
         node::row(),
+        persistent_volume_claim::row(),
+        persistent_volume::row(),
         pod::row(),
+        pod_template::row(),
+        replication_controller::row(),
+        resource_quota::row(),
         secret::row(),
         service_account::row(),
         service::row(),
+        controller_revision::row(),
         daemon_set::row(),
         deployment::row(),
         replica_set::row(),
+        stateful_set::row(),
+        horizontal_pod_autoscaler::row(),
+        horizontal_pod_autoscaler::older_row(),
+        cron_job::row(),
         job::row(),
         lease::row(),
         endpoint_slice::row(),
         event::events_row(),
+        runtime_class::row(),
+        disruption_budget::row(),
+        priority_class::row(),
+        storage::driver::row(),
+        storage::node::row(),
+        storage::capacity::row(),
+        storage::class::row(),
+        storage::attachment::row(),
+        storage::attributes_class::row(),
     ];
     rows.shrink_to_fit();
     rows

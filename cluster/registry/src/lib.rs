@@ -12,6 +12,8 @@
 
 mod admission;
 mod errors;
+mod gojson;
+mod golang;
 mod kinds;
 mod metadata;
 mod names;
@@ -111,6 +113,9 @@ impl Registry {
         }
         if !row.resource.verbs.contains(&request.verb) {
             return Err(no_method());
+        }
+        if let Some(made) = row.strategy.made {
+            return verbs::made::read(row, &request, &made());
         }
         match request.verb {
             Verb::Get => verbs::get::get(self, row, &request).await,

@@ -49,6 +49,8 @@ pub(crate) struct Strategy {
     pub(crate) validate_update: fn(new: &Value, old: &Value, &mut Errors),
     pub(crate) validate_status: fn(new: &Value, old: &Value, &mut Errors),
     pub(crate) warnings: fn(new: &Value, old: Option<&Value>) -> Vec<String>,
+    /// Objects that are not kept, but made when asked for.
+    pub(crate) made: Option<fn() -> Vec<Value>>,
     /// Takes what must be unique in the cluster: addresses and ports. Runs alone, between defaulting and validation.
     pub(crate) allocate: Option<Allocate>,
     /// How long a deletion waits: seconds from the request's wish.
@@ -87,6 +89,7 @@ impl Strategy {
         validate_update: |_, _, _| {},
         validate_status: |_, _, _| {},
         warnings: |_, _| Vec::new(),
+        made: None,
         allocate: None,
         grace: None,
         held: |_| false,

@@ -68,6 +68,8 @@ impl Walk {
         match shape {
             Shape::Type(t) => match t.alias() {
                 Some(Shape::Time) => self.time(t, of, value),
+                // Raw JSON: what may stand there is for whoever reads it to say.
+                Some(Shape::Object) => Ok(()),
                 Some(alias) => self.value(alias, of, value),
                 None => match value {
                     Value::Object(map) => self.object(t, map),
@@ -180,7 +182,7 @@ fn is_left_out(field: Field, value: &Value) -> bool {
     }
     match value {
         Value::String(text) => text.is_empty() && !field.keeps_empty(),
-        Value::Array(items) => items.is_empty(),
+        Value::Array(items) => items.is_empty() && !field.keeps_empty(),
         Value::Object(map) => map.is_empty() && matches!(field.shape(), Shape::Map(_)),
         Value::Number(n) => field.drops_zero() && n.as_i64() == Some(0),
         Value::Bool(flag) => field.drops_zero() && !flag,

@@ -6,6 +6,7 @@ pub(crate) mod delete;
 pub(crate) mod get;
 pub(crate) mod incoming;
 pub(crate) mod list;
+pub(crate) mod made;
 pub(crate) mod options;
 pub(crate) mod subresource;
 pub(crate) mod update;

@@ -23,13 +23,15 @@ struct World {
 #[derive(Clone)]
 struct At<'a> {
     resource: GroupResource,
+    /// Empty: the preferred one.
+    version: &'a str,
     namespace: &'a str,
     name: &'a str,
     subresource: &'a str,
 }
 
 fn at<'a>(resource: &GroupResource, namespace: &'a str, name: &'a str) -> At<'a> {
-    At { resource: resource.clone(), namespace, name, subresource: "" }
+    At { resource: resource.clone(), version: "", namespace, name, subresource: "" }
 }
 
 impl World {
@@ -47,7 +49,7 @@ impl World {
     async fn call(&self, verb: Verb, at: At<'_>, options: Options, body: Body) -> Result<Answer, Status> {
         let target = Target {
             resource: at.resource,
-            version: String::new(),
+            version: at.version.into(),
             namespace: at.namespace.into(),
             name: at.name.into(),
             subresource: at.subresource.into(),
@@ -98,7 +100,31 @@ fn least(kind: &str) -> Value {
     match kind {
         "Pod" => json!({"spec": {"containers": [{"name": "c", "image": "i"}]}}),
         "Service" => json!({"spec": {"ports": [{"port": 80}]}}),
-        "Deployment" | "ReplicaSet" | "DaemonSet" => workload,
+        "Deployment" | "ReplicaSet" | "DaemonSet" | "StatefulSet" => workload,
+        "ReplicationController" => json!({"spec": {"template": template}}),
+        "PodTemplate" => json!({"template": template}),
+        "ControllerRevision" => json!({"revision": 1, "data": {}}),
+        "CronJob" => {
+            let template = json!({"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}});
+            json!({"spec": {"schedule": "* * * * *", "jobTemplate": {"spec": {"template": template}}}})
+        }
+        "HorizontalPodAutoscaler" => {
+            json!({"spec": {"maxReplicas": 3, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}}})
+        }
+        "PersistentVolumeClaim" => {
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}})
+        }
+        "PersistentVolume" => {
+            json!({"spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/x"}}})
+        }
+        "RuntimeClass" => json!({"handler": "h"}),
+        "PriorityClass" => json!({"value": 1}),
+        "StorageClass" => json!({"provisioner": "p"}),
+        "CSIStorageCapacity" => json!({"storageClassName": "s"}),
+        "VolumeAttributesClass" => json!({"driverName": "d", "parameters": {"a": "b"}}),
+        "VolumeAttachment" => {
+            json!({"spec": {"attacher": "a", "nodeName": "n", "source": {"persistentVolumeName": "v"}}})
+        }
         "Job" => {
             json!({"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}})
         }
@@ -115,14 +141,15 @@ fn least(kind: &str) -> Value {
 async fn every_kind_is_created_watched_updated_patched_and_deleted() {
     let world = World::new().await;
     let table = world.registry.table();
-    assert_eq!(table.rows().len(), 17);
-    for row in table.rows().filter(|row| row.resource.kind != "Binding") {
+    assert_eq!(table.rows().len(), 38);
+    for row in table.rows().filter(|row| row.resource.verbs.contains(&Verb::Watch)) {
         let id = &row.resource.id;
         assert_eq!(
             table.by_path(id.group.as_str(), &row.resource.version, id.resource.as_str()).unwrap().resource.id,
             *id
         );
         let namespace = if row.resource.namespaced { "default" } else { "" };
+        let at = |id: &GroupResource, namespace, name| At { version: &row.resource.version, ..at(id, namespace, name) };
         let mut object = least(&row.resource.kind);
         let known = kedge_api::schema::get(&row.resource.schema).unwrap();
         object.as_object_mut().unwrap().retain(|field, _| known.field(field).is_some());
@@ -134,13 +161,15 @@ async fn every_kind_is_created_watched_updated_patched_and_deleted() {
         else {
             panic!("{id}: no watch")
         };
-        let made = world.create(id, namespace, object.clone()).await.unwrap_or_else(|e| panic!("{id}: {e}"));
+        let create = || world.value(Verb::Create, at(id, namespace, ""), object.clone().into());
+        let get = || world.value(Verb::Get, at(id, namespace, "thing"), Body::None);
+        let made = create().await.unwrap_or_else(|e| panic!("{id}: {e}"));
         assert_eq!(made["kind"], *row.resource.kind, "{id}");
         assert_eq!(made["apiVersion"], row.resource.api_version(), "{id}");
         assert!(made["metadata"]["uid"].is_string() && made["metadata"]["creationTimestamp"].is_string(), "{id}");
-        let again = world.create(id, namespace, object.clone()).await.unwrap_err();
+        let again = create().await.unwrap_err();
         assert!(again.is(Reason::AlreadyExists), "{id}: {again}");
-        assert_eq!(world.get(id, namespace, "thing").await.unwrap(), made, "{id}");
+        assert_eq!(get().await.unwrap(), made, "{id}");
 
         // A put of what was read changes nothing, and is no write.
         let same = world
@@ -163,15 +192,21 @@ async fn every_kind_is_created_watched_updated_patched_and_deleted() {
         world.value(Verb::Patch, at(id, namespace, "thing"), Body::Patch(PatchType::Json, patch)).await.unwrap();
 
         let wish = json!({"gracePeriodSeconds": 0, "propagationPolicy": "Background"});
-        world.delete(id, namespace, "thing", wish).await.unwrap();
+        world.value(Verb::Delete, at(id, namespace, "thing"), wish.into()).await.unwrap();
+        // What protects it while it is used goes last.
+        let protected = made["metadata"]["finalizers"].is_array();
+        if protected {
+            let patch = Body::Patch(PatchType::Merge, json!({"metadata": {"finalizers": null}}));
+            world.value(Verb::Patch, at(id, namespace, "thing"), patch).await.unwrap();
+        }
         if row.resource.kind == "Namespace" {
-            let mut done = world.get(id, namespace, "thing").await.unwrap();
+            let mut done = get().await.unwrap();
             assert_eq!(done["status"]["phase"], "Terminating");
             done["spec"] = json!({});
             let finalize = At { subresource: "finalize", ..at(id, "", "thing") };
             world.value(Verb::Update, finalize, done.into()).await.unwrap();
         }
-        let gone = world.get(id, namespace, "thing").await.unwrap_err();
+        let gone = get().await.unwrap_err();
         assert!(gone.is(Reason::NotFound), "{id}: {gone}");
 
         // The watch saw exactly the writes: created, updated, patched thrice, (marked and) deleted.
@@ -188,7 +223,7 @@ async fn every_kind_is_created_watched_updated_patched_and_deleted() {
             });
         }
         // A pod is shown without grace before it goes.
-        let marked = if ["Namespace", "Pod"].contains(&&*row.resource.kind) { 5 } else { 4 };
+        let marked = if protected || ["Namespace", "Pod"].contains(&&*row.resource.kind) { 5 } else { 4 };
         let mut expected = vec!["modified"; marked];
         expected.insert(0, "added");
         expected.push("deleted");

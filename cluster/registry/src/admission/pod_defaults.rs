@@ -5,11 +5,10 @@ use kedge_api::{Resource, Status};
 use serde_json::{Value, json};
 
 use super::forbidden;
+use crate::kinds::priority_class::SYSTEM;
 use crate::strategy::Scope;
 use crate::value::{Fill as _, Look as _};
 
-/// The classes that exist in every cluster.
-const CLASSES: &[(&str, i64)] = &[("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 const PREEMPTS: &str = "PreemptLowerPriority";
 
 pub(super) fn priority(_: &Scope<'_>, resource: &Resource, pod: &mut Value) -> Result<(), Status> {
@@ -20,8 +19,8 @@ pub(super) fn priority(_: &Scope<'_>, resource: &Resource, pod: &mut Value) -> R
     let name = pod.text("metadata.name");
     let priority = match class {
         "" => 0,
-        class => match CLASSES.iter().find(|(known, _)| *known == class) {
-            Some((_, priority)) => *priority,
+        class => match SYSTEM.iter().find(|(known, ..)| *known == class) {
+            Some((_, priority, _)) => *priority,
             None => {
                 return Err(forbidden(resource, name, &format!("no PriorityClass with name {class} was found")));
             }

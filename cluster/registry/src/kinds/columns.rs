@@ -14,18 +14,36 @@ pub(crate) const fn number(name: &'static str, cell: fn(&Value) -> Value) -> Col
     Column { name, r#type: "integer", format: "", priority: 0, cell }
 }
 
+pub(crate) const fn boolean(name: &'static str, cell: fn(&Value) -> Value) -> Column {
+    Column { name, r#type: "boolean", format: "", priority: 0, cell }
+}
+
+/// A column of its own for the name, where it is not simply that or does not stand first.
+pub(crate) const fn name(cell: fn(&Value) -> Value) -> Column {
+    Column { name: "Name", r#type: "string", format: "name", priority: 0, cell }
+}
+
 pub(crate) const fn wide(name: &'static str, cell: fn(&Value) -> Value) -> Column {
     Column { name, r#type: "string", format: "", priority: 1, cell }
 }
 
+/// Of kinds that upstream prints no more of.
+pub(crate) const CREATED: &[Column] = &[Column {
+    name: "Created At",
+    r#type: "date",
+    format: "",
+    priority: 0,
+    cell: |o| o.text("metadata.creationTimestamp").into(),
+}];
 pub(crate) const AGE: Column = text("Age", |o| since(o.text("metadata.creationTimestamp")).into());
 /// Of a workload's pod template.
-pub(crate) const CONTAINERS: Column = wide("Containers", |o| joined(o, "name"));
-pub(crate) const IMAGES: Column = wide("Images", |o| joined(o, "image"));
+pub(crate) const CONTAINERS: Column = wide("Containers", |o| containers(o.look("spec.template"), "name"));
+pub(crate) const IMAGES: Column = wide("Images", |o| containers(o.look("spec.template"), "image"));
 pub(crate) const SELECTOR: Column = wide("Selector", |o| label_selector(o.look("spec.selector")).into());
 
-fn joined(object: &Value, field: &str) -> Value {
-    let items = object.items("spec.template.spec.containers").iter();
+/// One field of all containers of a template.
+pub(crate) fn containers(template: &Value, field: &str) -> Value {
+    let items = template.items("spec.containers").iter();
     items.map(|c| c.text(field)).collect::<Vec<_>>().join(",").into()
 }
 

@@ -43,8 +43,12 @@ pub(crate) fn row() -> Row {
         prepare_create,
         prepare_update,
         prepare_status: |new, old| set_template_generation(new, template_generation(old)),
-        validate,
-        validate_update: |new, old, errors| workload::immutable(new, old, "spec.selector", errors),
+        validate_create: validate,
+        // In this order, unlike other workloads.
+        validate_update: |new, old, errors| {
+            workload::immutable(new, old, "spec.selector", errors);
+            validate(new, errors);
+        },
         validate_status,
         warnings: workload::warnings,
         ..Strategy::SPEC

@@ -39,7 +39,7 @@ pub(crate) fn row() -> Row {
         validate,
         validate_update: |new, old, errors| workload::immutable(new, old, "spec.selector", errors),
         validate_status,
-        warnings: workload::warnings,
+        warnings: workload::warnings_of_named,
         ..Strategy::SPEC
     };
     Row::new(resource, strategy)

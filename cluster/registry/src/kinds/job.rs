@@ -1,5 +1,7 @@
 //! Job.
 
+mod success;
+
 use std::borrow::Cow;
 
 use kedge_api::Resource;
@@ -42,7 +44,7 @@ pub(crate) fn row() -> Row {
         validate,
         validate_update,
         validate_status,
-        warnings: workload::warnings,
+        warnings: workload::warnings_of_named,
         field: |json, _| match pick(json, "status.succeeded").as_str() {
             "" => "0".into(),
             number => number.into(),
@@ -135,96 +137,116 @@ fn prepare_create(job: &mut Value) {
     job.set("spec.selector.matchLabels", chosen);
 }
 
+/// The job as a whole: the selector is the server's, unless the job says otherwise.
 fn validate(job: &Value, errors: &mut Errors) {
-    const COUNTS: &[&str] = &[
-        "spec.parallelism",
-        "spec.completions",
-        "spec.activeDeadlineSeconds",
-        "spec.backoffLimit",
-        "spec.ttlSecondsAfterFinished",
-        "spec.backoffLimitPerIndex",
-        "spec.maxFailedIndexes",
-    ];
-    workload::counts(job, COUNTS, errors);
-    mode(job, errors);
+    let selector = job.look("spec.selector");
+    let own = |key: &str| json!({"matchLabels": {key: job.text("metadata.uid")}});
+    let generated = [CONTROLLER_UID, "controller-uid"].iter().any(|key| selector == &own(key));
+    if !job.flag("spec.manualSelector") && !selector.is_null() && !generated {
+        errors.invalid(&Path::root("spec.selector"), selector.clone(), "`selector` not auto-generated");
+    }
+    specified(job, errors);
+}
+
+fn specified(job: &Value, errors: &mut Errors) {
+    rules(job.look("spec"), &Path::root("spec"), errors);
     let selector = job.look("spec.selector");
     let path = Path::root("spec.selector");
     if selector.is_null() {
         errors.required(&path, "");
     } else {
         super::pod::affinity::label_selector(selector, &path, errors);
-        let own = json!({"matchLabels": {CONTROLLER_UID: job.text("metadata.uid")}});
-        let older = json!({"matchLabels": {"controller-uid": job.text("metadata.uid")}});
-        if !job.flag("spec.manualSelector") && selector != &own && selector != &older {
-            errors.invalid(&path, selector.clone(), "`selector` not auto-generated");
+    }
+    workload::chosen(job, "invalid label selector", errors);
+}
+
+/// The rules of a job's specification, also of one that a schedule makes jobs of.
+pub(crate) fn rules(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const COUNTS: &[&str] = &[
+        "parallelism",
+        "completions",
+        "activeDeadlineSeconds",
+        "backoffLimit",
+        "ttlSecondsAfterFinished",
+        "backoffLimitPerIndex",
+        "maxFailedIndexes",
+    ];
+    for field in COUNTS {
+        if let Some(number) = spec.int(field).filter(|n| *n < 0) {
+            errors.invalid(&path.child(field), number, "must be greater than or equal to 0");
         }
     }
-    let restart = job.text("spec.template.spec.restartPolicy");
-    let here = Path::root("spec.template.spec.restartPolicy");
-    workload::template(job, &[], errors);
+    mode(spec, path, errors);
+    let template = path.child("template");
+    workload::pod_template(spec.look("template"), &template, errors);
+    let restart = spec.text("template.spec.restartPolicy");
+    let here = template.child("spec.restartPolicy");
     if restart == "Always" {
         errors.required(&here, "valid values: \"OnFailure\", \"Never\"");
     } else if !["OnFailure", "Never"].contains(&restart) {
         errors.not_supported(&here, restart, &["OnFailure", "Never"]);
     }
-    if job.has("spec.podFailurePolicy") && restart != "Never" {
+    if spec.has("podFailurePolicy") && restart != "Never" {
         let why = "only \"Never\" is supported when podFailurePolicy is specified";
         errors.invalid(&here, restart, why);
     }
-    failure_policy(job, errors);
+    failure_policy(spec, path, errors);
+    success::policy(spec, &path.child("successPolicy"), errors);
 }
 
-fn mode(job: &Value, errors: &mut Errors) {
+fn mode(spec: &Value, root: &Path<'_>, errors: &mut Errors) {
     const MODES: &[&str] = &["NonIndexed", "Indexed"];
-    let mode = job.text("spec.completionMode");
-    let path = Path::root("spec.completionMode");
-    if !MODES.contains(&mode) {
+    let mode = spec.text("completionMode");
+    let path = root.child("completionMode");
+    if spec.has("completionMode") && !MODES.contains(&mode) {
         errors.not_supported(&path, mode, MODES);
     }
     if mode == "Indexed" {
-        match job.int("spec.completions") {
-            None => errors.required(&Path::root("spec.completions"), "when completion mode is Indexed"),
+        match spec.int("completions") {
+            None => errors.required(&root.child("completions"), "when completion mode is Indexed"),
             Some(_) => {
-                if let Some(many) = job.int("spec.parallelism").filter(|p| *p > 100_000) {
+                if let Some(many) = spec.int("parallelism").filter(|p| *p > 100_000) {
                     let why = "must be less than or equal to 100000 when completion mode is Indexed";
-                    errors.invalid(&Path::root("spec.parallelism"), many, why);
+                    errors.invalid(&root.child("parallelism"), many, why);
                 }
             }
         }
     } else {
-        for field in ["spec.backoffLimitPerIndex", "spec.maxFailedIndexes"] {
-            if let Some(number) = job.int(field) {
-                errors.invalid(&Path::root(field), number, "requires indexed completion mode");
+        for field in ["backoffLimitPerIndex", "maxFailedIndexes"] {
+            if let Some(number) = spec.int(field) {
+                errors.invalid(&root.child(field), number, "requires indexed completion mode");
             }
         }
     }
-    if mode != "Indexed" && job.has("spec.successPolicy") {
-        let rules = job.items("spec.successPolicy.rules").to_vec();
-        errors.invalid(&Path::root("spec.successPolicy"), json!({"Rules": rules}), "requires indexed completion mode");
+    if mode != "Indexed" && spec.has("successPolicy") {
+        let rules = spec.items("successPolicy.rules").to_vec();
+        errors.invalid(&root.child("successPolicy"), json!({"Rules": rules}), "requires indexed completion mode");
     }
-    let manager = job.text("spec.managedBy");
+    let manager = spec.text("managedBy");
     if !manager.is_empty() && !manager.contains('/') {
         let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-        errors.invalid(&Path::root("spec.managedBy"), manager, why);
+        errors.invalid(&root.child("managedBy"), manager, why);
     }
-    if job.has("spec.maxFailedIndexes") && !job.has("spec.backoffLimitPerIndex") {
-        errors.required(&Path::root("spec.backoffLimitPerIndex"), "when maxFailedIndexes is specified");
+    if spec.has("maxFailedIndexes") && !spec.has("backoffLimitPerIndex") {
+        errors.required(&root.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified");
     }
     const REPLACE: &[&str] = &["Failed", "TerminatingOrFailed"];
-    let policy = job.text("spec.podReplacementPolicy");
-    let path = Path::root("spec.podReplacementPolicy");
-    if !REPLACE.contains(&policy) {
+    let policy = spec.text("podReplacementPolicy");
+    let path = root.child("podReplacementPolicy");
+    if !spec.has("podReplacementPolicy") {
+        // A job that is made of it has the default.
+    } else if !REPLACE.contains(&policy) {
         errors.not_supported(&path, policy, REPLACE);
-    } else if job.has("spec.podFailurePolicy") && policy != "Failed" {
+    } else if spec.has("podFailurePolicy") && policy != "Failed" {
         errors.not_supported(&path, policy, &["Failed"]);
     }
 }
 
-fn failure_policy(job: &Value, errors: &mut Errors) {
+fn failure_policy(spec: &Value, root: &Path<'_>, errors: &mut Errors) {
     const ACTIONS: &[&str] = &["Count", "FailIndex", "FailJob", "Ignore"];
     const OPERATORS: &[&str] = &["In", "NotIn"];
-    let root = Path::root("spec.podFailurePolicy.rules");
-    for (at, rule) in job.items("spec.podFailurePolicy.rules").iter().enumerate() {
+    let root = root.child("podFailurePolicy.rules");
+    for (at, rule) in spec.items("podFailurePolicy.rules").iter().enumerate() {
         let path = root.index(at);
         let action = rule.text("action");
         if action.is_empty() {
@@ -265,6 +287,8 @@ fn quoted(words: &[&str]) -> String {
 }
 
 fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
+    // Upstream checks the specification a second time.
+    specified(new, errors);
     for field in [
         "spec.completions",
         "spec.selector",
@@ -307,7 +331,8 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
         }
     }
     if &same != old.look("spec.template") {
-        errors.invalid(&Path::root("spec.template"), new.look("spec.template").clone(), "field is immutable");
+        let shown = super::pod::golang::template(new.look("spec.template"));
+        errors.invalid_json(&Path::root("spec.template"), &shown, "field is immutable");
     }
 }
 

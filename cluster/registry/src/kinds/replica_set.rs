@@ -37,7 +37,7 @@ pub(crate) fn row() -> Row {
         validate,
         validate_update: |new, old, errors| workload::immutable(new, old, "spec.selector", errors),
         validate_status,
-        warnings: workload::warnings,
+        warnings: workload::warnings_of_named,
         ..Strategy::SPEC
     };
     Row::new(resource, strategy)
@@ -56,7 +56,7 @@ fn validate(rs: &Value, errors: &mut Errors) {
     workload::template(rs, &["Always"], errors);
 }
 
-fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
+pub(crate) fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
     const COUNTS: &[&str] = &[
         "status.replicas",
         "status.fullyLabeledReplicas",

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::config_map::{MOST_BYTES, decoded_len};
 use super::{columns, resource};
 use crate::errors::{Errors, Path};
+use crate::gojson;
 use crate::names;
 use crate::strategy::Strategy;
 use crate::table::Row;
@@ -91,8 +92,8 @@ fn json_value(secret: &Value, key: &str, errors: &mut Errors) {
         return;
     };
     let bytes = STANDARD.decode(text).unwrap_or_default();
-    if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
-        errors.invalid(&data.key(key), "<secret contents redacted>", &error.to_string());
+    if let Some(why) = gojson::error(&bytes) {
+        errors.invalid(&data.key(key), "<secret contents redacted>", &why);
     }
 }
 

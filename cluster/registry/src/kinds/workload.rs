@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::pod::{affinity, default, spec, warnings as pod_warnings};
 use crate::errors::{Errors, Path};
+use crate::names;
 use crate::value::{Fill as _, Look as _};
 
 /// Defaults of `spec.template`.
@@ -12,8 +13,13 @@ pub(crate) fn default_template(object: &mut Value) {
     if !object.look("spec").is_object() {
         object.set("spec", json!({}));
     }
-    object.fill("spec.template.metadata", json!({}));
-    default::spec(object.slot("spec.template.spec"));
+    default_pods(object.slot("spec.template"));
+}
+
+/// Defaults of a template of pods.
+pub(crate) fn default_pods(template: &mut Value) {
+    template.fill("metadata", json!({}));
+    default::spec(template.slot("spec"));
 }
 
 /// The selector: there, not empty, well formed.
@@ -49,26 +55,7 @@ fn parse(selector: &Value) -> Option<Selector> {
 pub(crate) fn template(object: &Value, restarts: &[&str], errors: &mut Errors) {
     let template = object.look("spec.template");
     let path = Path::root("spec.template");
-    let labels = template.look("metadata.labels");
-    let chosen = match parse(object.look("spec.selector")) {
-        Some(_) if object.look("spec.selector").is_null() => false,
-        Some(selector) => {
-            let map = labels.as_object().into_iter().flatten();
-            let map: std::collections::BTreeMap<String, String> =
-                map.map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect();
-            selector.matches(&map)
-        }
-        None if object.look("spec.selector").is_null() => false,
-        None => {
-            let selector = object.look("spec.selector");
-            errors.invalid(&Path::root("spec.selector"), selector.clone(), "invalid label selector");
-            true
-        }
-    };
-    let meta = path.child("metadata");
-    if !chosen {
-        errors.invalid(&meta.child("labels"), labels.clone(), "`selector` does not match template `labels`");
-    }
+    chosen(object, "invalid label selector", errors);
     pod_template(template, &path, errors);
     let policy = template.text("spec.restartPolicy");
     let inner = path.child("spec");
@@ -82,6 +69,31 @@ pub(crate) fn template(object: &Value, restarts: &[&str], errors: &mut Errors) {
     }
 }
 
+/// That the selector chooses the pods that the template makes; `unfit` says what is wrong with one that cannot choose at all.
+pub(crate) fn chosen(object: &Value, unfit: &str, errors: &mut Errors) {
+    let labels = object.look("spec.template.metadata.labels");
+    let path = Path::root("spec.template");
+    let chosen = match parse(object.look("spec.selector")) {
+        Some(_) if object.look("spec.selector").is_null() => false,
+        Some(selector) => {
+            let map = labels.as_object().into_iter().flatten();
+            let map: std::collections::BTreeMap<String, String> =
+                map.map(|(k, v)| (k.clone(), v.as_str().unwrap_or_default().to_owned())).collect();
+            selector.matches(&map)
+        }
+        None if object.look("spec.selector").is_null() => false,
+        None => {
+            let selector = object.look("spec.selector");
+            errors.invalid(&Path::root("spec.selector"), selector.clone(), unfit);
+            true
+        }
+    };
+    let meta = path.child("metadata");
+    if !chosen {
+        errors.invalid(&meta.child("labels"), labels.clone(), "`selector` does not match template `labels`");
+    }
+}
+
 pub(crate) fn pod_template(template: &Value, path: &Path<'_>, errors: &mut Errors) {
     let meta = path.child("metadata");
     crate::metadata::labels(template.look("metadata.labels"), &meta.child("labels"), errors);
@@ -90,7 +102,30 @@ pub(crate) fn pod_template(template: &Value, path: &Path<'_>, errors: &mut Error
 }
 
 pub(crate) fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
-    pod_warnings::template(new.look("spec.template"))
+    warnings_at(new, "spec.template")
+}
+
+pub(crate) fn warnings_at(object: &Value, template: &str) -> Vec<String> {
+    pod_warnings::template(object.look(template), template)
+}
+
+/// Of a workload whose name becomes a part of its pods' names.
+pub(crate) fn warnings_of_named(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut said = name_warning(new, old, "Pod names and hostnames");
+    said.extend(warnings(new, old));
+    said
+}
+
+/// A name that is no DNS label is allowed, but does not fit where it is used.
+pub(crate) fn name_warning(new: &Value, old: Option<&Value>, used: &str) -> Vec<String> {
+    let wrong = names::label(new.text("metadata.name"));
+    if old.is_some() || wrong.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "metadata.name: this is used in {used}, which can result in surprising behavior; a DNS label is recommended: [{}]",
+        wrong.join(" ")
+    )]
 }
 
 /// Fields that must not be negative.

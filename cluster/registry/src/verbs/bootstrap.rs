@@ -7,22 +7,25 @@ use kedge_api::{Options, Reason, Request, Status, Verb};
 use serde_json::json;
 
 use crate::Registry;
+use crate::kinds::priority_class;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
-/// Creates the namespaces that Kubernetes takes for granted, where they are missing.
+/// Creates what Kubernetes takes for granted, where it is missing: namespaces and the system's priority classes.
 pub async fn bootstrap(registry: &Registry) -> Result<(), Status> {
-    for name in NAMESPACES {
+    let namespaces =
+        NAMESPACES.map(|name| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+    let namespaces = namespaces.into_iter().map(|object| (known::NAMESPACES, object));
+    for (resource, object) in namespaces.chain(priority_class::bootstrap().map(|o| (known::PRIORITY_CLASSES, o))) {
         let target = Target {
-            resource: known::NAMESPACES,
+            resource,
             version: String::new(),
             namespace: String::new(),
             name: String::new(),
             subresource: String::new(),
         };
         let who = User::new("system:apiserver", &["system:masters"]);
-        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}).into();
-        let request = Request { who, verb: Verb::Create, target, options: Options::default(), body };
+        let request = Request { who, verb: Verb::Create, target, options: Options::default(), body: object.into() };
         match registry.carry_out(request).await {
             Ok(_) => {}
             Err(status) if status.is(Reason::AlreadyExists) => {}

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use kedge_api::request::Payload;
+use kedge_api::resource::known;
 use kedge_api::{Answer, Body, Object, Request, Status};
 use kedge_store::{Error as StoreError, Expect, Write};
 use serde_json::{Value, json};
@@ -109,7 +110,7 @@ pub(crate) async fn delete(registry: &Registry, row: &Arc<Row>, mut request: Req
         Deleted::Gone(last) => Payload::Value(success(row, &last)),
     };
     // Told once, by the kind that is unlike all others.
-    let kept = row.strategy.orphans && wish.propagation.is_none();
+    let kept = row.resource.id == known::JOBS && wish.propagation.is_none();
     let plural = row.resource.id.resource.as_str();
     let warning = kept.then(|| {
         format!(

@@ -1,5 +1,6 @@
 //! Subresources: a part of an object with verbs of its own.
 
+mod evict;
 mod pods;
 mod scale;
 mod tokens;
@@ -31,7 +32,7 @@ pub(crate) async fn carry_out(registry: &Registry, row: &Arc<Row>, request: Requ
         ("scale", _) => scale::scale(registry, row, request).await,
         ("finalize", Verb::Update) => finalize(registry, row, request).await,
         ("binding", Verb::Create) => pods::bind(registry, row, request).await,
-        ("eviction", Verb::Create) => pods::evict(registry, row, request).await,
+        ("eviction", Verb::Create) => evict::evict(registry, row, request).await,
         ("ephemeralcontainers" | "resize", Verb::Update | Verb::Patch) => pods::change(registry, row, request).await,
         ("token", Verb::Create) if row.resource.id == known::SERVICE_ACCOUNTS => {
             tokens::issue(registry, row, request).await

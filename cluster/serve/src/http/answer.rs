@@ -111,6 +111,10 @@ fn list(code: u16, list: List, row: &Arc<Resource>, wanted: &Wanted) -> Response
     let written = |value: Value| {
         serde_json::to_vec(&value).map(|b| vec![Bytes::from(b)]).map_err(|e| Status::internal(e.to_string()))
     };
+    if wanted.accepted.shape == Shape::Table && list.items.is_empty() {
+        let table = wanted.style(row).table(list.metadata, Vec::new());
+        return respond::value(code, &table, wanted.accepted, wanted.pretty);
+    }
     let (head, key, write): (Value, &str, Write) = match wanted.accepted.shape {
         Shape::Plain | Shape::Discovery => {
             let head = json!({"kind": list.kind, "apiVersion": list.api_version, "metadata": list.metadata});

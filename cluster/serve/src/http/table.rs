@@ -42,8 +42,13 @@ impl Style<'_> {
             "apiVersion": format!("meta.k8s.io/{}", self.meta_version),
             "metadata": metadata,
             "columnDefinitions": self.columns(),
-            "rows": rows,
+            "rows": if rows.is_empty() && self.is_plain() { Value::Null } else { rows.into() },
         })
+    }
+
+    /// Whether upstream knows no more of the resource than its age: its printer for any kind makes no list of nothing.
+    fn is_plain(&self) -> bool {
+        matches!(self.row.columns, [only] if only.name == "Created At")
     }
 
     /// Whether the resource's own columns say where the name stands.

@@ -51,10 +51,8 @@ impl Front {
     ) -> Result<Response<Body>, Status> {
         let target = &asked.target;
         let kind = check(row, asked)?;
-        let accepted = negotiate(
-            accept(request.headers()),
-            if self.catalog.is_own(row) { Offer::Plain } else { Offer::Objects },
-        )?;
+        let accepted =
+            negotiate(accept(request.headers()), if self.catalog.is_own(row) { Offer::Plain } else { Offer::Objects })?;
         if asked.verb == Verb::Watch && accepted.format != Format::Json {
             return Err(unknown_form());
         }
@@ -86,7 +84,14 @@ impl Front {
                 let open = Open(metrics);
                 let events = events.inspect(move |_| _ = &open).boxed();
                 let spread = self.watches.fetch_add(7919, Ordering::Relaxed);
-                Ok(watch::respond(events, Arc::clone(row), wanted, timeout, spread, self.shutdown.clone().cancelled_owned()))
+                Ok(watch::respond(
+                    events,
+                    Arc::clone(row),
+                    wanted,
+                    timeout,
+                    spread,
+                    self.shutdown.clone().cancelled_owned(),
+                ))
             }
             Payload::Stored(_) | Payload::Value(_) | Payload::List { .. } => Ok(answer(answered, row, &wanted)),
         }

@@ -37,21 +37,25 @@ fn weight(term: &Value, path: &Path<'_>, errors: &mut Errors) {
 fn node_affinity(node: &Value, path: &Path<'_>, errors: &mut Errors) {
     let required = node.look("requiredDuringSchedulingIgnoredDuringExecution");
     if required.is_object() {
-        let here = path.child("requiredDuringSchedulingIgnoredDuringExecution");
-        let list = here.child("nodeSelectorTerms");
-        let terms = required.items("nodeSelectorTerms");
-        if terms.is_empty() {
-            errors.required(&list, "must have at least one node selector term");
-        }
-        for (at, term) in terms.iter().enumerate() {
-            node_term(term, &list.index(at), errors);
-        }
+        node_selector(required, &path.child("requiredDuringSchedulingIgnoredDuringExecution"), errors);
     }
     let list = path.child("preferredDuringSchedulingIgnoredDuringExecution");
     for (at, term) in node.items("preferredDuringSchedulingIgnoredDuringExecution").iter().enumerate() {
         let item = list.index(at);
         weight(term, &item, errors);
         node_term(term.look("preference"), &item.child("preference"), errors);
+    }
+}
+
+/// Which nodes: any that one of the terms fits.
+pub(crate) fn node_selector(selector: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let list = path.child("nodeSelectorTerms");
+    let terms = selector.items("nodeSelectorTerms");
+    if terms.is_empty() {
+        errors.required(&list, "must have at least one node selector term");
+    }
+    for (at, term) in terms.iter().enumerate() {
+        node_term(term, &list.index(at), errors);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::kinds::persistent_volume_claim;
 use crate::value::{Fill as _, Look as _};
 
 pub(crate) fn pod(pod: &mut Value) {
@@ -186,12 +187,20 @@ fn volume(volume: &mut Value) {
             }
         }
     }
-    if let Some(path) = volume.find_mut("hostPath") {
-        path.fill("type", "");
-    }
     if let Some(image) = volume.find_mut("image").filter(|image| image.text("pullPolicy").is_empty()) {
         let policy = if is_latest(image.text("reference")) { "Always" } else { "IfNotPresent" };
         image.set("pullPolicy", policy);
+    }
+    if let Some(spec) = volume.find_mut("ephemeral.volumeClaimTemplate.spec") {
+        persistent_volume_claim::default_spec(spec);
+    }
+    source(volume);
+}
+
+/// What a volume of a pod and one that stands alone have in common.
+pub(crate) fn source(volume: &mut Value) {
+    if let Some(path) = volume.find_mut("hostPath") {
+        path.fill("type", "");
     }
     if let Some(iscsi) = volume.find_mut("iscsi") {
         iscsi.fill_text("iscsiInterface", "default");
@@ -210,9 +219,6 @@ fn volume(volume: &mut Value) {
             disk.fill_text(name, value);
         }
         disk.fill("readOnly", false);
-    }
-    if let Some(claim) = volume.find_mut("ephemeral.volumeClaimTemplate.spec") {
-        claim.fill_text("volumeMode", "Filesystem");
     }
 }
 

@@ -10,7 +10,29 @@ use crate::names;
 use crate::value::Look as _;
 
 const STANDARD: &[&str] = &["cpu", "memory", "ephemeral-storage"];
-const KNOWN: &[&str] = &["cpu", "memory", "ephemeral-storage", "storage", "pods"];
+/// All names without a domain, and of what only whole numbers are counted.
+const KNOWN: &[(&str, bool)] = &[
+    ("cpu", false),
+    ("memory", false),
+    ("ephemeral-storage", false),
+    ("requests.cpu", false),
+    ("requests.memory", false),
+    ("requests.ephemeral-storage", false),
+    ("requests.storage", false),
+    ("limits.cpu", false),
+    ("limits.memory", false),
+    ("limits.ephemeral-storage", false),
+    ("storage", false),
+    ("pods", true),
+    ("resourcequotas", true),
+    ("services", true),
+    ("replicationcontrollers", true),
+    ("secrets", true),
+    ("configmaps", true),
+    ("persistentvolumeclaims", true),
+    ("services.nodeports", true),
+    ("services.loadbalancers", true),
+];
 
 pub(crate) fn parse(value: &Value) -> Quantity {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or(Quantity::ZERO)
@@ -66,7 +88,18 @@ pub(crate) fn requirements(resources: &Value, claims: &[Value], path: &Path<'_>,
     }
 }
 
-fn is_overcommitted(name: &str) -> bool {
+/// A name that needs no domain.
+pub(crate) fn is_standard(name: &str) -> bool {
+    let huge = ["hugepages-", "requests.hugepages-"].iter().any(|prefix| name.starts_with(prefix));
+    huge || KNOWN.iter().any(|(known, _)| *known == name)
+}
+
+/// Something of which there are no fractions: objects and devices.
+pub(crate) fn is_counted(name: &str) -> bool {
+    (is_extended(name) && !name.starts_with("requests.")) || KNOWN.iter().any(|(known, whole)| *known == name && *whole)
+}
+
+pub(crate) fn is_overcommitted(name: &str) -> bool {
     !is_extended(name) && !name.starts_with("hugepages-")
 }
 
@@ -75,20 +108,23 @@ fn is_extended(name: &str) -> bool {
     name.split_once('/').is_some_and(|(domain, _)| domain != "kubernetes.io" && !domain.ends_with(".kubernetes.io"))
 }
 
-fn container_resource(name: &str, path: &Path<'_>, errors: &mut Errors) {
+/// The name of any resource.
+pub(crate) fn resource(name: &str, path: &Path<'_>, errors: &mut Errors) {
     errors.all_invalid(path, name, names::qualified(name));
-    if !name.contains('/') {
-        let huge = name.starts_with("hugepages-");
-        if !KNOWN.contains(&name) && !huge {
-            errors.invalid(path, name, "must be a standard resource type or fully qualified");
-        }
-        if !STANDARD.contains(&name) && !huge {
-            errors.invalid(path, name, "must be a standard resource for containers");
-        }
+    if !name.contains('/') && !is_standard(name) {
+        errors.invalid(path, name, "must be a standard resource type or fully qualified");
     }
 }
 
-fn negative(amount: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// The name of a resource that a container can have.
+pub(crate) fn container_resource(name: &str, path: &Path<'_>, errors: &mut Errors) {
+    resource(name, path, errors);
+    if !name.contains('/') && !STANDARD.contains(&name) && !name.starts_with("hugepages-") {
+        errors.invalid(path, name, "must be a standard resource for containers");
+    }
+}
+
+pub(crate) fn negative(amount: &Value, path: &Path<'_>, errors: &mut Errors) {
     if parse(amount).is_negative() {
         errors.invalid(path, amount.clone(), "must be greater than or equal to 0");
     }

@@ -71,7 +71,7 @@ pub(crate) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
 }
 
 /// The fields that differ, one a line.
-fn difference(new: &Value, old: &Value) -> String {
+pub(crate) fn difference(new: &Value, old: &Value) -> String {
     let names = new.as_object().into_iter().chain(old.as_object()).flat_map(|o| o.keys());
     let mut names: Vec<&String> = names.filter(|n| new.look(n) != old.look(n)).collect();
     names.sort();

@@ -56,7 +56,7 @@ pub(crate) fn validate<'a>(volumes: &'a [Value], path: &Path<'_>, errors: &mut E
     known
 }
 
-fn source(volume: &Value, path: &Path<'_>, errors: &mut Errors) {
+pub(crate) fn source(volume: &Value, path: &Path<'_>, errors: &mut Errors) {
     let mut found = false;
     for (kind, source) in volume.as_object().into_iter().flatten().filter(|(k, _)| *k != "name") {
         let here = path.child(kind);

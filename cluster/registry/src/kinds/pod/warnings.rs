@@ -3,6 +3,7 @@
 use kedge_api::quantity::Quantity;
 use serde_json::Value;
 
+use crate::kinds::workload;
 use crate::value::Look as _;
 
 /// Labels of nodes that have newer names.
@@ -29,21 +30,24 @@ const VOLUMES: &[(&str, &str)] = &[
 
 const SECCOMP: &str = "seccomp.security.alpha.kubernetes.io/pod";
 
-pub(crate) fn pod(new: &Value, _: Option<&Value>) -> Vec<String> {
-    of(new.look("spec"), new.look("metadata"), "spec", "metadata")
+pub(crate) fn pod(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut said = workload::name_warning(new, old, "the Pod's hostname");
+    said.extend(of(new.look("spec"), new.look("metadata"), "spec", "metadata"));
+    said
 }
 
-pub(crate) fn template(template: &Value) -> Vec<String> {
+/// Of a template that stands at `path`.
+pub(crate) fn template(template: &Value, path: &str) -> Vec<String> {
     let (spec, metadata) = (template.look("spec"), template.look("metadata"));
-    of(spec, metadata, "spec.template.spec", "spec.template.metadata")
+    of(spec, metadata, &format!("{path}.spec"), &format!("{path}.metadata"))
 }
 
 fn of(spec: &Value, metadata: &Value, path: &str, meta: &str) -> Vec<String> {
     let mut said = Vec::new();
     let selector = spec.look("nodeSelector");
-    for (old, since, new) in LABELS {
+    for (old, why) in LABELS.iter().filter_map(|(old, ..)| Some((old, label(old)?))) {
         if selector.get(old).is_some() {
-            said.push(format!("{path}.nodeSelector[{old}]: deprecated since {since}; use \"{new}\" instead"));
+            said.push(format!("{path}.nodeSelector[{old}]: {why}"));
         }
     }
     if metadata.look("annotations").get(SECCOMP).is_some() {
@@ -55,7 +59,13 @@ fn of(spec: &Value, metadata: &Value, path: &str, meta: &str) -> Vec<String> {
         null_selector(constraint, &format!("{path}.topologySpreadConstraints[{at}].labelSelector"), &mut said);
     }
     aliases(spec, path, &mut said);
-    volumes(spec, path, &mut said);
+    for (at, volume) in spec.items("volumes").iter().enumerate() {
+        sources(volume, &format!("{path}.volumes[{at}]"), &mut said);
+        let empty = |s: &Value| s.as_object().is_none_or(serde_json::Map::is_empty);
+        if volume.has("projected") && volume.items("projected.sources").iter().all(empty) {
+            said.push(format!("volume {:?} (Projected) has no sources provided", volume.text("name")));
+        }
+    }
     pull_secrets(spec, path, &mut said);
     affinity(spec, path, &mut said);
     for list in ["initContainers", "containers"] {
@@ -107,19 +117,34 @@ fn aliases(spec: &Value, path: &str, said: &mut Vec<String>) {
     }
 }
 
-fn volumes(spec: &Value, path: &str, said: &mut Vec<String>) {
-    for (at, volume) in spec.items("volumes").iter().enumerate() {
-        for (kind, why) in VOLUMES {
-            if volume.has(kind) {
-                let shown = if *kind == "storageos" { "storageOS" } else { kind };
-                said.push(format!("{path}.volumes[{at}].{shown}: {why}"));
-            }
-        }
-        let empty = |s: &Value| s.as_object().is_none_or(serde_json::Map::is_empty);
-        if volume.has("projected") && volume.items("projected.sources").iter().all(empty) {
-            said.push(format!("volume {:?} (Projected) has no sources provided", volume.text("name")));
+/// Of a volume, or of the volume that a claim is for.
+pub(crate) fn sources(volume: &Value, path: &str, said: &mut Vec<String>) {
+    for (kind, why) in VOLUMES {
+        if volume.has(kind) {
+            let shown = if *kind == "storageos" { "storageOS" } else { kind };
+            said.push(format!("{path}.{shown}: {why}"));
         }
     }
+}
+
+/// What is said of a node's label that has a newer name.
+pub(crate) fn label(key: &str) -> Option<String> {
+    let (_, since, new) = LABELS.iter().find(|(old, ..)| *old == key)?;
+    Some(format!("deprecated since {since}; use {new:?} instead"))
+}
+
+/// The newer name of a node's label.
+pub(crate) fn renamed(key: &str) -> &str {
+    LABELS.iter().find(|(old, ..)| *old == key).map_or(key, |(_, _, new)| new)
+}
+
+/// An amount of bytes that is no whole number.
+pub(crate) fn fraction(amount: &Value, path: &str) -> Option<String> {
+    let text = amount.as_str().unwrap_or_default();
+    let parsed: Option<Quantity> = text.parse().ok();
+    parsed
+        .filter(|q| q.milli() % 1000 != 0)
+        .map(|_| format!("{path}: fractional byte value {text:?} is invalid, must be an integer"))
 }
 
 fn pull_secrets(spec: &Value, path: &str, said: &mut Vec<String>) {
@@ -138,13 +163,8 @@ fn pull_secrets(spec: &Value, path: &str, said: &mut Vec<String>) {
 fn of_container(container: &Value, path: &str, said: &mut Vec<String>) {
     for list in ["limits", "requests"] {
         for (name, amount) in container.look("resources").entries(list) {
-            let text = amount.as_str().unwrap_or_default();
-            let bytes = ["memory", "ephemeral-storage"].contains(&name.as_str());
-            let parsed: Option<Quantity> = text.parse().ok();
-            if bytes && parsed.is_some_and(|q| q.milli() % 1000 != 0) {
-                said.push(format!(
-                    "{path}.resources.{list}[{name}]: fractional byte value {text:?} is invalid, must be an integer"
-                ));
+            if ["memory", "ephemeral-storage"].contains(&name.as_str()) {
+                said.extend(fraction(amount, &format!("{path}.resources.{list}[{name}]")));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What is done to a pod beside editing it: binding, evicting, resizing, adding a container to look inside.
+//! What is done to a pod beside editing it: binding, resizing, adding a container to look inside.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::incoming::{self, Expected, Incoming, Strictness};
 use super::super::write::How;
-use super::super::{answer, delete, get, options, update};
+use super::super::{answer, get, options, update};
 use super::success;
 use crate::Registry;
 use crate::errors::{Errors, Path};
@@ -19,8 +19,6 @@ use crate::value::{Fill as _, Look as _};
 
 const BINDING: Expected<'_> =
     Expected { group: "", version: "v1", kind: "Binding", schema: "io.k8s.api.core.v1.Binding" };
-const EVICTION: Expected<'_> =
-    Expected { group: "policy", version: "v1", kind: "Eviction", schema: "io.k8s.api.policy.v1.Eviction" };
 
 fn conformed(request: &mut Request, expected: &Expected<'_>) -> Result<Incoming, Status> {
     let (value, duplicates) = incoming::body(request);
@@ -91,27 +89,6 @@ fn scheduled(pod: &mut Value, now: jiff::Timestamp) {
     conditions
         .push(json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": time}));
     pod.set("status.conditions", conditions);
-}
-
-/// A deletion that a disruption budget may refuse. There are no budgets in this table.
-pub(super) async fn evict(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
-    let dry_run = options::write(&request.options, "CreateOptions")?;
-    let Incoming { value: eviction, warnings } = conformed(&mut request, &EVICTION)?;
-    let name = eviction.text("metadata.name");
-    if !name.is_empty() && name != request.target.name {
-        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
-    }
-    let mut wanted = eviction.look("deleteOptions").clone();
-    if wanted.is_null() {
-        wanted = json!({});
-    }
-    if dry_run {
-        wanted.set("dryRun", json!(["All"]));
-    }
-    request.body = wanted.into();
-    let wish = delete::wish(&mut request)?;
-    delete::delete_one(registry, row, &request.target, &wish).await?;
-    Ok(answer(201, warnings, Payload::Value(success())))
 }
 
 /// `ephemeralcontainers` and `resize`: of what the body says, only their own part counts.

@@ -76,6 +76,15 @@ fn of(object: &Object) -> Result<Value, Status> {
     object.decode().map(|value: Value| show(&value))
 }
 
+/// The oldest of workloads chooses by labels alone.
+fn selector(object: &Value) -> String {
+    let selector = object.look("spec.selector");
+    if object.text("kind") == "ReplicationController" {
+        return columns::labels(selector);
+    }
+    columns::label_selector(selector)
+}
+
 fn show(object: &Value) -> Value {
     let mut meta = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
@@ -93,7 +102,7 @@ fn show(object: &Value) -> Value {
         "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": spec,
         "status": {
             "replicas": object.int("status.replicas").unwrap_or(0),
-            "selector": columns::label_selector(object.look("spec.selector")),
+            "selector": selector(object),
         },
     })
 }

@@ -1,0 +1,94 @@
+//! CSINode: the drivers of a node, and what it is called by each.
+
+use std::collections::HashSet;
+
+use kedge_api::resource::Column;
+use serde_json::Value;
+
+use super::cluster_wide;
+use crate::errors::{Errors, Path};
+use crate::golang::{self, Go};
+use crate::kinds::columns;
+use crate::names;
+use crate::strategy::Strategy;
+use crate::table::Row;
+use crate::value::{Fill as _, Look as _};
+
+const COLUMNS: &[Column] = &[columns::number("Drivers", |o| o.items("spec.drivers").len().into()), columns::AGE];
+
+pub(crate) fn row() -> Row {
+    let resource = cluster_wide("csinodes", "csinode", "CSINode", "io.k8s.api.storage.v1.CSINode", COLUMNS);
+    let strategy = Strategy {
+        returns_deleted: true,
+        unconditional_update: false,
+        default,
+        validate,
+        validate_update,
+        ..Strategy::PLAIN
+    };
+    Row::new(resource, strategy)
+}
+
+fn default(node: &mut Value) {
+    if node.items("spec.drivers").is_empty() {
+        node.set("spec.drivers", Value::Null);
+    }
+    for driver in node.items_mut("spec.drivers") {
+        if driver.items("topologyKeys").is_empty() {
+            driver.set("topologyKeys", Value::Null);
+        }
+    }
+}
+
+fn validate(node: &Value, errors: &mut Errors) {
+    const LONGEST: usize = 256;
+    let root = Path::root("spec.drivers");
+    let mut seen = HashSet::new();
+    for (at, driver) in node.items("spec.drivers").iter().enumerate() {
+        let path = root.index(at);
+        let name = driver.text("name");
+        super::driver(name, &path.child("name"), errors);
+        let id = driver.text("nodeID");
+        if id.is_empty() {
+            errors.required(&path.child("nodeID"), "");
+        }
+        if id.len() > LONGEST {
+            errors.invalid(&path.child("nodeID"), id, &format!("must be {LONGEST} characters or less"));
+        }
+        if let Some(count) = driver.int("allocatable.count").filter(|c| *c < 0) {
+            let here = path.child("allocatable");
+            errors.invalid(&here.child("count"), count, "must be greater than or equal to 0");
+        }
+        let mut keys = HashSet::new();
+        for key in driver.items("topologyKeys").iter().filter_map(Value::as_str) {
+            if key.is_empty() {
+                errors.required(&path, "");
+            }
+            if !keys.insert(key) {
+                errors.duplicate(&path, key);
+            }
+            errors.all_invalid(&path, key, names::qualified(key));
+        }
+        if !seen.insert(name) {
+            errors.duplicate(&path.child("name"), name);
+        }
+    }
+}
+
+/// A driver that stays, stays what it is; only how many volumes it can have may be learnt anew.
+fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
+    const ALLOCATABLE: &[golang::Field] = &[("Count", "count", Go::Plain("null"))];
+    const DRIVER: &[golang::Field] = &[
+        ("Name", "name", Go::Plain("\"\"")),
+        ("NodeID", "nodeID", Go::Plain("\"\"")),
+        ("TopologyKeys", "topologyKeys", Go::Plain("null")),
+        ("Allocatable", "allocatable", Go::Pointer(ALLOCATABLE)),
+    ];
+    for driver in new.items("spec.drivers") {
+        let before = old.items("spec.drivers").iter().find(|d| d.text("name") == driver.text("name"));
+        let same = |field: &str| before.is_none_or(|before| before.look(field) == driver.look(field));
+        if !same("nodeID") || !same("topologyKeys") {
+            errors.invalid_json(&Path::root("spec.drivers"), &golang::show(driver, DRIVER), "field is immutable");
+        }
+    }
+}
