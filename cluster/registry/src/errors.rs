@@ -233,7 +233,7 @@ pub(crate) fn ordered(object: &Value, fields: &[&str]) -> String {
 fn show(value: &Value) -> String {
     match value {
         Value::String(text) => quote(text),
-        other => other.to_string(),
+        other => crate::golang::escaped(other.to_string()),
     }
 }
 

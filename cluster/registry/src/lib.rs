@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod diff;
 mod errors;
 mod gojson;
 mod golang;

@@ -7,8 +7,9 @@ use kedge_api::Resource;
 use kedge_api::resource::Column;
 use serde_json::{Map, Value, json};
 
+use super::pod::golang::{HOST_PATH, NFS, NODE_SELECTOR};
 use super::pod::resources::parse;
-use super::pod::{affinity, default, update, volumes, warnings as pod_warnings};
+use super::pod::{affinity, default, volumes, warnings as pod_warnings};
 use super::{STATUS, columns, resource, storage};
 use crate::errors::{Errors, Path};
 use crate::golang::{self, Go};
@@ -297,7 +298,7 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
     }
     if now != before {
         let why = "spec.persistentvolumesource is immutable after creation";
-        let why = format!("{why}\n{}", update::difference(&now, &before));
+        let why = format!("{why}\n{}", golang::difference(&before, &now, SOURCE));
         errors.forbidden(&Path::root("spec.persistentvolumesource"), &why);
     }
     if new.look("spec.volumeMode") != old.look("spec.volumeMode") {
@@ -315,17 +316,33 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
-const REQUIREMENT: &[golang::Field] = &[
-    ("Key", "key", Go::Plain("\"\"")),
-    ("Operator", "operator", Go::Plain("\"\"")),
-    ("Values", "values", Go::Plain("null")),
+/// Most sources keep the names that they have in the API.
+const SOURCE: &[golang::Field] = &[
+    ("GCEPersistentDisk", "gcePersistentDisk", Go::Plain("null")),
+    ("AWSElasticBlockStore", "awsElasticBlockStore", Go::Plain("null")),
+    ("HostPath", "hostPath", Go::Pointer(HOST_PATH)),
+    ("Glusterfs", "glusterfs", Go::Plain("null")),
+    ("NFS", "nfs", Go::Pointer(NFS)),
+    ("RBD", "rbd", Go::Plain("null")),
+    ("Quobyte", "quobyte", Go::Plain("null")),
+    ("ISCSI", "iscsi", Go::Plain("null")),
+    ("FlexVolume", "flexVolume", Go::Plain("null")),
+    ("Cinder", "cinder", Go::Plain("null")),
+    ("CephFS", "cephfs", Go::Plain("null")),
+    ("FC", "fc", Go::Plain("null")),
+    ("Flocker", "flocker", Go::Plain("null")),
+    ("AzureFile", "azureFile", Go::Plain("null")),
+    ("VsphereVolume", "vsphereVolume", Go::Plain("null")),
+    ("AzureDisk", "azureDisk", Go::Plain("null")),
+    ("PhotonPersistentDisk", "photonPersistentDisk", Go::Plain("null")),
+    ("PortworxVolume", "portworxVolume", Go::Plain("null")),
+    ("ScaleIO", "scaleIO", Go::Plain("null")),
+    ("Local", "local", Go::Plain("null")),
+    ("StorageOS", "storageos", Go::Plain("null")),
+    ("CSI", "csi", Go::Plain("null")),
 ];
-const TERM: &[golang::Field] = &[
-    ("MatchExpressions", "matchExpressions", Go::List(REQUIREMENT)),
-    ("MatchFields", "matchFields", Go::List(REQUIREMENT)),
-];
-const SELECTOR: &[golang::Field] = &[("NodeSelectorTerms", "nodeSelectorTerms", Go::List(TERM))];
-const AFFINITY: &[golang::Field] = &[("Required", "required", Go::Pointer(SELECTOR))];
+
+const AFFINITY: &[golang::Field] = &[("Required", "required", Go::Pointer(NODE_SELECTOR))];
 
 fn with_newer_labels(affinity: &Value) -> Value {
     let mut affinity = affinity.clone();

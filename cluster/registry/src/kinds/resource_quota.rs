@@ -54,9 +54,8 @@ pub(crate) fn row() -> Row {
         prepare_create: |quota| quota.set("status", json!({})),
         validate,
         validate_update: |new, old, errors| {
-            let scopes = |quota: &Value| {
-                quota.items("spec.scopes").iter().map(Value::to_string).collect::<BTreeSet<_>>()
-            };
+            let scopes =
+                |quota: &Value| quota.items("spec.scopes").iter().map(Value::to_string).collect::<BTreeSet<_>>();
             if scopes(new) != scopes(old) {
                 workload::immutable(new, old, "spec.scopes", errors);
             }

@@ -98,6 +98,32 @@ const LIFECYCLE: &[Field] = &[
     ("StopSignal", "stopSignal", NULL),
 ];
 
+const CAPABILITIES: &[Field] = &[("Add", "add", NULL), ("Drop", "drop", NULL)];
+const PROFILE: &[Field] = &[("Type", "type", TEXT), ("LocalhostProfile", "localhostProfile", NULL)];
+const SE_LINUX: &[Field] =
+    &[("User", "user", TEXT), ("Role", "role", TEXT), ("Type", "type", TEXT), ("Level", "level", TEXT)];
+const WINDOWS: &[Field] = &[
+    ("GMSACredentialSpecName", "gmsaCredentialSpecName", NULL),
+    ("GMSACredentialSpec", "gmsaCredentialSpec", NULL),
+    ("RunAsUserName", "runAsUserName", NULL),
+    ("HostProcess", "hostProcess", NULL),
+];
+const CONTAINER_SECURITY: &[Field] = &[
+    ("Capabilities", "capabilities", Go::Pointer(CAPABILITIES)),
+    ("Privileged", "privileged", NULL),
+    ("SELinuxOptions", "seLinuxOptions", Go::Pointer(SE_LINUX)),
+    ("WindowsOptions", "windowsOptions", Go::Pointer(WINDOWS)),
+    ("RunAsUser", "runAsUser", NULL),
+    ("RunAsGroup", "runAsGroup", NULL),
+    ("RunAsNonRoot", "runAsNonRoot", NULL),
+    ("ReadOnlyRootFilesystem", "readOnlyRootFilesystem", NULL),
+    ("AllowPrivilegeEscalation", "allowPrivilegeEscalation", NULL),
+    ("ProcMount", "procMount", NULL),
+    ("SeccompProfile", "seccompProfile", Go::Pointer(PROFILE)),
+    ("AppArmorProfile", "appArmorProfile", Go::Pointer(PROFILE)),
+];
+const RESIZE: &[Field] = &[("ResourceName", "resourceName", TEXT), ("RestartPolicy", "restartPolicy", TEXT)];
+
 const CONTAINER: &[Field] = &[
     ("Name", "name", TEXT),
     ("Image", "image", TEXT),
@@ -108,7 +134,7 @@ const CONTAINER: &[Field] = &[
     ("EnvFrom", "envFrom", Go::List(ENV_FROM)),
     ("Env", "env", Go::List(ENV)),
     ("Resources", "resources", Go::Struct(RESOURCES)),
-    ("ResizePolicy", "resizePolicy", NULL),
+    ("ResizePolicy", "resizePolicy", Go::List(RESIZE)),
     ("RestartPolicy", "restartPolicy", NULL),
     ("RestartPolicyRules", "restartPolicyRules", NULL),
     ("VolumeMounts", "volumeMounts", Go::List(MOUNT)),
@@ -120,10 +146,40 @@ const CONTAINER: &[Field] = &[
     ("TerminationMessagePath", "terminationMessagePath", TEXT),
     ("TerminationMessagePolicy", "terminationMessagePolicy", TEXT),
     ("ImagePullPolicy", "imagePullPolicy", TEXT),
-    ("SecurityContext", "securityContext", NULL),
+    ("SecurityContext", "securityContext", Go::Pointer(CONTAINER_SECURITY)),
     ("Stdin", "stdin", FALSE),
     ("StdinOnce", "stdinOnce", FALSE),
     ("TTY", "tty", FALSE),
+];
+
+/// The same, and what it looks into.
+const EPHEMERAL: &[Field] = &[
+    ("Name", "name", TEXT),
+    ("Image", "image", TEXT),
+    ("Command", "command", NULL),
+    ("Args", "args", NULL),
+    ("WorkingDir", "workingDir", TEXT),
+    ("Ports", "ports", Go::List(PORT)),
+    ("EnvFrom", "envFrom", Go::List(ENV_FROM)),
+    ("Env", "env", Go::List(ENV)),
+    ("Resources", "resources", Go::Struct(RESOURCES)),
+    ("ResizePolicy", "resizePolicy", Go::List(RESIZE)),
+    ("RestartPolicy", "restartPolicy", NULL),
+    ("RestartPolicyRules", "restartPolicyRules", NULL),
+    ("VolumeMounts", "volumeMounts", Go::List(MOUNT)),
+    ("VolumeDevices", "volumeDevices", Go::List(DEVICE)),
+    ("LivenessProbe", "livenessProbe", Go::Pointer(PROBE)),
+    ("ReadinessProbe", "readinessProbe", Go::Pointer(PROBE)),
+    ("StartupProbe", "startupProbe", Go::Pointer(PROBE)),
+    ("Lifecycle", "lifecycle", Go::Pointer(LIFECYCLE)),
+    ("TerminationMessagePath", "terminationMessagePath", TEXT),
+    ("TerminationMessagePolicy", "terminationMessagePolicy", TEXT),
+    ("ImagePullPolicy", "imagePullPolicy", TEXT),
+    ("SecurityContext", "securityContext", Go::Pointer(CONTAINER_SECURITY)),
+    ("Stdin", "stdin", FALSE),
+    ("StdinOnce", "stdinOnce", FALSE),
+    ("TTY", "tty", FALSE),
+    ("TargetContainerName", "targetContainerName", TEXT),
 ];
 
 /// Some fields of the specification are the security context's in upstream's internal type: paths are of the specification here.
@@ -133,8 +189,8 @@ const SECURITY: &[Field] = &[
     ("HostIPC", "hostIPC", FALSE),
     ("ShareProcessNamespace", "shareProcessNamespace", NULL),
     ("HostUsers", "hostUsers", NULL),
-    ("SELinuxOptions", "securityContext.seLinuxOptions", NULL),
-    ("WindowsOptions", "securityContext.windowsOptions", NULL),
+    ("SELinuxOptions", "securityContext.seLinuxOptions", Go::Pointer(SE_LINUX)),
+    ("WindowsOptions", "securityContext.windowsOptions", Go::Pointer(WINDOWS)),
     ("RunAsUser", "securityContext.runAsUser", NULL),
     ("RunAsGroup", "securityContext.runAsGroup", NULL),
     ("RunAsNonRoot", "securityContext.runAsNonRoot", NULL),
@@ -143,8 +199,8 @@ const SECURITY: &[Field] = &[
     ("FSGroup", "securityContext.fsGroup", NULL),
     ("FSGroupChangePolicy", "securityContext.fsGroupChangePolicy", NULL),
     ("Sysctls", "securityContext.sysctls", Go::List(HEADER)),
-    ("SeccompProfile", "securityContext.seccompProfile", NULL),
-    ("AppArmorProfile", "securityContext.appArmorProfile", NULL),
+    ("SeccompProfile", "securityContext.seccompProfile", Go::Pointer(PROFILE)),
+    ("AppArmorProfile", "securityContext.appArmorProfile", Go::Pointer(PROFILE)),
     ("SELinuxChangePolicy", "securityContext.seLinuxChangePolicy", NULL),
 ];
 
@@ -159,33 +215,127 @@ pub(crate) const TOLERATION: &[Field] = &[
 const ALIAS: &[Field] = &[("IP", "ip", TEXT), ("Hostnames", "hostnames", NULL)];
 const GATE: &[Field] = &[("ConditionType", "conditionType", TEXT)];
 
-/// Sources keep the names that they have in the API.
+const REQUIREMENT: &[Field] = &[("Key", "key", TEXT), ("Operator", "operator", TEXT), ("Values", "values", NULL)];
+const NODE_TERM: &[Field] = &[
+    ("MatchExpressions", "matchExpressions", Go::List(REQUIREMENT)),
+    ("MatchFields", "matchFields", Go::List(REQUIREMENT)),
+];
+pub(crate) const NODE_SELECTOR: &[Field] = &[("NodeSelectorTerms", "nodeSelectorTerms", Go::List(NODE_TERM))];
+const PREFERRED_NODE: &[Field] = &[("Weight", "weight", ZERO), ("Preference", "preference", Go::Struct(NODE_TERM))];
+const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+const NODE_AFFINITY: &[Field] = &[
+    ("RequiredDuringSchedulingIgnoredDuringExecution", REQUIRED, Go::Pointer(NODE_SELECTOR)),
+    ("PreferredDuringSchedulingIgnoredDuringExecution", PREFERRED, Go::List(PREFERRED_NODE)),
+];
+/// Label selectors have their API's names everywhere.
+const POD_TERM: &[Field] = &[
+    ("LabelSelector", "labelSelector", NULL),
+    ("Namespaces", "namespaces", NULL),
+    ("TopologyKey", "topologyKey", TEXT),
+    ("NamespaceSelector", "namespaceSelector", NULL),
+    ("MatchLabelKeys", "matchLabelKeys", NULL),
+    ("MismatchLabelKeys", "mismatchLabelKeys", NULL),
+];
+const PREFERRED_POD: &[Field] =
+    &[("Weight", "weight", ZERO), ("PodAffinityTerm", "podAffinityTerm", Go::Struct(POD_TERM))];
+const POD_AFFINITY: &[Field] = &[
+    ("RequiredDuringSchedulingIgnoredDuringExecution", REQUIRED, Go::List(POD_TERM)),
+    ("PreferredDuringSchedulingIgnoredDuringExecution", PREFERRED, Go::List(PREFERRED_POD)),
+];
+const AFFINITY: &[Field] = &[
+    ("NodeAffinity", "nodeAffinity", Go::Pointer(NODE_AFFINITY)),
+    ("PodAffinity", "podAffinity", Go::Pointer(POD_AFFINITY)),
+    ("PodAntiAffinity", "podAntiAffinity", Go::Pointer(POD_AFFINITY)),
+];
+const SPREAD: &[Field] = &[
+    ("MaxSkew", "maxSkew", ZERO),
+    ("TopologyKey", "topologyKey", TEXT),
+    ("WhenUnsatisfiable", "whenUnsatisfiable", TEXT),
+    ("LabelSelector", "labelSelector", NULL),
+    ("MinDomains", "minDomains", NULL),
+    ("NodeAffinityPolicy", "nodeAffinityPolicy", NULL),
+    ("NodeTaintsPolicy", "nodeTaintsPolicy", NULL),
+    ("MatchLabelKeys", "matchLabelKeys", NULL),
+];
+const DNS_OPTION: &[Field] = &[("Name", "name", TEXT), ("Value", "value", NULL)];
+const DNS: &[Field] = &[
+    ("Nameservers", "nameservers", NULL),
+    ("Searches", "searches", NULL),
+    ("Options", "options", Go::List(DNS_OPTION)),
+];
+const RESOURCE_CLAIM: &[Field] = &[
+    ("Name", "name", TEXT),
+    ("ResourceClaimName", "resourceClaimName", NULL),
+    ("ResourceClaimTemplateName", "resourceClaimTemplateName", NULL),
+];
+
+const ITEM: &[Field] = &[("Key", "key", TEXT), ("Path", "path", TEXT), ("Mode", "mode", NULL)];
+const FILE: &[Field] = &[
+    ("Path", "path", TEXT),
+    ("FieldRef", "fieldRef", Go::Pointer(FIELD_REF)),
+    ("ResourceFieldRef", "resourceFieldRef", Go::Pointer(RESOURCE_REF)),
+    ("Mode", "mode", NULL),
+];
+pub(crate) const HOST_PATH: &[Field] = &[("Path", "path", TEXT), ("Type", "type", NULL)];
+const EMPTY_DIR: &[Field] = &[("Medium", "medium", TEXT), ("SizeLimit", "sizeLimit", NULL)];
+const SECRET: &[Field] = &[
+    ("SecretName", "secretName", TEXT),
+    ("Items", "items", Go::List(ITEM)),
+    ("DefaultMode", "defaultMode", NULL),
+    ("Optional", "optional", NULL),
+];
+const CONFIG_MAP: &[Field] = &[
+    ("Name", "name", TEXT),
+    ("Items", "items", Go::List(ITEM)),
+    ("DefaultMode", "defaultMode", NULL),
+    ("Optional", "optional", NULL),
+];
+const CLAIMED: &[Field] = &[("ClaimName", "claimName", TEXT), ("ReadOnly", "readOnly", FALSE)];
+const DOWNWARD: &[Field] = &[("Items", "items", Go::List(FILE)), ("DefaultMode", "defaultMode", NULL)];
+pub(crate) const NFS: &[Field] = &[("Server", "server", TEXT), ("Path", "path", TEXT), ("ReadOnly", "readOnly", FALSE)];
+const PROJECTED_FILES: &[Field] = &[("Items", "items", Go::List(FILE))];
+const PROJECTED_OBJECT: &[Field] =
+    &[("Name", "name", TEXT), ("Items", "items", Go::List(ITEM)), ("Optional", "optional", NULL)];
+const TOKEN: &[Field] =
+    &[("Audience", "audience", TEXT), ("ExpirationSeconds", "expirationSeconds", ZERO), ("Path", "path", TEXT)];
+const PROJECTION: &[Field] = &[
+    ("Secret", "secret", Go::Pointer(PROJECTED_OBJECT)),
+    ("DownwardAPI", "downwardAPI", Go::Pointer(PROJECTED_FILES)),
+    ("ConfigMap", "configMap", Go::Pointer(PROJECTED_OBJECT)),
+    ("ServiceAccountToken", "serviceAccountToken", Go::Pointer(TOKEN)),
+    ("ClusterTrustBundle", "clusterTrustBundle", NULL),
+    ("PodCertificate", "podCertificate", NULL),
+];
+const PROJECTED: &[Field] = &[("Sources", "sources", Go::List(PROJECTION)), ("DefaultMode", "defaultMode", NULL)];
+
+/// Rarer sources keep the names that they have in the API.
 const VOLUME: &[Field] = &[
     ("Name", "name", TEXT),
-    ("HostPath", "hostPath", NULL),
-    ("EmptyDir", "emptyDir", NULL),
+    ("HostPath", "hostPath", Go::Pointer(HOST_PATH)),
+    ("EmptyDir", "emptyDir", Go::Pointer(EMPTY_DIR)),
     ("GCEPersistentDisk", "gcePersistentDisk", NULL),
     ("AWSElasticBlockStore", "awsElasticBlockStore", NULL),
     ("GitRepo", "gitRepo", NULL),
-    ("Secret", "secret", NULL),
-    ("NFS", "nfs", NULL),
+    ("Secret", "secret", Go::Pointer(SECRET)),
+    ("NFS", "nfs", Go::Pointer(NFS)),
     ("ISCSI", "iscsi", NULL),
     ("Glusterfs", "glusterfs", NULL),
-    ("PersistentVolumeClaim", "persistentVolumeClaim", NULL),
+    ("PersistentVolumeClaim", "persistentVolumeClaim", Go::Pointer(CLAIMED)),
     ("RBD", "rbd", NULL),
     ("Quobyte", "quobyte", NULL),
     ("FlexVolume", "flexVolume", NULL),
     ("Cinder", "cinder", NULL),
     ("CephFS", "cephfs", NULL),
     ("Flocker", "flocker", NULL),
-    ("DownwardAPI", "downwardAPI", NULL),
+    ("DownwardAPI", "downwardAPI", Go::Pointer(DOWNWARD)),
     ("FC", "fc", NULL),
     ("AzureFile", "azureFile", NULL),
-    ("ConfigMap", "configMap", NULL),
+    ("ConfigMap", "configMap", Go::Pointer(CONFIG_MAP)),
     ("VsphereVolume", "vsphereVolume", NULL),
     ("AzureDisk", "azureDisk", NULL),
     ("PhotonPersistentDisk", "photonPersistentDisk", NULL),
-    ("Projected", "projected", NULL),
+    ("Projected", "projected", Go::Pointer(PROJECTED)),
     ("PortworxVolume", "portworxVolume", NULL),
     ("ScaleIO", "scaleIO", NULL),
     ("StorageOS", "storageos", NULL),
@@ -194,11 +344,12 @@ const VOLUME: &[Field] = &[
     ("Image", "image", NULL),
 ];
 
-const BEFORE_SECURITY: &[Field] = &[
+/// A pod's or template's specification.
+pub(crate) const SPEC: &[Field] = &[
     ("Volumes", "volumes", Go::List(VOLUME)),
     ("InitContainers", "initContainers", Go::List(CONTAINER)),
     ("Containers", "containers", Go::List(CONTAINER)),
-    ("EphemeralContainers", "ephemeralContainers", NULL),
+    ("EphemeralContainers", "ephemeralContainers", Go::List(EPHEMERAL)),
     ("RestartPolicy", "restartPolicy", TEXT),
     ("TerminationGracePeriodSeconds", "terminationGracePeriodSeconds", NULL),
     ("ActiveDeadlineSeconds", "activeDeadlineSeconds", NULL),
@@ -207,28 +358,27 @@ const BEFORE_SECURITY: &[Field] = &[
     ("ServiceAccountName", "serviceAccountName", TEXT),
     ("AutomountServiceAccountToken", "automountServiceAccountToken", NULL),
     ("NodeName", "nodeName", TEXT),
-];
-const AFTER_SECURITY: &[Field] = &[
+    ("SecurityContext", "", Go::Pointer(SECURITY)),
     ("ImagePullSecrets", "imagePullSecrets", Go::List(NAMED)),
     ("Hostname", "hostname", TEXT),
     ("Subdomain", "subdomain", TEXT),
     ("SetHostnameAsFQDN", "setHostnameAsFQDN", NULL),
-    ("Affinity", "affinity", NULL),
+    ("Affinity", "affinity", Go::Pointer(AFFINITY)),
     ("SchedulerName", "schedulerName", TEXT),
     ("Tolerations", "tolerations", Go::List(TOLERATION)),
     ("HostAliases", "hostAliases", Go::List(ALIAS)),
     ("PriorityClassName", "priorityClassName", TEXT),
     ("Priority", "priority", NULL),
     ("PreemptionPolicy", "preemptionPolicy", NULL),
-    ("DNSConfig", "dnsConfig", NULL),
+    ("DNSConfig", "dnsConfig", Go::Pointer(DNS)),
     ("ReadinessGates", "readinessGates", Go::List(GATE)),
     ("RuntimeClassName", "runtimeClassName", NULL),
     ("Overhead", "overhead", NULL),
     ("EnableServiceLinks", "enableServiceLinks", NULL),
-    ("TopologySpreadConstraints", "topologySpreadConstraints", NULL),
+    ("TopologySpreadConstraints", "topologySpreadConstraints", Go::List(SPREAD)),
     ("OS", "os", Go::Pointer(NAMED)),
     ("SchedulingGates", "schedulingGates", Go::List(NAMED)),
-    ("ResourceClaims", "resourceClaims", NULL),
+    ("ResourceClaims", "resourceClaims", Go::List(RESOURCE_CLAIM)),
     ("Resources", "resources", Go::Pointer(RESOURCES)),
     ("HostnameOverride", "hostnameOverride", NULL),
     ("SchedulingGroup", "schedulingGroup", NULL),
@@ -236,15 +386,12 @@ const AFTER_SECURITY: &[Field] = &[
 
 /// `{"labels":…,"Spec":…}`: the metadata keeps its names, and leaves out what is empty.
 pub(crate) fn template(template: &Value) -> String {
-    let spec = template.look("spec");
-    let security = ("SecurityContext", golang::show(spec, SECURITY));
-    let shown = golang::shown(spec, BEFORE_SECURITY).chain([security]).chain(golang::shown(spec, AFTER_SECURITY));
-    let spec = format!("\"Spec\":{}", golang::object(shown));
     const META: &[&str] =
         &["name", "generateName", "namespace", "labels", "annotations", "ownerReferences", "finalizers"];
     let given = META.iter().filter_map(|name| {
         let value = template.look("metadata").get(name)?;
         Some(format!("{}:{value}", quote(name)))
     });
+    let spec = format!("\"Spec\":{}", golang::show(template.look("spec"), SPEC));
     format!("{{{}}}", given.chain([spec]).collect::<Vec<_>>().join(","))
 }

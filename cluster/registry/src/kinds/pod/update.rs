@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::qos;
+use super::{golang, qos};
 use crate::errors::{Errors, Path};
 use crate::kinds::address;
 use crate::names;
@@ -66,18 +66,8 @@ pub(crate) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
         }
     }
     if &same != before {
-        errors.forbidden(&spec, &format!("{WHY}\n{}", difference(&same, before)));
+        errors.forbidden(&spec, &format!("{WHY}\n{}", crate::golang::difference(before, &same, golang::SPEC)));
     }
-}
-
-/// The fields that differ, one a line.
-pub(crate) fn difference(new: &Value, old: &Value) -> String {
-    let names = new.as_object().into_iter().chain(old.as_object()).flat_map(|o| o.keys());
-    let mut names: Vec<&String> = names.filter(|n| new.look(n) != old.look(n)).collect();
-    names.sort();
-    names.dedup();
-    let lines = names.iter().map(|n| format!("- {n}: {}\n+ {n}: {}\n", old.look(n), new.look(n)));
-    lines.collect()
 }
 
 fn deadline(new: &Value, old: &Value, errors: &mut Errors) {
