@@ -12,6 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 pub enum SelectorError {
     #[error("found '{found}', expected: {expected}")]
     Unexpected { found: String, expected: &'static str },
+    /// Without the comma, as upstream has it in this one place.
+    #[error("found '{0}' expected: '('")]
+    NoList(String),
     #[error("unable to parse requirement: {0}")]
     Requirement(Box<SelectorError>),
     #[error("{path}: Invalid value: {value}: {why}")]
@@ -327,11 +330,14 @@ impl Parser {
     fn values(&mut self) -> Result<Vec<String>, SelectorError> {
         match self.take() {
             Some(Token::Symbol("(")) => {}
-            other => return Self::unexpected(other.as_ref(), "'('"),
+            other => {
+                return Err(SelectorError::NoList(other.as_ref().map(Token::text).unwrap_or_default().to_owned()));
+            }
         }
-        if self.peek_symbol(")") {
-            self.at += 1;
-            return Ok(Vec::new());
+        match self.peek() {
+            // `()` holds one empty value, as `(,)` does.
+            Some(Token::Word(_) | Token::Symbol("," | ")")) => {}
+            other => return Self::unexpected(other, "',', ')' or identifier"),
         }
         let mut values = Vec::new();
         loop {
@@ -529,6 +535,8 @@ mod tests {
             ("a notin (x)", "", true),
             ("a notin (x)", "a=x", false),
             ("a in (,x)", "a=", true),
+            ("a in ()", "a=", true),
+            ("a in ()", "a=x", false),
             ("a=", "a=", true),
             ("a=,b", "a=,b=1", true),
             ("a>5", "a=6", true),
@@ -554,11 +562,8 @@ mod tests {
             ("a=b,", "found '', expected: identifier after ','"),
             ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
             ("a=b c", "found 'c', expected: ',' or 'end of string'"),
-            ("a in x", "unable to parse requirement: found 'x', expected: '('"),
-            (
-                "a in ()",
-                "unable to parse requirement: values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty",
-            ),
+            ("a in x", "unable to parse requirement: found 'x' expected: '('"),
+            ("a in (=)", "unable to parse requirement: found '=', expected: ',', ')' or identifier"),
             ("!", "unable to parse requirement: found '', expected: identifier"),
             ("a=(", "unable to parse requirement: found '(', expected: identifier"),
             ("a in (x", "unable to parse requirement: found '', expected: ',' or ')'"),
