@@ -99,7 +99,11 @@ impl Requirement {
                 return Err(invalid("for 'Gt', 'Lt' operators, exactly one value is required"));
             }
             Operator::Gt | Operator::Lt if values.iter().any(|v| v.parse::<i64>().is_err()) => {
-                return Err(invalid("for 'Gt', 'Lt' operators, the value must be an integer"));
+                return Err(SelectorError::Invalid {
+                    path: "values[0]".into(),
+                    value: values.iter().map(|v| format!("{v:?}")).collect(),
+                    why: "for 'Gt', 'Lt' operators, the value must be an integer".into(),
+                });
             }
             Operator::In
             | Operator::NotIn

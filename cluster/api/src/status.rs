@@ -76,6 +76,8 @@ pub struct Details {
     pub uid: String,
     pub causes: Vec<Cause>,
     pub retry_after_seconds: Option<u32>,
+    /// Where an expired list goes on; on the wire it stands in the status' metadata.
+    pub r#continue: Option<String>,
 }
 
 impl Status {
@@ -132,7 +134,12 @@ impl Status {
         {
             status.remove("reason");
         }
-        if let Some(details) = &self.details {
+        let details = self.details.as_deref();
+        if let Some(token) = details.and_then(|details| details.r#continue.as_deref()) {
+            if let Some(Value::Object(metadata)) = status.get_mut("metadata") {
+                metadata.insert("continue".into(), token.into());
+            }
+        } else if let Some(details) = details {
             let mut out = serde_json::Map::new();
             for (key, text) in
                 [("name", &details.name), ("group", &details.group), ("kind", &details.kind), ("uid", &details.uid)]

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use kedge_api::request::Payload;
+use kedge_api::status::Details;
 use kedge_api::{Answer, Object, Reason, Request, Revision, Snapshot, Status};
 use serde::{Deserialize, Serialize};
 
@@ -109,13 +110,14 @@ async fn moment(registry: &Registry, request: &Request) -> Result<(Snapshot, Opt
             // -1: go on with whatever is there now.
             return Ok((registry.cache.snapshot(), Some(place)));
         };
-        let snapshot = registry.cache.kept(Revision(revision)).ok_or_else(|| {
+        let Some(snapshot) = registry.cache.kept(Revision(revision)) else {
             let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list \
                            without the continue parameter, or use the continue token in this response to retrieve the remainder of the \
                            results. Continuing with the provided token results in an inconsistent list - objects that were created, \
                            modified, or deleted between the time the first chunk was returned and now may show up in the list.";
-            Status::new(Reason::Expired, message)
-        })?;
+            let details = Details { r#continue: Some(encoded(-1, token.start)?), ..Details::default() };
+            return Err(Status { details: Some(Box::new(details)), ..Status::new(Reason::Expired, message) });
+        };
         return Ok((snapshot, Some(place)));
     }
     let wanted = get::parse_version(version).map_err(invalid)?;
@@ -136,7 +138,10 @@ async fn moment(registry: &Registry, request: &Request) -> Result<(Snapshot, Opt
 }
 
 fn token(revision: Revision, start: String) -> Result<String, Status> {
-    let rv = i64::try_from(revision.0).unwrap_or(i64::MAX);
+    encoded(i64::try_from(revision.0).unwrap_or(i64::MAX), start)
+}
+
+fn encoded(rv: i64, start: String) -> Result<String, Status> {
     let json = serde_json::to_vec(&Token { v: TOKEN_VERSION.into(), rv, start });
     json.map(|json| BASE64.encode(json)).map_err(|e| Status::internal(format!("encoding a continue token: {e}")))
 }

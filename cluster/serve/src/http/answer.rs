@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use kedge_api::request::Payload;
-use kedge_api::{Answer, Object, Resource, Status};
+use kedge_api::{Answer, Object, Reason, Resource, Status};
 use serde_json::{Value, json};
 
 use super::respond::{self, Body};
@@ -24,12 +24,17 @@ pub struct Wanted {
     pub gzip: bool,
 }
 
+/// Whether a person is to read the answer.
+pub fn is_pretty(query: &Query, headers: &HeaderMap) -> bool {
+    let agent = headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    // People who use these read the answer themselves.
+    let person = ["curl", "Wget", "Mozilla/5.0"].iter().any(|tool| agent.starts_with(tool));
+    query.first("pretty").map_or(person, |_| query.flag("pretty"))
+}
+
 impl Wanted {
     pub fn new(accepted: Accepted, query: &Query, headers: &HeaderMap) -> Result<Self, Status> {
-        let agent = headers.get(http::header::USER_AGENT).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        // People who use these read the answer themselves.
-        let person = ["curl", "Wget", "Mozilla/5.0"].iter().any(|tool| agent.starts_with(tool));
-        let pretty = query.first("pretty").map_or(person, |_| query.flag("pretty"));
+        let pretty = is_pretty(query, headers);
         Ok(Self { accepted, pretty, include: Include::of(query)?, gzip: chunks::takes_gzip(headers) })
     }
 
@@ -83,9 +88,10 @@ fn reshaped(code: u16, value: Result<Value, Status>, row: &Resource, wanted: &Wa
         Shape::Table if value.get("kind").and_then(Value::as_str) == Some("Scale") => {
             table::scale(&wanted.style(row), &value)
         }
-        Shape::PartialObjectMetadata | Shape::PartialObjectMetadataList if is_object => {
-            item::partial(&value, wanted.accepted.meta_version)
+        Shape::PartialObjectMetadataList if is_object => {
+            return respond::status(&unlike("PartialObjectMetadataList", "is not a list", row, ""));
         }
+        Shape::PartialObjectMetadata if is_object => item::partial(&value, wanted.accepted.meta_version),
         // A Status, a Scale, a TokenRequest stay what they are.
         Shape::Table
         | Shape::PartialObjectMetadata
@@ -94,6 +100,13 @@ fn reshaped(code: u16, value: Result<Value, Status>, row: &Resource, wanted: &Wa
         | Shape::Discovery => value,
     };
     respond::value(code, &value, wanted.accepted, wanted.pretty)
+}
+
+/// One object was asked for as many, or many as one; Go's type is told.
+fn unlike(asked: &str, why: &str, row: &Resource, suffix: &str) -> Status {
+    let package = row.id.group.as_str().split('.').next().filter(|group| !group.is_empty()).unwrap_or("core");
+    let what = format!("you requested {asked}, but the requested object {why} (*{package}.{}{suffix})", row.kind);
+    Status::new(Reason::NotAcceptable, what)
 }
 
 struct List {
@@ -107,6 +120,9 @@ struct List {
 type Write = Box<dyn Fn(&Object) -> Result<Vec<Bytes>, Status> + Send>;
 
 fn list(code: u16, list: List, row: &Arc<Resource>, wanted: &Wanted) -> Response<Body> {
+    if wanted.accepted.shape == Shape::PartialObjectMetadata {
+        return respond::status(&unlike("PartialObjectMetadata", "is a list", row, "List"));
+    }
     let meta = wanted.accepted.meta_version;
     let written = |value: Value| {
         serde_json::to_vec(&value).map(|b| vec![Bytes::from(b)]).map_err(|e| Status::internal(e.to_string()))

@@ -80,8 +80,12 @@ pub fn write(value: &Value, format: Format, pretty: bool) -> Result<Bytes, Statu
 
 /// A failure as its `Status` object, with `Retry-After` where the client should come again.
 pub fn status(status: &Status) -> Response<Body> {
-    let bytes = serde_json::to_vec(&status.to_value()).unwrap_or_default();
-    let mut response = respond(status.reason.code(), JSON, full(bytes));
+    status_in(Accepted::JSON, false, status)
+}
+
+/// The same in the form that the client takes.
+pub fn status_in(accepted: Accepted, pretty: bool, status: &Status) -> Response<Body> {
+    let mut response = value(status.reason.code(), &status.to_value(), accepted, pretty);
     let after = status.details.as_ref().and_then(|d| d.retry_after_seconds);
     if let Some(seconds) = after.or((status.reason == Reason::TooManyRequests).then_some(1)) {
         response.headers_mut().insert("retry-after", HeaderValue::from(seconds));

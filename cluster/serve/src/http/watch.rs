@@ -14,8 +14,12 @@ use super::answer::Wanted;
 use super::item;
 use super::respond::{self, Body};
 use super::table::Style;
-use crate::wire::media::Shape;
+use crate::wire::media::{Accepted, Format, Shape};
+use crate::wire::protobuf;
 use crate::wire::set;
+
+/// A stream of length-delimited messages.
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 
 /// How long a watch lasts whose client names no time: upstream's 30 minutes and up to as much again.
 const MIN_SECONDS: u64 = 1800;
@@ -36,8 +40,11 @@ pub fn respond(
             () = shutdown => {}
         }
     });
-    let mut response =
-        respond::respond(200, respond::JSON, respond::stream(lines(events, row, wanted).take_until(end)));
+    let form = match wanted.accepted.format {
+        Format::Protobuf => PROTOBUF,
+        Format::Json | Format::Yaml => respond::JSON,
+    };
+    let mut response = respond::respond(200, form, respond::stream(lines(events, row, wanted).take_until(end)));
     // Nothing between us and the client may hold lines back.
     response.headers_mut().insert("x-accel-buffering", http::HeaderValue::from_static("no"));
     response
@@ -58,7 +65,7 @@ fn lines(
         })
         .map(move |event| {
             let line = event.and_then(|event| line(event, &row, &wanted, std::mem::take(&mut first)));
-            Ok(line.unwrap_or_else(|error| written("ERROR", &error.to_value())))
+            Ok(line.unwrap_or_else(|error| written("ERROR", &error.to_value(), wanted.accepted)))
         })
 }
 
@@ -70,7 +77,7 @@ fn line(event: WatchEvent, row: &Resource, wanted: &Wanted, first: bool) -> Resu
                 set(&mut metadata, "annotations", json!({"k8s.io/initial-events-end": "true"}));
             }
             let object = json!({"kind": row.kind, "apiVersion": row.api_version(), "metadata": metadata});
-            return Ok(written("BOOKMARK", &shaped(object, row, wanted, first)));
+            return Ok(written("BOOKMARK", &shaped(object, row, wanted, first), wanted.accepted));
         }
         WatchEvent::Object(Change { before, after, revision, .. }) => match (before, after) {
             (None, Some(object)) => ("ADDED", object, None),
@@ -79,7 +86,7 @@ fn line(event: WatchEvent, row: &Resource, wanted: &Wanted, first: bool) -> Resu
             (None, None) => return Err(Status::internal("a change from nothing to nothing")),
         },
     };
-    if wanted.accepted.shape == Shape::Plain && deleted_at.is_none() {
+    if wanted.accepted.shape == Shape::Plain && wanted.accepted.format == Format::Json && deleted_at.is_none() {
         return Ok(verbatim(kind, object));
     }
     let mut value = item::parse(object)?;
@@ -89,7 +96,7 @@ fn line(event: WatchEvent, row: &Resource, wanted: &Wanted, first: bool) -> Resu
         // So that a client that goes on from here does not see the deletion again.
         metadata.insert("resourceVersion".to_owned(), revision.to_string().into());
     }
-    Ok(written(kind, &shaped(value, row, wanted, first)))
+    Ok(written(kind, &shaped(value, row, wanted, first), wanted.accepted))
 }
 
 fn shaped(object: Value, row: &Resource, wanted: &Wanted, first: bool) -> Value {
@@ -119,6 +126,9 @@ fn verbatim(kind: &str, object: &Object) -> Bytes {
     line.into()
 }
 
-fn written(kind: &str, object: &Value) -> Bytes {
-    format!("{}\n", json!({"type": kind, "object": object})).into()
+fn written(kind: &str, object: &Value, accepted: Accepted) -> Bytes {
+    match accepted.format {
+        Format::Protobuf => protobuf::frame(kind, object).into(),
+        Format::Json | Format::Yaml => format!("{}\n", json!({"type": kind, "object": object})).into(),
+    }
 }

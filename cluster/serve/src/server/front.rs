@@ -13,6 +13,7 @@ use kedge_api::{Reason, Status, User};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::paths::accept;
 use crate::authn::token::Tokens;
 use crate::authn::{Authenticator, Peer, impersonated, unauthorized};
 use crate::authz::{Attributes, Authorizer};
@@ -20,9 +21,11 @@ use crate::backend::{Backend, Catalog};
 use crate::clock::Clock;
 use crate::describe::health::Health;
 use crate::describe::metrics::Metrics;
+use crate::http::answer::is_pretty;
 use crate::http::respond::{self, Body};
 use crate::proxy::Proxy;
 use crate::review::Reviewer;
+use crate::wire::media::{Accepted, Offer, negotiate};
 use crate::wire::path::{About, Asked, parse};
 use crate::wire::query::Query;
 
@@ -106,10 +109,12 @@ impl Front {
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let asked = parse(&method, request.uri().path(), &query);
         let labels = self.labels(asked.as_ref().ok());
+        let accepted = negotiate(accept(request.headers()), Offer::Objects).unwrap_or(Accepted::JSON);
+        let pretty = is_pretty(&query, request.headers());
         let answered = AssertUnwindSafe(self.limited(peer, asked, query, request)).catch_unwind().await;
         let mut response = match answered {
             Ok(Ok(response)) => response,
-            Ok(Err(status)) => respond::status(&status),
+            Ok(Err(status)) => respond::status_in(accepted, pretty, &status),
             Err(_) => {
                 tracing::error!(%method, ?labels, "a request's handler panicked");
                 respond::status(&Status::internal("an internal error stopped the request; the server's log has it"))

@@ -26,6 +26,7 @@ impl Client for InProcess {
     async fn call(&self, mut request: Request) -> Result<Answer, Status> {
         // Whoever holds this client is this user, whatever the request says.
         request.who = self.user.clone();
+        request.options.field_manager.get_or_insert_with(|| manager(&self.user).to_owned());
         let selector = request.options.field_selector.clone().unwrap_or_default();
         let mut attributes = Attributes::request(&self.user, request.verb, &request.target, &selector);
         attributes.count_selected_name();
@@ -40,5 +41,16 @@ impl Client for InProcess {
 
     fn user(&self) -> User {
         self.user.clone()
+    }
+}
+
+/// Who is noted as the owner of what this process writes: the component as its own program is called upstream.
+fn manager(user: &User) -> &str {
+    match user.name.strip_prefix("system:") {
+        Some("apiserver") => "kube-apiserver",
+        Some(name) if name.starts_with("node:") => "kubelet",
+        Some(name) if name.starts_with("serviceaccount:kube-system:") => "kube-controller-manager",
+        Some(name) => name,
+        None => &user.name,
     }
 }

@@ -121,7 +121,10 @@ fn patch_body(bytes: &Bytes, kind: PatchType, format: Format, strict: bool) -> R
             PatchType::Apply => format!("error decoding YAML: {why}"),
         })
     };
-    let Decoded { value, duplicates } = decode(bytes, format, false).map_err(wrong)?;
+    let applies = kind == PatchType::Apply;
+    let unread = |why: String| if applies { format!("error converting YAML to JSON: {why}") } else { why };
+    let decoded = decode(bytes, format, applies && strict).map_err(|why| wrong(unread(why)))?;
+    let Decoded { value, duplicates } = decoded;
     let fits = match kind {
         PatchType::Json => value.is_array(),
         // `null` is for the registry: it means something else to each of them.
@@ -129,12 +132,16 @@ fn patch_body(bytes: &Bytes, kind: PatchType, format: Format, strict: bool) -> R
     };
     if !fits {
         let into = if kind == PatchType::Json { "[]handlers.jsonPatchOp" } else { "map[string]interface {}" };
-        return Err(wrong(format!("json: cannot unmarshal {} into Go value of type {into}", kind_of(&value))));
+        let why = format!("json: cannot unmarshal {} into Go value of type {into}", kind_of(&value));
+        return Err(wrong(if applies { format!("error unmarshaling JSON: while decoding JSON: {why}") } else { why }));
     }
     let warnings = match kind {
         PatchType::Json => json_patch_oddities(&value, duplicates),
         PatchType::Merge | PatchType::Strategic | PatchType::Apply => duplicates,
     };
+    if strict && applies && !warnings.is_empty() {
+        return Err(Status::bad_request(format!("error strict decoding YAML: {}", unread(warnings.join(", ")))));
+    }
     if strict && !warnings.is_empty() {
         return Err(strict_patch(bytes, &warnings));
     }

@@ -17,7 +17,7 @@ use crate::http::answer::{Wanted, answer};
 use crate::http::respond::{self, Body, method_not_allowed, not_found, page_not_found};
 use crate::http::watch;
 use crate::proxy::{Connection, Passed, connection};
-use crate::wire::media::{Format, Offer, negotiate, unknown_form};
+use crate::wire::media::{Format, Offer, negotiate, unknown_stream};
 use crate::wire::path::ResourceAsked;
 use crate::wire::query::Query;
 
@@ -53,8 +53,8 @@ impl Front {
         let kind = check(row, asked)?;
         let accepted =
             negotiate(accept(request.headers()), if self.catalog.is_own(row) { Offer::Plain } else { Offer::Objects })?;
-        if asked.verb == Verb::Watch && accepted.format != Format::Json {
-            return Err(unknown_form());
+        if asked.verb == Verb::Watch && accepted.format == Format::Yaml {
+            return Err(unknown_stream());
         }
         let wanted = Wanted::new(accepted, query, request.headers())?;
         let mut options = query.options()?;
@@ -159,16 +159,26 @@ fn check(row: &Resource, asked: &ResourceAsked) -> Result<String, Status> {
         }
     };
     let creates_named = asked.verb == Verb::Create && named && target.subresource.is_empty();
-    if !verbs.contains(&asked.verb) || creates_named {
+    let changes_many = matches!(asked.verb, Verb::Update | Verb::Patch) && !named;
+    if !verbs.contains(&asked.verb) || creates_named || changes_many {
         return Err(method_not_allowed());
     }
     Ok(kind)
 }
 
+/// Bytes of a manager's name.
+const LONGEST_MANAGER: usize = 128;
+
 /// Who is noted as the manager of fields where the client does not say: the first word of its user agent.
 fn manager(headers: &HeaderMap) -> Option<String> {
     let agent = headers.get(USER_AGENT)?.to_str().ok()?;
     let name = agent.split('/').next().unwrap_or_default();
-    let name: String = name.chars().filter(|c| !c.is_control()).take(128).collect();
-    (!name.is_empty()).then_some(name)
+    let mut manager = String::new();
+    for c in name.chars().filter(|c| !c.is_control()) {
+        if manager.len() + c.len_utf8() > LONGEST_MANAGER {
+            break;
+        }
+        manager.push(c);
+    }
+    (!manager.is_empty()).then_some(manager)
 }

@@ -366,7 +366,7 @@ async fn the_in_process_client_is_who_it_was_made_for() {
     };
     assert!(call(Verb::Get, known::PODS).await.is_ok());
     assert_eq!(call(Verb::Get, known::SECRETS).await.unwrap_err().reason, kedge_api::Reason::Forbidden);
-    assert_eq!(*world.echo.seen.lock().unwrap(), ["get pods n/a by system:kube-scheduler as None"]);
+    assert_eq!(*world.echo.seen.lock().unwrap(), ["get pods n/a by system:kube-scheduler as Some(\"kube-scheduler\")"]);
 }
 
 /// A kubelet that echoes upgraded connections, and answers everything else with what was asked.

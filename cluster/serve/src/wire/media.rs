@@ -147,11 +147,20 @@ fn unknown_type() -> Status {
 }
 
 /// The type is known, the form asked for (`as=…`) is not to be had here.
-pub fn unknown_form() -> Status {
+fn unknown_form() -> Status {
     Status::new(
         Reason::NotAcceptable,
         "only the following media types are accepted: application/json, application/yaml, \
          application/vnd.kubernetes.protobuf",
+    )
+}
+
+/// What is written at once cannot be a stream.
+pub fn unknown_stream() -> Status {
+    Status::new(
+        Reason::NotAcceptable,
+        "only the following media types are accepted: application/json;stream=watch, \
+         application/vnd.kubernetes.protobuf;stream=watch",
     )
 }
 

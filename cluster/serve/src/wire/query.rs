@@ -58,7 +58,7 @@ impl Query {
             dry_run: self.all("dryRun").map(str::to_owned).collect(),
             field_validation: text("fieldValidation"),
             field_manager: text("fieldManager"),
-            force: self.flag("force"),
+            force: self.first("force").map(truth),
             grace_period_seconds: self.integer("gracePeriodSeconds")?,
             propagation_policy: text("propagationPolicy").or_else(|| orphan.map(str::to_owned)),
         })
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(options.limit, Some(5));
         assert_eq!(options.label_selector.as_deref(), Some("a=b,c in (d)"));
         assert_eq!(options.dry_run, ["All"]);
-        assert!(query.flag("watch") && !options.force);
+        assert!(query.flag("watch") && options.force == Some(false));
         assert_eq!(options.grace_period_seconds, Some(-3));
         assert_eq!((query.first("x"), options.r#continue), (None, None));
     }

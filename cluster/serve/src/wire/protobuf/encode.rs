@@ -27,6 +27,17 @@ pub fn envelope(object: &Value) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// A `WatchEvent` with four bytes of length before it.
+pub fn event(kind: &str, object: &[u8]) -> Vec<u8> {
+    let (mut raw, mut message) = (Vec::with_capacity(object.len() + 8), Vec::with_capacity(object.len() + 32));
+    bytes(&mut raw, 1, object);
+    bytes(&mut message, 1, kind.as_bytes());
+    bytes(&mut message, 2, &raw);
+    let mut out = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes().to_vec();
+    out.append(&mut message);
+    out
+}
+
 fn varint(out: &mut Vec<u8>, mut value: u64) {
     loop {
         let byte = u8::try_from(value & 0x7f).unwrap_or_default();

@@ -45,6 +45,13 @@ pub fn encode(object: &Value) -> Option<Vec<u8>> {
     encode::envelope(object)
 }
 
+/// One event of a watch, its length in front, as the streams of this form have it.
+pub fn frame(kind: &str, object: &Value) -> Vec<u8> {
+    // What has no numbers is still told, in the one form that it has.
+    let object = encode(object).unwrap_or_else(|| object.to_string().into_bytes());
+    encode::event(kind, &object)
+}
+
 /// The type of a kind.
 fn type_of(api_version: &str, kind: &str) -> Option<Type> {
     if kind == "DeleteOptions" {

@@ -90,3 +90,20 @@ proptest! {
         prop_assert!(decode(&bytes[..cut], None).as_ref() != Ok(&object) || cut >= bytes.len() - 4);
     }
 }
+
+#[test]
+fn a_watch_is_frames_of_events() {
+    let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+    let bytes = frame("ADDED", &object);
+    let (length, message) = bytes.split_at(4);
+    assert_eq!(u32::from_be_bytes(length.try_into().unwrap()) as usize, message.len());
+    // Field 1: the type; field 2: the object's bytes in a message of their own.
+    assert_eq!(&message[..7], b"\x0a\x05ADDED");
+    let inner = encode(&object).unwrap();
+    assert!(message.ends_with(&inner));
+    assert_eq!(message[7], 0x12);
+    assert_eq!(usize::from(message[8]), inner.len() + 2);
+    assert_eq!(&message[9..], [&[0x0a, inner.len() as u8], &inner[..]].concat());
+    let status = json!({"apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure", "code": 410});
+    assert!(frame("ERROR", &status).ends_with(&encode(&status).unwrap()));
+}
