@@ -1,7 +1,7 @@
 //! Turns `schema/types.txt` into static tables without a single pointer: nothing to relocate, nothing to allocate, paged in when read.
 //! `src/schema.rs` includes the result and gives it a shape.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::error::Error;
 use std::fmt::Write as _;
 
@@ -9,17 +9,32 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=schema/types.txt");
+    println!("cargo:rerun-if-changed=schema/structs.txt");
     println!("cargo:rerun-if-changed=build.rs");
     let text = std::fs::read_to_string("schema/types.txt")?;
-    let mut tables = Tables::default();
+    let mut tables = Tables { structs: structs()?, ..Tables::default() };
     tables.rules(Rules::default())?;
     tables.string("")?;
     for (number, line) in text.lines().enumerate() {
         tables.line(line).map_err(|e| format!("schema/types.txt:{}: {e}", number + 1))?;
     }
+    if let Some((name, field)) = tables.structs.iter().next() {
+        return Err(format!("schema/structs.txt: {name} has no field {field}").into());
+    }
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?).join("schema_tables.rs");
     std::fs::write(out, tables.source()?)?;
     Ok(())
+}
+
+/// Type and field of each struct that is written even when it is empty.
+fn structs() -> Result<HashSet<(String, String)>> {
+    let text = std::fs::read_to_string("schema/structs.txt")?;
+    let lines = text.lines().filter(|line| !line.starts_with('#')).map(|line| line.split(' '));
+    let fields = lines.flat_map(|mut words| {
+        let name = long(words.next().unwrap_or_default());
+        words.map(move |field| (name.clone(), field.to_owned()))
+    });
+    Ok(fields.collect())
 }
 
 /// Interned rows; an index is what the tables refer to each other by.
@@ -31,6 +46,8 @@ struct Tables {
     types: Vec<TypeRow>,
     fields: Vec<String>,
     gvks: Vec<String>,
+    /// Those of which no field was seen yet.
+    structs: HashSet<(String, String)>,
 }
 
 #[derive(Default)]
@@ -160,6 +177,10 @@ impl Tables {
             }
         }
         let (plain, required) = name.strip_suffix('!').map_or((name, false), |n| (n, true));
+        let owner = self.types.last().map(|t| t.name.clone()).unwrap_or_default();
+        if self.structs.remove(&(owner, plain.to_owned())) {
+            rules.patch |= 32;
+        }
         let name = self.string(plain)?;
         let shape = self.shapes.index(shape)?;
         let rules = self.rules(rules)?;

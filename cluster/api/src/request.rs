@@ -49,7 +49,7 @@ pub struct Options {
     /// `Ignore`, `Warn` or `Strict`.
     pub field_validation: Option<String>,
     pub field_manager: Option<String>,
-    pub force: bool,
+    pub force: Option<bool>,
     pub grace_period_seconds: Option<i64>,
     pub propagation_policy: Option<String>,
 }

@@ -190,6 +190,11 @@ impl Field {
         self.rules().patch & 8 != 0
     }
 
+    /// An object that is written even when it is empty.
+    pub fn keeps_zero(self) -> bool {
+        self.rules().patch & 32 != 0
+    }
+
     /// A string that is written even when it is empty, or a list of which an empty one says something else than none.
     pub fn keeps_empty(self) -> bool {
         self.rules().patch & 16 != 0

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod apply;
 mod diff;
 mod errors;
 mod gojson;

@@ -16,7 +16,7 @@ const ANNOTATION_BYTES: usize = 256 << 10;
 
 /// What a client may not choose on a new object.
 pub(crate) fn prepare_create(object: &mut Value, strategy: &Strategy, now: Timestamp) {
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "managedFields"] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
         object.cut(&format!("metadata.{field}"));
     }
     object.set("metadata.uid", uuid::Uuid::new_v4().to_string());
@@ -33,9 +33,7 @@ pub(crate) fn prepare_create(object: &mut Value, strategy: &Strategy, now: Times
 
 /// What an update cannot change, whatever it says. A subresource that counts the generation itself `keeps_generation`.
 pub(crate) fn prepare_update(new: &mut Value, old: &Value, keeps_generation: bool) {
-    for field in
-        ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "managedFields"]
-    {
+    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
         if field == "generation" && keeps_generation {
             continue;
         }

@@ -3,6 +3,8 @@
 mod json;
 mod strategic;
 
+pub(crate) use strategic::go_value;
+
 use kedge_api::{PatchType, Reason, Resource, Status, schema};
 use serde_json::{Map, Value};
 
@@ -25,13 +27,9 @@ pub(crate) fn patch(kind: PatchType, resource: &Resource, current: &Value, patch
                 strategic::Error::Malformed(why) => Status::new(Reason::Unknown, why),
             })
         }
-        PatchType::Apply => Err(apply_unsupported()),
+        // It needs to know who owns what: `apply::Author` does it.
+        PatchType::Apply => Err(crate::no_method()),
     }
-}
-
-pub(crate) fn apply_unsupported() -> Status {
-    let message = "server-side apply is not supported by this server yet; send a merge, strategic merge or JSON patch";
-    Status::new(Reason::UnsupportedMediaType, message)
 }
 
 /// A patch whose result is no object of the kind.

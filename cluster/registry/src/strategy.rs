@@ -26,6 +26,8 @@ pub(crate) struct Strategy {
     pub(crate) counts_labels: bool,
     /// There is a `status`, written through its subresource only.
     pub(crate) status: bool,
+    /// What a write of the status cannot change: its fields have no new owner.
+    pub(crate) status_resets: &'static [&'static str],
     /// A new object may bring its status along.
     pub(crate) keeps_status_on_create: bool,
     /// A PUT without `resourceVersion` replaces whatever is there.
@@ -75,6 +77,7 @@ impl Strategy {
         counts_annotations: false,
         counts_labels: false,
         status: false,
+        status_resets: &["spec"],
         keeps_status_on_create: false,
         unconditional_update: true,
         create_on_update: false,

@@ -40,6 +40,7 @@ pub(crate) fn row() -> Row {
         validate_update: |new, old, errors| workload::immutable(new, old, "spec.selector", errors),
         validate_status,
         warnings: workload::warnings_of_named,
+        status_resets: &["spec", "metadata.labels"],
         ..Strategy::SPEC
     };
     Row::new(resource, strategy)

@@ -80,6 +80,7 @@ pub(crate) fn row() -> Row {
         warnings: warnings::pod,
         grace: Some(grace),
         field,
+        status_resets: &["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"],
         ..Strategy::SPEC
     };
     Row::new(resource, strategy)

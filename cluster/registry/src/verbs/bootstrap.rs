@@ -25,7 +25,8 @@ pub async fn bootstrap(registry: &Registry) -> Result<(), Status> {
             subresource: String::new(),
         };
         let who = User::new("system:apiserver", &["system:masters"]);
-        let request = Request { who, verb: Verb::Create, target, options: Options::default(), body: object.into() };
+        let options = Options { field_manager: Some("kube-apiserver".into()), ..Options::default() };
+        let request = Request { who, verb: Verb::Create, target, options, body: object.into() };
         match registry.carry_out(request).await {
             Ok(_) => {}
             Err(status) if status.is(Reason::AlreadyExists) => {}

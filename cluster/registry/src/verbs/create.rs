@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::incoming::{self, Incoming};
 use super::{answer, get, options, store_failed, write};
+use crate::apply::Author;
 use crate::errors::Errors;
 use crate::strategy::Scope;
 use crate::table::Row;
@@ -23,7 +24,8 @@ pub(crate) async fn create(registry: &Registry, row: &Arc<Row>, mut request: Req
         return Err(crate::no_method());
     }
     let dry_run = options::write(&request.options, "CreateOptions")?;
-    let incoming = incoming::object(row, &mut request)?;
+    let mut incoming = incoming::object(row, &mut request)?;
+    Author::of(registry, row, &request).track(None, &mut incoming.value);
     store(registry, row, incoming, dry_run).await
 }
 

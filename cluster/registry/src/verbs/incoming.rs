@@ -32,6 +32,7 @@ impl Strictness {
 }
 
 /// Kind, group and version that a body must say, and the name of its schema.
+#[derive(Clone, Copy)]
 pub(crate) struct Expected<'a> {
     pub(crate) group: &'a str,
     pub(crate) version: &'a str,
@@ -49,7 +50,7 @@ impl<'a> Expected<'a> {
         }
     }
 
-    fn api_version(&self) -> String {
+    pub(crate) fn api_version(&self) -> String {
         if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
     }
 }
@@ -135,7 +136,7 @@ pub(crate) fn store_form(row: &Row, value: &mut Value) {
 }
 
 /// The namespace is the path's.
-fn place(row: &Row, value: &mut Value, namespace: &str) -> Result<(), Status> {
+pub(crate) fn place(row: &Row, value: &mut Value, namespace: &str) -> Result<(), Status> {
     if !row.resource.namespaced {
         return Ok(());
     }

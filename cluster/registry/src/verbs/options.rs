@@ -1,6 +1,6 @@
 //! The checks of a request's options, which upstream makes before anything else.
 
-use kedge_api::{Options, Status};
+use kedge_api::{Body, Options, PatchType, Request, Status};
 
 use crate::errors::{Errors, Path};
 
@@ -9,7 +9,30 @@ const MANAGER: usize = 128;
 
 /// `dryRun=All`, or an error naming the options type, e.g. `CreateOptions`.
 pub(crate) fn write(options: &Options, kind: &str) -> Result<bool, Status> {
+    check(options, kind, Errors::default())
+}
+
+/// As [`write`]; only an apply may be forced, and must say who applies.
+pub(crate) fn patch(options: &Options, applies: bool) -> Result<bool, Status> {
     let mut errors = Errors::default();
+    if applies && options.field_manager.as_deref().unwrap_or_default().is_empty() {
+        errors.required(&Path::root("fieldManager"), "is required for apply patch");
+    }
+    if !applies && options.force.is_some() {
+        errors.forbidden(&Path::root("force"), "may not be specified for non-apply patch");
+    }
+    check(options, "PatchOptions", errors)
+}
+
+/// The same for whatever changes an object: an update or a patch.
+pub(crate) fn change(request: &Request) -> Result<bool, Status> {
+    match &request.body {
+        Body::Patch(kind, _) => patch(&request.options, *kind == PatchType::Apply),
+        Body::Object { .. } | Body::None => write(&request.options, "UpdateOptions"),
+    }
+}
+
+fn check(options: &Options, kind: &str, mut errors: Errors) -> Result<bool, Status> {
     dry_run(&options.dry_run, &mut errors);
     let manager = options.field_manager.as_deref().unwrap_or_default();
     let path = Path::root("fieldManager");

@@ -47,8 +47,10 @@ async fn finalize(registry: &Registry, row: &Arc<Row>, mut request: Request) -> 
     let dry_run = options::write(&request.options, "UpdateOptions")?;
     let incoming = incoming::object(row, &mut request)?;
     let wanted = update::wanted_version(&incoming.value)?;
+    let author = crate::apply::Author::of(registry, row, &request);
     let written = update::modify(registry, row, &request.target, How::Special, dry_run, |object, new| {
         update::check_version(row, object, wanted)?;
+        let before = new.clone();
         // Metadata and finalizers are the body's; what only the server sets is kept by the write.
         new.set("metadata", incoming.value.look("metadata").clone());
         match incoming.value.items("spec.finalizers") {
@@ -57,6 +59,7 @@ async fn finalize(registry: &Registry, row: &Arc<Row>, mut request: Request) -> 
             }
             finalizers => new.set("spec.finalizers", finalizers.to_vec()),
         }
+        author.track(Some(&before), new);
         Ok(())
     })
     .await?;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::incoming::{self, Expected, Incoming, Strictness};
 use super::write::{self, ATTEMPTS, How, Written};
 use super::{answer, create, get, options};
+use crate::apply::Author;
 use crate::errors::Errors;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
@@ -19,11 +20,14 @@ pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Req
     let incoming = incoming::object(row, &mut request)?;
     check_name(&incoming.value, &request.target.name)?;
     let wanted = wanted_version(&incoming.value)?;
+    let author = Author::of(registry, row, &request);
     for _ in 0..ATTEMPTS {
         let object = match get::find(registry, row, &request.target) {
             Ok(object) => object,
             Err(_) if row.strategy.create_on_update && how == How::Main => {
-                return create::store(registry, row, named(incoming, &request), dry_run).await;
+                let mut incoming = named(incoming, &request);
+                author.track(None, &mut incoming.value);
+                return create::store(registry, row, incoming, dry_run).await;
             }
             Err(missing) => return Err(missing),
         };
@@ -33,7 +37,8 @@ pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Req
         if wanted.is_none() && !row.strategy.unconditional_update {
             write::version_required(row, &request.target.name)?;
         }
-        let new = incoming.value.clone();
+        let mut new = incoming.value.clone();
+        author.track(Some(&old), &mut new);
         let mut warnings = incoming.warnings.clone();
         warnings.extend((row.strategy.warnings)(&new, Some(&old)));
         if let Some(written) = write::replace(registry, row, &object, &old, new, how, dry_run).await? {
@@ -84,13 +89,14 @@ pub(crate) fn check_version(row: &Row, object: &Object, wanted: Option<u64>) -> 
 
 pub(crate) async fn patch(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
     let how = how(&request);
-    let dry_run = options::write(&request.options, "PatchOptions")?;
+    let dry_run = options::change(&request)?;
     let Body::Patch(kind, patch) = std::mem::take(&mut request.body) else {
         return Err(Status::bad_request("a patch must have a body"));
     };
     if kind == PatchType::Apply {
-        return Err(patching::apply_unsupported());
+        return apply(registry, row, &request, &patch, how, dry_run).await;
     }
+    let author = Author::of(registry, row, &request);
     let duplicates = Vec::new();
     for _ in 0..ATTEMPTS {
         let object = get::find(registry, row, &request.target)?;
@@ -104,6 +110,7 @@ pub(crate) async fn patch(registry: &Registry, row: &Arc<Row>, mut request: Requ
         incoming::store_form(row, &mut new);
         (row.strategy.default)(&mut new);
         let old: Value = object.decode()?;
+        author.track(Some(&old), &mut new);
         warnings.extend((row.strategy.warnings)(&new, Some(&old)));
         if let Some(written) = write::replace(registry, row, &object, &old, new, how, dry_run).await? {
             return Ok(answer(200, warnings, written.payload(row)?));
@@ -111,6 +118,63 @@ pub(crate) async fn patch(registry: &Registry, row: &Arc<Row>, mut request: Requ
         // The patched object carries the version it was made from; it is made anew from the next one.
     }
     Err(write::modified(row, &request.target.name))
+}
+
+/// Server-side apply: what is applied is laid over what is there, or is all there is.
+async fn apply(
+    registry: &Registry,
+    row: &Arc<Row>,
+    request: &Request,
+    config: &Value,
+    how: How,
+    dry_run: bool,
+) -> Result<Answer, Status> {
+    let force = request.options.force.unwrap_or(false);
+    let name = &request.target.name;
+    for _ in 0..ATTEMPTS {
+        let author = Author::of(registry, row, request);
+        let object = get::find(registry, row, &request.target);
+        let live: Option<Value> = match &object {
+            Ok(object) => Some(get::alias(row, object.clone())?.decode()?),
+            Err(_) if how == How::Main => None,
+            Err(missing) => return Err(missing.clone()),
+        };
+        let applied = author.apply(live.as_ref(), config, force)?;
+        let expected = Expected::of(&row.resource);
+        let Incoming { value: mut new, .. } =
+            incoming::conform(applied, Vec::new(), &expected, Strictness::Ignore).map_err(unconverted)?;
+        let Ok(object) = object else {
+            let uid = new.text("metadata.uid");
+            if !uid.is_empty() {
+                let why =
+                    format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+                return Err(Status::conflict(&row.resource.id, name, &why));
+            }
+            incoming::place(row, &mut new, &request.target.namespace)?;
+            check_patched_name(&new, name)?;
+            incoming::store_form(row, &mut new);
+            (row.strategy.default)(&mut new);
+            match create::store(registry, row, Incoming { value: new, warnings: Vec::new() }, dry_run).await {
+                Err(status) if status.is(Reason::AlreadyExists) && !dry_run => continue,
+                answered => return answered,
+            }
+        };
+        check_patched(row, &new, &object)?;
+        check_version(row, &object, wanted_version(&new)?)?;
+        incoming::store_form(row, &mut new);
+        (row.strategy.default)(&mut new);
+        let old: Value = object.decode()?;
+        let warnings = (row.strategy.warnings)(&new, Some(&old));
+        if let Some(written) = write::replace(registry, row, &object, &old, new, how, dry_run).await? {
+            return Ok(answer(200, warnings, written.payload(row)?));
+        }
+    }
+    Err(write::modified(row, name))
+}
+
+/// What fits the schema, but not the type: a quantity that is none, a time.
+fn unconverted(status: Status) -> Status {
+    Status::new(Reason::Unknown, format!("failed to convert new object to proper version: {}", status.message))
 }
 
 /// A patched object is checked as a body is, but refused in other words.
@@ -132,21 +196,23 @@ pub(crate) fn accept(
     Ok(incoming)
 }
 
-/// A patch cannot make another object of it.
-fn check_patched(row: &Row, new: &Value, object: &Object) -> Result<(), Status> {
-    let name = &*object.key.name;
+fn check_patched_name(new: &Value, name: &str) -> Result<(), Status> {
     match new.text("metadata.name") {
         "" => {
             let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
-            return Err(Status::bad_request(why));
+            Err(Status::bad_request(why))
         }
-        same if same == name => {}
-        other => {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({other}) does not match the name on the URL ({name})"
-            )));
-        }
+        same if same == name => Ok(()),
+        other => Err(Status::bad_request(format!(
+            "the name of the object ({other}) does not match the name on the URL ({name})"
+        ))),
     }
+}
+
+/// A patch cannot make another object of it.
+fn check_patched(row: &Row, new: &Value, object: &Object) -> Result<(), Status> {
+    let name = &*object.key.name;
+    check_patched_name(new, name)?;
     if new.text("metadata.namespace") != &*object.key.namespace {
         let why = "the namespace of the provided object does not match the namespace sent on the request";
         return Err(Status::bad_request(why));

@@ -29,6 +29,12 @@ pub(crate) async fn commit(registry: &Registry, expect: Expect, write: Write) ->
 
 pub(crate) fn draft(key: Key, value: &Value, row: &Row) -> Result<Draft, Status> {
     let draft = Draft::encode(key, value).map_err(|e| Status::internal(e.to_string()))?;
+    if draft.len() > LARGEST && value.has("metadata.managedFields") {
+        // Who owns what may be forgotten, so that the object itself has room.
+        let mut less = value.clone();
+        less.cut("metadata.managedFields");
+        return self::draft(draft.key().clone(), &less, row);
+    }
     if draft.len() > LARGEST {
         let message = format!("etcdserver: request is too large: {} is {} bytes", row.resource.id, draft.len());
         return Err(Status::new(kedge_api::Reason::RequestEntityTooLarge, message));
@@ -190,16 +196,17 @@ fn count_generation(new: &mut Value, old: &Value, row: &Row, how: How) {
     }
 }
 
+/// Nothing is new but the times of its managers' entries.
 fn is_unchanged(new: &Value, old: &Value) -> bool {
-    let (Some(new), Some(old)) = (new.as_object(), old.as_object()) else { return false };
-    let metadata = |o: &serde_json::Map<String, Value>| {
-        let mut meta = o.get("metadata").cloned().unwrap_or_default();
-        meta.cut("resourceVersion");
-        meta
+    let same = |a: &Value, b: &Value, ignored: &[&str]| {
+        let counted =
+            |v: &Value| v.as_object().into_iter().flatten().filter(|(n, _)| !ignored.contains(&n.as_str())).count();
+        let mut left = a.as_object().into_iter().flatten().filter(|(n, _)| !ignored.contains(&n.as_str()));
+        counted(a) == counted(b) && left.all(|(name, value)| b.get(name) == Some(value))
     };
-    new.len() == old.len()
-        && new.iter().all(|(name, value)| name == "metadata" || old.get(name) == Some(value))
-        && metadata(new) == metadata(old)
+    same(new.look("metadata"), old.look("metadata"), &["resourceVersion", "managedFields"])
+        && same(new, old, &["metadata"])
+        && crate::apply::same_but_for_times(new, old)
 }
 
 /// Being deleted, with no finalizer left and no time to wait for.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kedge_api::request::Payload;
 use kedge_api::resource::known;
-use kedge_api::{Answer, Body, Reason, Request, Status, Verb};
+use kedge_api::{Answer, Body, PatchType, Reason, Request, Status};
 use serde_json::{Value, json};
 
 use super::super::incoming::{self, Expected, Incoming, Strictness};
@@ -12,6 +12,7 @@ use super::super::write::How;
 use super::super::{answer, get, options, update};
 use super::success;
 use crate::Registry;
+use crate::apply::Author;
 use crate::errors::{Errors, Path};
 use crate::kinds::pod::{qos, resources, spec, update as rules};
 use crate::table::Row;
@@ -93,12 +94,16 @@ fn scheduled(pod: &mut Value, now: jiff::Timestamp) {
 
 /// `ephemeralcontainers` and `resize`: of what the body says, only their own part counts.
 pub(super) async fn change(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
-    let kind = if request.verb == Verb::Patch { "PatchOptions" } else { "UpdateOptions" };
-    let dry_run = options::write(&request.options, kind)?;
+    let dry_run = options::change(&request)?;
+    let author = Author::of(registry, row, &request);
     let resizes = request.target.subresource == "resize";
     let (body, target) = (std::mem::take(&mut request.body), request.target.clone());
     let written = update::modify(registry, row, &target, How::Special, dry_run, |object, pod| {
         let incoming = match &body {
+            Body::Patch(PatchType::Apply, config) => {
+                let applied = author.apply(Some(pod), config, request.options.force.unwrap_or(false))?;
+                incoming::conform(applied, Vec::new(), &Expected::of(&row.resource), Strictness::Ignore)?
+            }
             Body::Patch(kind, patch) => {
                 let patched = crate::patch::patch(*kind, &row.resource, &pod.clone(), patch)?;
                 update::accept(row, patched, patch, &[], &request.options)?
@@ -126,6 +131,11 @@ pub(super) async fn change(registry: &Registry, row: &Arc<Row>, mut request: Req
         if pod.look("spec") != before.look("spec") {
             let generation = before.int("metadata.generation").unwrap_or(0) + 1;
             pod.set("metadata.generation", generation);
+        }
+        if matches!(body, Body::Patch(PatchType::Apply, _)) {
+            pod.set("metadata.managedFields", wanted.look("metadata.managedFields").clone());
+        } else {
+            author.track(Some(&before), pod);
         }
         Ok(())
     })

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use kedge_api::request::Payload;
-use kedge_api::{Answer, Body, Object, Request, Status, Verb};
+use kedge_api::{Answer, Body, Object, PatchType, Request, Status, Verb};
 use serde_json::{Value, json};
 
 use super::super::incoming::{self, Expected, Strictness};
 use super::super::write::{How, Written};
 use super::super::{answer, get, options, update};
+use crate::apply::{self, Author, scale};
 use crate::errors::{Errors, Path};
 use crate::kinds::columns;
 use crate::table::Row;
@@ -23,15 +24,21 @@ pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Requ
         let object = get::find(registry, row, &request.target)?;
         return Ok(answer(200, Vec::new(), Payload::Value(of(&object)?)));
     }
-    let kind = if request.verb == Verb::Patch { "PatchOptions" } else { "UpdateOptions" };
-    let dry_run = options::write(&request.options, kind)?;
+    let dry_run = options::change(&request)?;
+    let author = Author::with(registry, row, EXPECTED, &request);
     let strictness = Strictness::of(&request.options);
     let name = request.target.name.clone();
     let body = std::mem::take(&mut request.body);
-    let make = |object: &Object| -> Result<Value, Status> {
-        let value = match &body {
+    let make = |object: &Object, parent: &Value| -> Result<Value, Status> {
+        let mut current = of(object)?;
+        scale::show(parent, &row.resource.api_version(), &mut current);
+        let before = current.clone();
+        let mut value = match &body {
+            Body::Patch(PatchType::Apply, config) => {
+                let applied = author.apply(Some(&current), config, request.options.force.unwrap_or(false))?;
+                incoming::conform(applied, Vec::new(), &EXPECTED, Strictness::Ignore)?.value
+            }
             Body::Patch(kind, change) => {
-                let (mut current, change) = (of(object)?, change);
                 let schema = kedge_api::Resource { schema: EXPECTED.schema.into(), ..row.resource.clone() };
                 current = patch::patch(*kind, &schema, &current, change)?;
                 let conformed = incoming::conform(current, Vec::new(), &EXPECTED, strictness);
@@ -50,10 +57,13 @@ pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Requ
                 format!("the name of the object ({other}) does not match the name on the URL ({name})")
             }));
         }
+        if !matches!(body, Body::Patch(PatchType::Apply, _)) {
+            author.track(Some(&before), &mut value);
+        }
         Ok(value)
     };
     let written = update::modify(registry, row, &request.target, How::Main, dry_run, |object, new| {
-        let scale = make(object)?;
+        let scale = make(object, new)?;
         update::check_version(row, object, update::wanted_version(&scale)?)?;
         let replicas = scale.int("spec.replicas").unwrap_or(0);
         let mut errors = Errors::default();
@@ -62,6 +72,7 @@ pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Requ
         }
         errors.into_result(EXPECTED.group, EXPECTED.kind, &name)?;
         new.set("spec.replicas", replicas);
+        apply::scale::keep(new, &row.resource.api_version(), &scale);
         Ok(())
     })
     .await?;
