@@ -15,6 +15,7 @@ pub mod event;
 pub mod object;
 pub mod placement;
 pub mod quantity;
+pub mod quota;
 pub mod request;
 pub mod resource;
 pub mod schema;

@@ -19,6 +19,7 @@ mod owner;
 pub mod podgc;
 mod pods;
 pub mod queue;
+pub mod quota;
 pub mod replicaset;
 pub mod runner;
 pub mod serviceaccount;
@@ -51,6 +52,7 @@ pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
         Arc::new(job::Jobs),
         Arc::new(ttl::FinishedJobs),
         Arc::new(endpoints::ServiceEndpoints),
+        Arc::new(quota::ResourceQuotas),
         Arc::new(namespace::NamespaceDeletion),
         Arc::new(garbage::GarbageCollector { mapper: options.mapper }),
         Arc::new(nodelife::NodeLifecycle),

@@ -1,37 +1,295 @@
-//! The gates that every new object passes between defaulting and validation, in order.
+//! The gates between a request and the store: plugins in upstream's order. Those that change an object run on what the client sent;
+//! those that only judge it run on what the strategy has prepared and checked, last the quota, which charges what it lets pass.
+//!
+//! ```text
+//! mutate ─▶ Plugin::admit …  ─▶ (strategy: prepare, validate) ─▶ validate ─▶ Plugin::validate … ─▶ quota::charge ─▶ store
+//! ```
+//!
+//! A plugin is a row of [`PLUGINS`]: on what it runs, about which resources, and what it does. Whatever does not apply costs a look at
+//! the row and no more.
 
+mod ingress_class;
+mod limits;
 mod namespace;
 mod node;
-mod pod_defaults;
+mod pod_security;
+mod priority;
+mod quota;
+mod runtime_class;
 mod service_account;
 mod storage;
+mod tolerations;
 
-use kedge_api::{Resource, Status};
+use kedge_api::resource::known;
+use kedge_api::{GroupResource, Options, Reason, Request, Resource, Status, Target, User};
 use serde_json::Value;
 
+use crate::Registry;
 use crate::strategy::Scope;
 use crate::table::Row;
+use crate::value::Look as _;
 
-type Gate = fn(&Scope<'_>, &Resource, &mut Value) -> Result<(), Status>;
+pub(crate) use tolerations::tolerate;
 
-/// Upstream's order: NamespaceLifecycle, ServiceAccount, TaintNodesByCondition, Priority, DefaultTolerationSeconds, StorageObjectInUseProtection, RuntimeClass.
-const GATES: &[Gate] = &[
-    namespace::lifecycle,
-    service_account::default,
-    node::taint,
-    pod_defaults::priority,
-    pod_defaults::tolerations,
-    storage::protect,
-    pod_defaults::runtime_class,
-];
+const CLAIMS: GroupResource = GroupResource::of("", "persistentvolumeclaims");
+const VOLUMES: GroupResource = GroupResource::of("", "persistentvolumes");
+const ATTRIBUTES: GroupResource = GroupResource::of("storage.k8s.io", "volumeattributesclasses");
+const INGRESSES: GroupResource = GroupResource::of("networking.k8s.io", "ingresses");
 
-pub(crate) fn admit(scope: &Scope<'_>, row: &Row, object: &mut Value) -> Result<(), Status> {
-    GATES.iter().try_for_each(|gate| gate(scope, &row.resource, object))
+/// What is about to happen to an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Create,
+    Update,
+    Delete,
 }
 
-pub(crate) use pod_defaults::tolerate;
+/// Who writes what, as far as admission asks. Gathers what the plugins have to say to the client.
+pub(crate) struct Writer<'a> {
+    pub(crate) who: &'a User,
+    pub(crate) target: &'a Target,
+    pub(crate) options: &'a Options,
+    pub(crate) dry_run: bool,
+    /// The write is a consequence of something that was admitted already: an eviction's deletion, a scale's change.
+    pub(crate) admitted: bool,
+    pub(crate) warnings: Vec<String>,
+}
 
-fn forbidden(resource: &Resource, name: &str, why: &str) -> Status {
-    let message = format!("{} \"{name}\" is forbidden: {why}", resource.id);
-    Status::about(kedge_api::Reason::Forbidden, &resource.id, name, message)
+impl<'a> Writer<'a> {
+    pub(crate) fn of(request: &'a Request, dry_run: bool) -> Self {
+        let Request { who, target, options, .. } = request;
+        Self { who, target, options, dry_run, admitted: false, warnings: Vec::new() }
+    }
+
+    pub(crate) fn admitted(self) -> Self {
+        Self { admitted: true, ..self }
+    }
+}
+
+/// What a plugin sees beside the object.
+pub(crate) struct Attributes<'a> {
+    pub(crate) operation: Operation,
+    pub(crate) resource: &'a Resource,
+    pub(crate) subresource: &'a str,
+    pub(crate) namespace: &'a str,
+    /// Empty where a new object has yet to get its name.
+    pub(crate) name: &'a str,
+    /// What stands in the store; none for what is created.
+    pub(crate) old: Option<&'a Value>,
+    pub(crate) dry_run: bool,
+}
+
+impl<'a> Attributes<'a> {
+    fn of(writer: &Writer<'a>, row: &'a Row, operation: Operation, old: Option<&'a Value>) -> Self {
+        let Target { namespace, name, subresource, .. } = writer.target;
+        // A PUT that creates is a creation like any other.
+        Self { operation, resource: &row.resource, subresource, namespace, name, old, dry_run: writer.dry_run }
+    }
+
+    /// `403`, in the words `pods "web" is forbidden: …`.
+    fn forbidden(&self, object: &Value, why: &str) -> Status {
+        let given = [self.name, object.text("metadata.name"), object.text("metadata.generateName"), "Unknown"];
+        let name = given.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
+        let id = &self.resource.id;
+        Status::about(Reason::Forbidden, id, name, format!("{id} \"{name}\" is forbidden: {why}"))
+    }
+}
+
+type Admit = fn(&Scope<'_>, &Attributes<'_>, &mut Value) -> Result<(), Status>;
+/// A deleted object is judged as it was.
+type Validate = fn(&Scope<'_>, &Attributes<'_>, &Value, &mut Vec<String>) -> Result<(), Status>;
+
+struct Plugin {
+    on: &'static [Operation],
+    about: &'static [GroupResource],
+    subresources: &'static [&'static str],
+    admit: Option<Admit>,
+    validate: Option<Validate>,
+}
+
+impl Plugin {
+    const fn admits(on: &'static [Operation], about: &'static [GroupResource], admit: Admit) -> Self {
+        Self { on, about, subresources: &[""], admit: Some(admit), validate: None }
+    }
+
+    const fn validates(on: &'static [Operation], about: &'static [GroupResource], validate: Validate) -> Self {
+        Self { on, about, subresources: &[""], admit: None, validate: Some(validate) }
+    }
+
+    const fn and_validates(self, validate: Validate) -> Self {
+        Self { validate: Some(validate), ..self }
+    }
+
+    const fn also_of(self, subresources: &'static [&'static str]) -> Self {
+        Self { subresources, ..self }
+    }
+
+    fn applies(&self, attributes: &Attributes<'_>) -> bool {
+        self.on.contains(&attributes.operation)
+            && (self.about.is_empty() || self.about.contains(&attributes.resource.id))
+            && (self.subresources.is_empty() || self.subresources.contains(&attributes.subresource))
+    }
+}
+
+const CREATE: &[Operation] = &[Operation::Create];
+const UPDATE: &[Operation] = &[Operation::Update];
+const WRITE: &[Operation] = &[Operation::Create, Operation::Update];
+const ANYTHING: &[GroupResource] = &[];
+const PODS: &[GroupResource] = &[known::PODS];
+const NODES: &[GroupResource] = &[known::NODES];
+const NAMESPACES: &[GroupResource] = &[known::NAMESPACES];
+const LIMITED: &[GroupResource] = &[known::PODS, CLAIMS];
+const CLAIMED: &[GroupResource] = &[CLAIMS];
+const KEPT: &[GroupResource] = &[CLAIMS, VOLUMES, ATTRIBUTES];
+const INGRESS: &[GroupResource] = &[INGRESSES];
+const PRIORITIES: &[GroupResource] = &[priority::CLASSES];
+
+/// In upstream's order. Names of upstream's plugins stand beside the rows.
+const PLUGINS: &[Plugin] = &[
+    // NamespaceLifecycle
+    Plugin::admits(WRITE, ANYTHING, namespace::lifecycle).also_of(&[]),
+    // LimitRanger
+    Plugin::admits(WRITE, LIMITED, limits::default)
+        .and_validates(limits::check)
+        .also_of(&["", "resize"]),
+    // ServiceAccount
+    Plugin::admits(WRITE, PODS, service_account::default)
+        .and_validates(service_account::check)
+        .also_of(&["", "ephemeralcontainers"]),
+    // TaintNodesByCondition
+    Plugin::admits(CREATE, NODES, node::taint),
+    // PodSecurity
+    Plugin::validates(WRITE, NAMESPACES, pod_security::namespace),
+    Plugin::validates(WRITE, PODS, pod_security::pod).also_of(&["", "ephemeralcontainers", "resize"]),
+    Plugin::validates(WRITE, pod_security::CONTROLLERS, pod_security::controller),
+    // Priority
+    Plugin::admits(WRITE, PODS, priority::of_pod),
+    Plugin::validates(WRITE, PRIORITIES, priority::one_default),
+    // DefaultTolerationSeconds
+    Plugin::admits(WRITE, PODS, tolerations::default),
+    // DefaultStorageClass
+    Plugin::admits(CREATE, CLAIMED, storage::default_class),
+    // StorageObjectInUseProtection
+    Plugin::admits(CREATE, KEPT, storage::protect),
+    // PersistentVolumeClaimResize
+    Plugin::validates(UPDATE, CLAIMED, storage::resize),
+    // RuntimeClass
+    Plugin::admits(CREATE, PODS, runtime_class::apply).and_validates(runtime_class::check),
+    // DefaultIngressClass
+    Plugin::admits(CREATE, INGRESS, ingress_class::default),
+];
+
+/// Lets the plugins change what a client sent.
+pub(crate) async fn mutate(
+    registry: &Registry,
+    row: &Row,
+    writer: &mut Writer<'_>,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    if writer.admitted {
+        return Ok(());
+    }
+    let operation = if old.is_some() { Operation::Update } else { Operation::Create };
+    let attributes = Attributes::of(writer, row, operation, old);
+    let snapshot = registry.cache.snapshot();
+    let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
+    let plugins = PLUGINS.iter().filter(|plugin| plugin.applies(&attributes));
+    for admit in plugins.filter_map(|plugin| plugin.admit) {
+        admit(&scope, &attributes, object)?;
+    }
+    Ok(())
+}
+
+/// Lets the plugins judge what is about to be stored, or deleted.
+pub(crate) async fn validate(
+    registry: &Registry,
+    row: &Row,
+    writer: &mut Writer<'_>,
+    operation: Operation,
+    object: &Value,
+    old: Option<&Value>,
+) -> Result<(), Status> {
+    if writer.admitted {
+        return Ok(());
+    }
+    let attributes = Attributes::of(writer, row, operation, old);
+    let mut warnings = Vec::new();
+    {
+        let snapshot = registry.cache.snapshot();
+        let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
+        let plugins = PLUGINS.iter().filter(|plugin| plugin.applies(&attributes));
+        for validate in plugins.filter_map(|plugin| plugin.validate) {
+            validate(&scope, &attributes, object, &mut warnings)?;
+        }
+    }
+    quota::charge(registry, &attributes, object).await?;
+    // What is tried again says the same again.
+    warnings.retain(|warning| !writer.warnings.contains(warning));
+    writer.warnings.append(&mut warnings);
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use std::sync::Arc;
+
+    use kedge_api::{Key, Snapshot};
+
+    use super::*;
+    use crate::Settings;
+
+    /// A plugin's surroundings: objects as they would stand in the store, and the resource asked about.
+    pub(crate) struct World {
+        snapshot: Snapshot,
+        settings: Settings,
+        resource: Resource,
+    }
+
+    impl World {
+        pub(crate) fn new(resource: &GroupResource, objects: &[(GroupResource, Value)]) -> Self {
+            let mut snapshot = Snapshot::default();
+            for (at, (resource, object)) in objects.iter().enumerate() {
+                let (namespace, name) = (object.text("metadata.namespace"), object.text("metadata.name"));
+                let revision = kedge_api::Revision(u64::try_from(at).unwrap() + 1);
+                let key = Key::new(resource.clone(), namespace, name);
+                let json = serde_json::to_vec(object).unwrap();
+                snapshot.insert(Arc::new(kedge_store::decode(key, revision, json.into()).unwrap()));
+            }
+            let base = crate::kinds::resource("", "", "", "", "", &[]);
+            Self { snapshot, settings: Settings::default(), resource: Resource { id: resource.clone(), ..base } }
+        }
+
+        fn attributes<'a>(&'a self, old: Option<&'a Value>, subresource: &'a str) -> Attributes<'a> {
+            let operation = if old.is_some() { Operation::Update } else { Operation::Create };
+            Attributes {
+                operation,
+                resource: &self.resource,
+                subresource,
+                namespace: "n",
+                name: "",
+                old,
+                dry_run: false,
+            }
+        }
+
+        pub(crate) fn admit(&self, admit: Admit, old: Option<&Value>, mut object: Value) -> Result<Value, String> {
+            let scope = Scope { snapshot: &self.snapshot, settings: &self.settings };
+            admit(&scope, &self.attributes(old, ""), &mut object).map_err(|status| status.message)?;
+            Ok(object)
+        }
+
+        /// The warnings, or why not.
+        pub(crate) fn validate(
+            &self,
+            validate: Validate,
+            old: Option<&Value>,
+            object: &Value,
+        ) -> Result<Vec<String>, String> {
+            let scope = Scope { snapshot: &self.snapshot, settings: &self.settings };
+            let mut warnings = Vec::new();
+            validate(&scope, &self.attributes(old, ""), object, &mut warnings).map_err(|status| status.message)?;
+            Ok(warnings)
+        }
+    }
 }

@@ -9,12 +9,13 @@ use serde_json::Value;
 
 use super::incoming::{self, Incoming};
 use super::{answer, get, options, store_failed, write};
+use crate::admission::{self, Operation, Writer};
 use crate::apply::Author;
 use crate::errors::Errors;
 use crate::strategy::Scope;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
-use crate::{Registry, admission, metadata, names};
+use crate::{Registry, metadata, names};
 
 /// Tries to find a free name for `generateName`.
 const ATTEMPTS: usize = 8;
@@ -26,7 +27,7 @@ pub(crate) async fn create(registry: &Registry, row: &Arc<Row>, mut request: Req
     let dry_run = options::write(&request.options, "CreateOptions")?;
     let mut incoming = incoming::object(row, &mut request)?;
     Author::of(registry, row, &request).track(None, &mut incoming.value);
-    store(registry, row, incoming, dry_run).await
+    store(registry, row, incoming, Writer::of(&request, dry_run)).await
 }
 
 /// From a defaulted object on: admission, preparation, validation, the write.
@@ -34,19 +35,17 @@ pub(crate) async fn store(
     registry: &Registry,
     row: &Arc<Row>,
     incoming: Incoming,
-    dry_run: bool,
+    mut writer: Writer<'_>,
 ) -> Result<Answer, Status> {
     let Incoming { value: mut object, mut warnings } = incoming;
     let strategy = &row.strategy;
     let generated = object.text("metadata.name").is_empty();
-    let _alone = if strategy.allocate.is_some() { Some(registry.allocating.lock().await) } else { None };
-    let snapshot = registry.cache.snapshot();
     let now = (registry.options.now)();
-    let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
 
     warnings.extend(metadata::duplicate_owners(&object));
+    admission::mutate(registry, row, &mut writer, &mut object, None).await?;
+    warnings.append(&mut writer.warnings);
     metadata::prepare_create(&mut object, strategy, now);
-    admission::admit(&scope, row, &mut object)?;
     if strategy.status && !strategy.keeps_status_on_create {
         object.cut("status");
     }
@@ -55,12 +54,20 @@ pub(crate) async fn store(
     metadata::validate(&object, &row.resource, strategy, &mut errors);
     (strategy.validate)(&object, &mut errors);
     (strategy.validate_create)(&object, &mut errors);
-    if let Some(allocate) = strategy.allocate.filter(|_| errors.is_empty()) {
-        allocate(&scope, &mut object, None, &mut errors);
-    }
     errors.of_row(row, object.text("metadata.name"))?;
     warnings.extend((strategy.warnings)(&object, None));
-    if dry_run {
+    admission::validate(registry, row, &mut writer, Operation::Create, &object, None).await?;
+    warnings.append(&mut writer.warnings);
+    // Last, so that nobody waits for the lock while others are asked.
+    let _alone = if strategy.allocate.is_some() { Some(registry.allocating.lock().await) } else { None };
+    let snapshot = registry.cache.snapshot();
+    if let Some(allocate) = strategy.allocate {
+        let mut errors = Errors::default();
+        let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
+        allocate(&scope, &mut object, None, &mut errors);
+        errors.of_row(row, object.text("metadata.name"))?;
+    }
+    if writer.dry_run {
         let taken = snapshot.get(&key(row, &object)).is_some();
         if taken {
             return Err(Status::already_exists(&row.resource.id, object.text("metadata.name")));

@@ -19,6 +19,7 @@ use super::incoming::{self, Expected, Strictness};
 use super::write::{self, ATTEMPTS};
 use super::{answer, get, list, options, store_failed};
 use crate::Registry;
+use crate::admission::{self, Operation, Writer};
 use crate::errors::{Errors, Path};
 use crate::metadata::stamp;
 use crate::strategy::Strategy;
@@ -103,7 +104,8 @@ pub(crate) fn wish(request: &mut Request) -> Result<Wish, Status> {
 
 pub(crate) async fn delete(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
     let wish = wish(&mut request)?;
-    let object = delete_one(registry, row, &request.target, &wish).await?;
+    let mut writer = Writer::of(&request, wish.dry_run);
+    let object = delete_one(registry, row, &wish, &mut writer).await?;
     let payload = match object {
         Deleted::Marked(object) => get::show(row, object)?,
         Deleted::Gone(last) if row.strategy.returns_deleted => get::show(row, last)?,
@@ -118,7 +120,7 @@ pub(crate) async fn delete(registry: &Registry, row: &Arc<Row>, mut request: Req
              propagationPolicy=Orphan to suppress this warning"
         )
     });
-    Ok(answer(200, warning.into_iter().collect(), payload))
+    Ok(answer(200, warning.into_iter().chain(writer.warnings).collect(), payload))
 }
 
 fn success(row: &Row, last: &Object) -> Value {
@@ -131,19 +133,24 @@ fn success(row: &Row, last: &Object) -> Value {
 
 pub(crate) async fn collection(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
     let wish = wish(&mut request)?;
-    let listed = list::list(registry, row, &request).await?;
+    let mut listed = list::list(registry, row, &request).await?;
+    let mut warnings = Vec::new();
     if let Payload::List { items, .. } = &listed.payload {
         for item in items {
             let mut target = request.target.clone();
             target.namespace = item.key.namespace.to_string();
             target.name = item.key.name.to_string();
-            match delete_one(registry, row, &target, &wish).await {
+            let mut writer = Writer { target: &target, ..Writer::of(&request, wish.dry_run) };
+            let deleted = delete_one(registry, row, &wish, &mut writer).await;
+            warnings.append(&mut writer.warnings);
+            match deleted {
                 Ok(_) => {}
                 Err(gone) if gone.is(kedge_api::Reason::NotFound) => {}
                 Err(error) => return Err(error),
             }
         }
     }
+    listed.warnings.append(&mut warnings);
     Ok(listed)
 }
 
@@ -157,18 +164,20 @@ pub(crate) enum Deleted {
 pub(crate) async fn delete_one(
     registry: &Registry,
     row: &Arc<Row>,
-    target: &kedge_api::Target,
     wish: &Wish,
+    writer: &mut Writer<'_>,
 ) -> Result<Deleted, Status> {
+    let target = writer.target;
     (row.strategy.may_delete)(&target.name)
         .map_err(|why| Status::about(kedge_api::Reason::Forbidden, &row.resource.id, &target.name, why))?;
     let mut marked = None;
     for _ in 0..ATTEMPTS {
         let object = get::find(registry, row, target)?;
+        let old: Value = object.decode()?;
         if marked != Some(object.revision) {
             check(row, &object, wish)?;
+            admission::validate(registry, row, writer, Operation::Delete, &old, Some(&old)).await?;
         }
-        let old: Value = object.decode()?;
         let expect = Expect::Revision(object.revision);
         let (new, write) = match plan(&row.strategy, &old, wish, (registry.options.now)()) {
             Plan::Leave => return Ok(Deleted::Marked(object)),

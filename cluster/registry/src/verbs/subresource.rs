@@ -16,6 +16,7 @@ pub(crate) use pods::create_binding;
 use super::write::How;
 use super::{answer, get, incoming, options, update};
 use crate::Registry;
+use crate::admission::Writer;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
 
@@ -48,7 +49,8 @@ async fn finalize(registry: &Registry, row: &Arc<Row>, mut request: Request) -> 
     let incoming = incoming::object(row, &mut request)?;
     let wanted = update::wanted_version(&incoming.value)?;
     let author = crate::apply::Author::of(registry, row, &request);
-    let written = update::modify(registry, row, &request.target, How::Special, dry_run, |object, new| {
+    let mut writer = Writer::of(&request, dry_run);
+    let written = update::modify(registry, row, How::Special, &mut writer, |object, new| {
         update::check_version(row, object, wanted)?;
         let before = new.clone();
         // Metadata and finalizers are the body's; what only the server sets is kept by the write.
@@ -63,7 +65,8 @@ async fn finalize(registry: &Registry, row: &Arc<Row>, mut request: Request) -> 
         Ok(())
     })
     .await?;
-    Ok(answer(200, incoming.warnings, written.payload(row)?))
+    let warnings = incoming.warnings.into_iter().chain(writer.warnings).collect();
+    Ok(answer(200, warnings, written.payload(row)?))
 }
 
 /// The Status of a subresource that was created and is not kept.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::incoming::{self, Expected, Incoming, Strictness};
 use super::write::{self, ATTEMPTS, How, Written};
 use super::{answer, create, get, options};
+use crate::admission::Writer;
 use crate::apply::Author;
 use crate::errors::Errors;
 use crate::table::Row;
@@ -21,13 +22,14 @@ pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Req
     check_name(&incoming.value, &request.target.name)?;
     let wanted = wanted_version(&incoming.value)?;
     let author = Author::of(registry, row, &request);
+    let mut writer = Writer::of(&request, dry_run);
     for _ in 0..ATTEMPTS {
         let object = match get::find(registry, row, &request.target) {
             Ok(object) => object,
             Err(_) if row.strategy.create_on_update && how == How::Main => {
                 let mut incoming = named(incoming, &request);
                 author.track(None, &mut incoming.value);
-                return create::store(registry, row, incoming, dry_run).await;
+                return create::store(registry, row, incoming, writer).await;
             }
             Err(missing) => return Err(missing),
         };
@@ -41,7 +43,8 @@ pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Req
         author.track(Some(&old), &mut new);
         let mut warnings = incoming.warnings.clone();
         warnings.extend((row.strategy.warnings)(&new, Some(&old)));
-        if let Some(written) = write::replace(registry, row, &object, &old, new, how, dry_run).await? {
+        if let Some(written) = write::replace(registry, row, &object, &old, new, how, &mut writer).await? {
+            warnings.append(&mut writer.warnings);
             return Ok(answer(200, warnings, written.payload(row)?));
         }
     }
@@ -98,6 +101,7 @@ pub(crate) async fn patch(registry: &Registry, row: &Arc<Row>, mut request: Requ
     }
     let author = Author::of(registry, row, &request);
     let duplicates = Vec::new();
+    let mut writer = Writer::of(&request, dry_run);
     for _ in 0..ATTEMPTS {
         let object = get::find(registry, row, &request.target)?;
         let shown = get::alias(row, object.clone())?;
@@ -112,7 +116,8 @@ pub(crate) async fn patch(registry: &Registry, row: &Arc<Row>, mut request: Requ
         let old: Value = object.decode()?;
         author.track(Some(&old), &mut new);
         warnings.extend((row.strategy.warnings)(&new, Some(&old)));
-        if let Some(written) = write::replace(registry, row, &object, &old, new, how, dry_run).await? {
+        if let Some(written) = write::replace(registry, row, &object, &old, new, how, &mut writer).await? {
+            warnings.append(&mut writer.warnings);
             return Ok(answer(200, warnings, written.payload(row)?));
         }
         // The patched object carries the version it was made from; it is made anew from the next one.
@@ -154,7 +159,8 @@ async fn apply(
             check_patched_name(&new, name)?;
             incoming::store_form(row, &mut new);
             (row.strategy.default)(&mut new);
-            match create::store(registry, row, Incoming { value: new, warnings: Vec::new() }, dry_run).await {
+            let incoming = Incoming { value: new, warnings: Vec::new() };
+            match create::store(registry, row, incoming, Writer::of(request, dry_run)).await {
                 Err(status) if status.is(Reason::AlreadyExists) && !dry_run => continue,
                 answered => return answered,
             }
@@ -164,8 +170,10 @@ async fn apply(
         incoming::store_form(row, &mut new);
         (row.strategy.default)(&mut new);
         let old: Value = object.decode()?;
-        let warnings = (row.strategy.warnings)(&new, Some(&old));
-        if let Some(written) = write::replace(registry, row, &object, &old, new, how, dry_run).await? {
+        let mut warnings = (row.strategy.warnings)(&new, Some(&old));
+        let mut writer = Writer::of(request, dry_run);
+        if let Some(written) = write::replace(registry, row, &object, &old, new, how, &mut writer).await? {
+            warnings.append(&mut writer.warnings);
             return Ok(answer(200, warnings, written.payload(row)?));
         }
     }
@@ -233,19 +241,18 @@ fn check_patched(row: &Row, new: &Value, object: &Object) -> Result<(), Status> 
 pub(crate) async fn modify(
     registry: &Registry,
     row: &Row,
-    target: &kedge_api::Target,
     how: How,
-    dry_run: bool,
+    writer: &mut Writer<'_>,
     change: impl Fn(&Object, &mut Value) -> Result<(), Status>,
 ) -> Result<Written, Status> {
     for _ in 0..ATTEMPTS {
-        let object = get::find(registry, row, target)?;
+        let object = get::find(registry, row, writer.target)?;
         let old: Value = object.decode()?;
         let mut new = old.clone();
         change(&object, &mut new)?;
-        if let Some(written) = write::replace(registry, row, &object, &old, new, how, dry_run).await? {
+        if let Some(written) = write::replace(registry, row, &object, &old, new, how, writer).await? {
             return Ok(written);
         }
     }
-    Err(write::modified(row, &target.name))
+    Err(write::modified(row, &writer.target.name))
 }

@@ -8,6 +8,7 @@ use kedge_store::{Commit, Draft, Error as StoreError, Expect, Write};
 use serde_json::Value;
 
 use super::store_failed;
+use crate::admission::{self, Operation, Writer};
 use crate::errors::{Errors, Path};
 use crate::strategy::Scope;
 use crate::table::Row;
@@ -88,11 +89,10 @@ pub(crate) async fn replace(
     old: &Value,
     mut new: Value,
     how: How,
-    dry_run: bool,
+    writer: &mut Writer<'_>,
 ) -> Result<Option<Written>, Status> {
-    let allocate = row.strategy.allocate.filter(|_| how == How::Main);
-    let _alone = if allocate.is_some() { Some(registry.allocating.lock().await) } else { None };
     let strategy = &row.strategy;
+    admission::mutate(registry, row, writer, &mut new, Some(old)).await?;
     metadata::prepare_update(&mut new, old, how == How::Special);
     let mut errors = Errors::default();
     match how {
@@ -105,11 +105,6 @@ pub(crate) async fn replace(
             metadata::validate(&new, &row.resource, strategy, &mut errors);
             (strategy.validate)(&new, &mut errors);
             (strategy.validate_update)(&new, old, &mut errors);
-            if let Some(allocate) = allocate.filter(|_| errors.is_empty()) {
-                let snapshot = registry.cache.snapshot();
-                let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
-                allocate(&scope, &mut new, Some(old), &mut errors);
-            }
         }
         How::Status => {
             keep_all_but_status(&mut new, old);
@@ -121,12 +116,23 @@ pub(crate) async fn replace(
     }
     errors.of_row(row, new.text("metadata.name"))?;
     count_generation(&mut new, old, row, how);
+    admission::validate(registry, row, writer, Operation::Update, &new, Some(old)).await?;
+    // Last, so that nobody waits for the lock while others are asked.
+    let allocate = strategy.allocate.filter(|_| how == How::Main);
+    let _alone = if allocate.is_some() { Some(registry.allocating.lock().await) } else { None };
+    if let Some(allocate) = allocate {
+        let mut errors = Errors::default();
+        let snapshot = registry.cache.snapshot();
+        let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
+        allocate(&scope, &mut new, Some(old), &mut errors);
+        errors.of_row(row, new.text("metadata.name"))?;
+    }
     let name = &old_object.key.name;
     if is_unchanged(&new, old) {
         let unchanged = registry.cache.snapshot().get(&old_object.key).cloned();
         return Ok(unchanged.filter(|o| o.revision == old_object.revision).map(Written::Same));
     }
-    if dry_run {
+    if writer.dry_run {
         new.set("metadata.resourceVersion", old_object.revision.to_string());
         return Ok(Some(Written::Dry(new)));
     }

@@ -22,6 +22,7 @@ use super::super::write::How;
 use super::super::{answer, delete, get, options, update};
 use super::success;
 use crate::Registry;
+use crate::admission::Writer;
 use crate::metadata::stamp;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
@@ -51,7 +52,7 @@ pub(super) async fn evict(registry: &Registry, row: &Arc<Row>, mut request: Requ
             Guard::None => None,
             Guard::Unchanged => Some(object.revision),
             Guard::Spend(budget) => {
-                spend(registry, &budget, &request.target, dry_run).await?;
+                spend(registry, &budget, &request, dry_run).await?;
                 None
             }
         };
@@ -62,7 +63,8 @@ pub(super) async fn evict(registry: &Registry, row: &Arc<Row>, mut request: Requ
         let own = wanted != deletion(&eviction, &request.options.dry_run)?;
         request.body = wanted.into();
         let wish = delete::wish(&mut request)?;
-        match delete::delete_one(registry, row, &request.target, &wish).await {
+        let mut writer = Writer::of(&request, dry_run).admitted();
+        match delete::delete_one(registry, row, &wish, &mut writer).await {
             // It has changed since it was looked at.
             Err(conflict) if own && conflict.is(Reason::Conflict) => {}
             Err(error) => return Err(error),
@@ -144,8 +146,8 @@ fn budgets(registry: &Registry, pod: &Object) -> Result<Vec<(Arc<Object>, Value)
 }
 
 /// Takes one disruption from the budget, and notes whose it is.
-async fn spend(registry: &Registry, budget: &Object, pod: &Target, dry_run: bool) -> Result<(), Status> {
-    let row = registry.table.get(&known::POD_DISRUPTION_BUDGETS).ok_or_else(crate::no_resource)?;
+async fn spend(registry: &Registry, budget: &Object, request: &Request, dry_run: bool) -> Result<(), Status> {
+    let row = registry.table().get(&known::POD_DISRUPTION_BUDGETS).ok_or_else(crate::no_resource)?.clone();
     let target = Target {
         resource: known::POD_DISRUPTION_BUDGETS,
         version: String::new(),
@@ -154,7 +156,8 @@ async fn spend(registry: &Registry, budget: &Object, pod: &Target, dry_run: bool
         subresource: "status".to_owned(),
     };
     let now = stamp((registry.options.now)());
-    update::modify(registry, row, &target, How::Status, dry_run, |object, budget| {
+    let mut writer = Writer { target: &target, ..Writer::of(request, dry_run) }.admitted();
+    update::modify(registry, &row, How::Status, &mut writer, |object, budget| {
         let left = allowed(budget, &object.key.name)?;
         budget.set("status.disruptionsAllowed", left - 1);
         let disrupted = budget.slot("status.disruptedPods");
@@ -162,7 +165,7 @@ async fn spend(registry: &Registry, budget: &Object, pod: &Target, dry_run: bool
             *disrupted = json!({});
         }
         if let Some(map) = disrupted.map_mut() {
-            map.insert(pod.name.clone(), now.as_str().into());
+            map.insert(request.target.name.clone(), now.as_str().into());
         }
         if left == 1 {
             exhausted(budget, &now);

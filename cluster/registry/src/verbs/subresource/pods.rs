@@ -12,6 +12,7 @@ use super::super::write::How;
 use super::super::{answer, get, options, update};
 use super::success;
 use crate::Registry;
+use crate::admission::Writer;
 use crate::apply::Author;
 use crate::errors::{Errors, Path};
 use crate::kinds::pod::{qos, resources, spec, update as rules};
@@ -37,7 +38,8 @@ pub(super) async fn bind(registry: &Registry, row: &Arc<Row>, mut request: Reque
     check_target(&binding)?;
     let node = binding.text("target.name").to_owned();
     let uid = binding.text("metadata.uid").to_owned();
-    update::modify(registry, row, &request.target, How::Special, dry_run, |object, pod| {
+    let mut writer = Writer::of(&request, dry_run).admitted();
+    update::modify(registry, row, How::Special, &mut writer, |object, pod| {
         super::super::write::check_uid(row, object, &uid)?;
         let conflict = |why: String| Err(Status::conflict(&known::PODS, &object.key.name, &why));
         if object.is_deleting() {
@@ -97,8 +99,9 @@ pub(super) async fn change(registry: &Registry, row: &Arc<Row>, mut request: Req
     let dry_run = options::change(&request)?;
     let author = Author::of(registry, row, &request);
     let resizes = request.target.subresource == "resize";
-    let (body, target) = (std::mem::take(&mut request.body), request.target.clone());
-    let written = update::modify(registry, row, &target, How::Special, dry_run, |object, pod| {
+    let body = std::mem::take(&mut request.body);
+    let mut writer = Writer::of(&request, dry_run);
+    let written = update::modify(registry, row, How::Special, &mut writer, |object, pod| {
         let incoming = match &body {
             Body::Patch(PatchType::Apply, config) => {
                 let applied = author.apply(Some(pod), config, request.options.force.unwrap_or(false))?;
@@ -140,7 +143,7 @@ pub(super) async fn change(registry: &Registry, row: &Arc<Row>, mut request: Req
         Ok(())
     })
     .await?;
-    Ok(answer(200, Vec::new(), written.payload(row)?))
+    Ok(answer(200, writer.warnings, written.payload(row)?))
 }
 
 fn check_resize(pod: &Value, before: &Value, errors: &mut Errors) {
@@ -157,7 +160,7 @@ fn check_resize(pod: &Value, before: &Value, errors: &mut Errors) {
 
 /// `bindings` themselves: the pod is named by the body.
 pub(crate) async fn create_binding(registry: &Registry, mut request: Request) -> Result<Answer, Status> {
-    let row = registry.table.get(&known::PODS).ok_or_else(crate::no_resource)?.clone();
+    let row = registry.table().get(&known::PODS).ok_or_else(crate::no_resource)?.clone();
     if let Body::Object { value, .. } = &request.body {
         request.target.name = value.text("metadata.name").to_owned();
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::super::incoming::{self, Expected, Strictness};
 use super::super::write::{How, Written};
 use super::super::{answer, get, options, update};
+use crate::admission::Writer;
 use crate::apply::{self, Author, scale};
 use crate::errors::{Errors, Path};
 use crate::kinds::columns;
@@ -29,6 +30,7 @@ pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Requ
     let strictness = Strictness::of(&request.options);
     let name = request.target.name.clone();
     let body = std::mem::take(&mut request.body);
+    let mut writer = Writer::of(&request, dry_run).admitted();
     let make = |object: &Object, parent: &Value| -> Result<Value, Status> {
         let mut current = of(object)?;
         scale::show(parent, &row.resource.api_version(), &mut current);
@@ -62,7 +64,7 @@ pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Requ
         }
         Ok(value)
     };
-    let written = update::modify(registry, row, &request.target, How::Main, dry_run, |object, new| {
+    let written = update::modify(registry, row, How::Main, &mut writer, |object, new| {
         let scale = make(object, new)?;
         update::check_version(row, object, update::wanted_version(&scale)?)?;
         let replicas = scale.int("spec.replicas").unwrap_or(0);
