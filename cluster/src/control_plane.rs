@@ -17,6 +17,7 @@ use kedge_serve::describe::health::Health;
 use kedge_serve::pki::{Names, Pki, PkiError, Profile, Signer};
 use kedge_serve::registry::Served;
 use kedge_serve::server::{AssembleError, Front, InProcess, ListenError, Setup, assemble, serve};
+use kedge_serve::webhook::Webhooks;
 use kedge_store::{Sqlite, Store, sqlite};
 use kedge_watch::Cache;
 use serde_json::Value;
@@ -82,6 +83,7 @@ impl ControlPlane {
                     node_ports: settings.node_ports.clone(),
                 },
                 tokens: Some(Arc::new(issuer)),
+                webhooks: Some(Arc::new(Webhooks::new(cache.clone()))),
                 now: jiff::Timestamp::now,
             },
         ));

@@ -24,9 +24,32 @@ pub enum Reason {
     Timeout,
     /// Upstream's plain errors: 500 and no `reason` on the wire.
     Unknown,
+    /// A code without a reason, as a webhook's refusal may have it.
+    Plain(u16),
 }
 
 impl Reason {
+    /// Those that have a name on the wire.
+    pub const NAMED: [Self; 17] = [
+        Self::BadRequest,
+        Self::Unauthorized,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::NotAcceptable,
+        Self::AlreadyExists,
+        Self::Conflict,
+        Self::Gone,
+        Self::Expired,
+        Self::RequestEntityTooLarge,
+        Self::UnsupportedMediaType,
+        Self::Invalid,
+        Self::TooManyRequests,
+        Self::InternalError,
+        Self::ServiceUnavailable,
+        Self::Timeout,
+    ];
+
     pub const fn code(self) -> u16 {
         match self {
             Self::BadRequest => 400,
@@ -44,6 +67,7 @@ impl Reason {
             Self::InternalError | Self::Unknown => 500,
             Self::ServiceUnavailable => 503,
             Self::Timeout => 504,
+            Self::Plain(code) => code,
         }
     }
 }
@@ -129,7 +153,7 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": format!("{:?}", self.reason), "code": self.reason.code(),
         });
-        if self.reason == Reason::Unknown
+        if !Reason::NAMED.contains(&self.reason)
             && let Value::Object(status) = &mut status
         {
             status.remove("reason");
@@ -152,9 +176,10 @@ impl Status {
                 let causes = details
                     .causes
                     .iter()
-                    .map(|c| match c.field.as_str() {
-                        "" => json!({"reason": c.reason, "message": c.message}),
-                        field => json!({"reason": c.reason, "message": c.message, "field": field}),
+                    .map(|cause| {
+                        let parts = [("reason", &cause.reason), ("message", &cause.message), ("field", &cause.field)];
+                        let said = parts.into_iter().filter(|(_, text)| !text.is_empty());
+                        Value::Object(said.map(|(name, text)| (name.to_owned(), text.as_str().into())).collect())
                     })
                     .collect();
                 out.insert("causes".into(), Value::Array(causes));

@@ -155,7 +155,8 @@ mod tests {
         let (running, failed) = (facts.add(PODS, pod("a", "Running")), facts.add(PODS, pod("a", "Failed")));
         let woken = |before: Option<&Arc<Object>>, after: Option<&Arc<Object>>| {
             let key = before.or(after).unwrap().key.clone();
-            let change = Change { revision: facts.snapshot.revision, key, before: before.cloned(), after: after.cloned() };
+            let change =
+                Change { revision: facts.snapshot.revision, key, before: before.cloned(), after: after.cloned() };
             let mut keys = Vec::new();
             ResourceQuotas.keys(&facts.snapshot, &change, &mut keys);
             keys.len()

@@ -2,7 +2,8 @@
 //! those that only judge it run on what the strategy has prepared and checked, last the quota, which charges what it lets pass.
 //!
 //! ```text
-//! mutate ─▶ Plugin::admit …  ─▶ (strategy: prepare, validate) ─▶ validate ─▶ Plugin::validate … ─▶ quota::charge ─▶ store
+//! mutate ─▶ Plugin::admit … ─▶ webhook::mutate ─▶ (strategy: prepare, validate)
+//!                                                     └▶ validate ─▶ Plugin::validate … ─▶ webhook::validate ─▶ quota::charge ─▶ store
 //! ```
 //!
 //! A plugin is a row of [`PLUGINS`]: on what it runs, about which resources, and what it does. Whatever does not apply costs a look at
@@ -19,9 +20,10 @@ mod runtime_class;
 mod service_account;
 mod storage;
 mod tolerations;
+mod webhook;
 
 use kedge_api::resource::known;
-use kedge_api::{GroupResource, Options, Reason, Request, Resource, Status, Target, User};
+use kedge_api::{GroupResource, Options, Reason, Request, Resource, Status, Target, User, Verb};
 use serde_json::Value;
 
 use crate::Registry;
@@ -30,6 +32,7 @@ use crate::table::Row;
 use crate::value::Look as _;
 
 pub(crate) use tolerations::tolerate;
+pub use webhook::Webhooks;
 
 const CLAIMS: GroupResource = GroupResource::of("", "persistentvolumeclaims");
 const VOLUMES: GroupResource = GroupResource::of("", "persistentvolumes");
@@ -44,9 +47,21 @@ pub(crate) enum Operation {
     Delete,
 }
 
+impl Operation {
+    /// As rules and reviews call it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
 /// Who writes what, as far as admission asks. Gathers what the plugins have to say to the client.
 pub(crate) struct Writer<'a> {
     pub(crate) who: &'a User,
+    pub(crate) verb: Verb,
     pub(crate) target: &'a Target,
     pub(crate) options: &'a Options,
     pub(crate) dry_run: bool,
@@ -57,8 +72,15 @@ pub(crate) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub(crate) fn of(request: &'a Request, dry_run: bool) -> Self {
-        let Request { who, target, options, .. } = request;
-        Self { who, target, options, dry_run, admitted: false, warnings: Vec::new() }
+        let Request { who, verb, target, options, .. } = request;
+        Self { who, verb: *verb, target, options, dry_run, admitted: false, warnings: Vec::new() }
+    }
+
+    /// Once: what is tried again says the same again.
+    fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
     }
 
     pub(crate) fn admitted(self) -> Self {
@@ -149,9 +171,7 @@ const PLUGINS: &[Plugin] = &[
     // NamespaceLifecycle
     Plugin::admits(WRITE, ANYTHING, namespace::lifecycle).also_of(&[]),
     // LimitRanger
-    Plugin::admits(WRITE, LIMITED, limits::default)
-        .and_validates(limits::check)
-        .also_of(&["", "resize"]),
+    Plugin::admits(WRITE, LIMITED, limits::default).and_validates(limits::check).also_of(&["", "resize"]),
     // ServiceAccount
     Plugin::admits(WRITE, PODS, service_account::default)
         .and_validates(service_account::check)
@@ -179,7 +199,7 @@ const PLUGINS: &[Plugin] = &[
     Plugin::admits(CREATE, INGRESS, ingress_class::default),
 ];
 
-/// Lets the plugins change what a client sent.
+/// Lets plugins and webhooks change what a client sent.
 pub(crate) async fn mutate(
     registry: &Registry,
     row: &Row,
@@ -192,16 +212,30 @@ pub(crate) async fn mutate(
     }
     let operation = if old.is_some() { Operation::Update } else { Operation::Create };
     let attributes = Attributes::of(writer, row, operation, old);
-    let snapshot = registry.cache.snapshot();
-    let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
-    let plugins = PLUGINS.iter().filter(|plugin| plugin.applies(&attributes));
-    for admit in plugins.filter_map(|plugin| plugin.admit) {
-        admit(&scope, &attributes, object)?;
+    plugins_mutate(registry, &attributes, object)?;
+    if webhook::is_silent(registry, true) {
+        return Ok(());
+    }
+    let round = webhook::mutate(registry, row, writer, &attributes, object, None).await?;
+    if round.changed {
+        let before = object.clone();
+        plugins_mutate(registry, &attributes, object)?;
+        let again = round.repeat(*object != before);
+        if !again.is_empty() {
+            webhook::mutate(registry, row, writer, &attributes, object, Some(&again)).await?;
+        }
     }
     Ok(())
 }
 
-/// Lets the plugins judge what is about to be stored, or deleted.
+fn plugins_mutate(registry: &Registry, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
+    let snapshot = registry.cache.snapshot();
+    let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
+    let mut plugins = PLUGINS.iter().filter(|plugin| plugin.applies(attributes)).filter_map(|plugin| plugin.admit);
+    plugins.try_for_each(|admit| admit(&scope, attributes, object))
+}
+
+/// Lets plugins and webhooks judge what is about to be stored or, then as it was, deleted.
 pub(crate) async fn validate(
     registry: &Registry,
     row: &Row,
@@ -214,20 +248,26 @@ pub(crate) async fn validate(
         return Ok(());
     }
     let attributes = Attributes::of(writer, row, operation, old);
-    let mut warnings = Vec::new();
-    {
-        let snapshot = registry.cache.snapshot();
-        let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
-        let plugins = PLUGINS.iter().filter(|plugin| plugin.applies(&attributes));
-        for validate in plugins.filter_map(|plugin| plugin.validate) {
-            validate(&scope, &attributes, object, &mut warnings)?;
-        }
+    if operation == Operation::Delete && !webhook::is_silent(registry, true) {
+        // There is nothing to change, but mutating webhooks may refuse.
+        webhook::mutate(registry, row, writer, &attributes, &mut object.clone(), None).await?;
     }
-    quota::charge(registry, &attributes, object).await?;
-    // What is tried again says the same again.
-    warnings.retain(|warning| !writer.warnings.contains(warning));
-    writer.warnings.append(&mut warnings);
-    Ok(())
+    for warning in plugins_validate(registry, &attributes, object)? {
+        writer.warn(warning);
+    }
+    if !webhook::is_silent(registry, false) {
+        webhook::validate(registry, row, writer, &attributes, object).await?;
+    }
+    quota::charge(registry, &attributes, object).await
+}
+
+fn plugins_validate(registry: &Registry, attributes: &Attributes<'_>, object: &Value) -> Result<Vec<String>, Status> {
+    let snapshot = registry.cache.snapshot();
+    let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
+    let mut warnings = Vec::new();
+    let mut plugins = PLUGINS.iter().filter(|plugin| plugin.applies(attributes)).filter_map(|plugin| plugin.validate);
+    plugins.try_for_each(|validate| validate(&scope, attributes, object, &mut warnings))?;
+    Ok(warnings)
 }
 
 #[cfg(test)]

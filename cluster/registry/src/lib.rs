@@ -38,6 +38,7 @@ use kedge_store::Store;
 use kedge_watch::Cache;
 use serde_json::Value;
 
+pub use admission::Webhooks;
 pub use table::{Row, Table, volatile};
 pub use verbs::bootstrap::bootstrap;
 
@@ -67,13 +68,15 @@ pub struct Options {
     pub settings: Settings,
     /// Without one, requests for tokens are refused.
     pub tokens: Option<Arc<dyn TokenIssuer>>,
+    /// Without it, no admission webhook is asked.
+    pub webhooks: Option<Arc<dyn Webhooks>>,
     /// The wall clock.
     pub now: fn() -> jiff::Timestamp,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { settings: Settings::default(), tokens: None, now: jiff::Timestamp::now }
+        Self { settings: Settings::default(), tokens: None, webhooks: None, now: jiff::Timestamp::now }
     }
 }
 

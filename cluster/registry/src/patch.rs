@@ -1,6 +1,6 @@
 //! Patches: what a client wants changed, applied to what is there. Pure functions over JSON.
 
-mod json;
+pub(crate) mod json;
 mod strategic;
 
 pub(crate) use strategic::go_value;

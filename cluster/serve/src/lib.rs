@@ -6,7 +6,8 @@
 //! ```text
 //! server::listen ─▶ TLS ─▶ authn ─▶ authz ─▶ wire (path, body) ─▶ backend (the registry) ─▶ http (answer)
 //!                                     ▲        ├▶ describe · review
-//!              server::InProcess ─────┘        └▶ proxy ─▶ a node's kubelet
+//!              server::InProcess ─────┘        ├▶ proxy ─▶ a node's kubelet
+//!                                             └▶ webhook ◀─ (the registry's admission)
 //! ```
 #![forbid(unsafe_code)]
 
@@ -24,4 +25,5 @@ pub mod registry;
 pub mod review;
 pub mod server;
 pub mod tls;
+pub mod webhook;
 pub mod wire;

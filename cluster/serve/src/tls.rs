@@ -4,14 +4,19 @@ use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{
-    ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
+    SignatureScheme,
 };
 
 use crate::pki::Identity;
+
+/// Where Debian and most others keep whom a host trusts.
+const HOSTS_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -61,6 +66,42 @@ pub fn client_config(identity: &Identity, authority: &CertificateDer<'_>) -> Res
         .with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// A client without a certificate of its own that trusts servers of `bundle`, in PEM, or of whom this host trusts if it is empty.
+pub fn webhook_config(bundle: &[u8]) -> Result<ClientConfig, TlsError> {
+    let own = if bundle.is_empty() { std::fs::read(HOSTS_AUTHORITIES).unwrap_or_default() } else { Vec::new() };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(if bundle.is_empty() { &own } else { bundle }) {
+        let certificate = certificate.map_err(|e| TlsError::Authority(e.to_string()))?;
+        roots.add(certificate).map_err(|e| TlsError::Authority(e.to_string()))?;
+    }
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Why a handshake failed, as clients of Go's servers know it.
+pub fn in_words(error: &std::io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let why = match inner {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
+            "certificate signed by unknown authority"
+        }
+        Some(Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. })) => {
+            "certificate has expired or is not yet valid"
+        }
+        _ => return error.to_string(),
+    };
+    format!("failed to verify certificate: x509: {why}")
+}
+
+/// `connection refused`, without Rust's "(os error 111)", as clients know it.
+pub fn plain(error: std::io::Error) -> std::io::Error {
+    let text = error.to_string().to_lowercase();
+    let text = text.split(" (os error").next().unwrap_or(&text).to_owned();
+    std::io::Error::new(error.kind(), text)
 }
 
 /// Lets every client certificate through whose key the client has.

@@ -38,7 +38,8 @@ pub async fn send(pki: &Pki, plan: &Plan, request: Request<Body>) -> Result<Resp
     let to = plan.address;
     let config = tls::client_config(&*pki.identity(&Profile::KubeletClient)?, pki.authority(Signer::Server))?;
     let connect = async {
-        let tcp = TcpStream::connect(to).await.map_err(|source| KubeletError::Connect { to, source: plain(source) })?;
+        let tcp =
+            TcpStream::connect(to).await.map_err(|source| KubeletError::Connect { to, source: tls::plain(source) })?;
         tcp.set_nodelay(true).map_err(|source| KubeletError::Connect { to, source })?;
         let name = ServerName::IpAddress(to.ip().into());
         let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
@@ -52,11 +53,4 @@ pub async fn send(pki: &Pki, plan: &Plan, request: Request<Body>) -> Result<Resp
         }
     });
     Ok(sender.send_request(request).await?)
-}
-
-/// `connection refused`, without Rust's "(os error 111)", as clients know it.
-fn plain(error: std::io::Error) -> std::io::Error {
-    let text = error.to_string().to_lowercase();
-    let text = text.split(" (os error").next().unwrap_or(&text).to_owned();
-    std::io::Error::new(error.kind(), text)
 }

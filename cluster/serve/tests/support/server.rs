@@ -13,6 +13,7 @@ use kedge_serve::describe::health::Health;
 use kedge_serve::pki::{Names, Pki};
 use kedge_serve::registry::Served;
 use kedge_serve::server::{Setup, assemble, serve};
+use kedge_serve::webhook::Webhooks;
 use kedge_store::{Sqlite, Store};
 use kedge_watch::Cache;
 use tokio::net::TcpListener;
@@ -33,7 +34,11 @@ pub async fn start(dir: &Path, at: SocketAddr) -> Result<Server, Box<dyn Error>>
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(dir.join("state.db"), options)?);
     let cache = Cache::start(Arc::clone(&store)).await?;
     let issuer = Issuer::new(Arc::clone(&tokens), cache.clone(), clock.clone());
-    let options = Options { tokens: Some(Arc::new(issuer)), ..Options::default() };
+    let options = Options {
+        tokens: Some(Arc::new(issuer)),
+        webhooks: Some(Arc::new(Webhooks::new(cache.clone()))),
+        ..Options::default()
+    };
     let registry = Arc::new(Registry::new(store, Arc::clone(&cache), options));
     kedge_registry::bootstrap(&registry).await?;
     let listener = TcpListener::bind(at).await?;

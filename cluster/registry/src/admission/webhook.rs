@@ -1,0 +1,205 @@
+//! Admission by webhooks: the configurations that an object's write matches are asked in the order of their names. Mutating ones one
+//! after the other, each seeing what the last made of the object; validating ones all at once.
+//!
+//! ```text
+//! mutate ─▶ hook::matching ─▶ (ask ─▶ patch) … ─▶ changed? plugins anew, and hooks that want to see it again
+//! validate ─▶ hook::matching ─▶ ask … ─▶ the first refusal
+//! ```
+//!
+//! Source: "Dynamic Admission Control" of Kubernetes' documentation.
+
+mod hook;
+mod review;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::join_all;
+use kedge_api::{GroupResource, Reason, Status};
+use serde_json::Value;
+
+use self::hook::Hook;
+use self::review::Response;
+use super::{Attributes, Writer};
+use crate::Registry;
+use crate::errors::quote;
+use crate::table::Row;
+
+const MUTATING: GroupResource = GroupResource::of("admissionregistration.k8s.io", "mutatingwebhookconfigurations");
+const VALIDATING: GroupResource = GroupResource::of("admissionregistration.k8s.io", "validatingwebhookconfigurations");
+
+/// Calls webhooks: the way to them is not the registry's.
+#[async_trait]
+pub trait Webhooks: Send + Sync {
+    /// Posts `review` to where a webhook's `clientConfig` says, and gives the object that it answers. What went wrong is said as Go's
+    /// HTTP client does, e.g. `Post "https://…": dial tcp 10.0.0.1:443: connect: connection refused`.
+    async fn call(&self, config: &Value, timeout: Duration, review: &Value) -> Result<Value, String>;
+}
+
+/// An object on its way, as webhooks are asked about it.
+pub(super) struct Asked<'a> {
+    pub(super) attributes: &'a Attributes<'a>,
+    /// In the row's form; none for a deletion.
+    pub(super) object: Option<Value>,
+    pub(super) old: Option<Value>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(row: &Row, attributes: &'a Attributes<'a>, object: Option<&Value>) -> Self {
+        let shown = |value: &Value| {
+            let mut value = value.clone();
+            if let Some(face) = row.stored_as {
+                (face.show)(&mut value);
+            }
+            value
+        };
+        Self { attributes, object: object.map(shown), old: attributes.old.map(shown) }
+    }
+}
+
+/// Whether a webhook changed the object. Called again with `again`, only those of it are asked.
+pub(super) struct Round {
+    pub(super) changed: bool,
+    /// Hooks that want to see what others, or plugins, made of the object after them.
+    again: BTreeSet<(String, String)>,
+    /// The last to be asked, which want to see what plugins make of it.
+    last: BTreeSet<(String, String)>,
+}
+
+impl Round {
+    /// What is to be asked again where the plugins, which have run anew, `changed` the object.
+    pub(super) fn repeat(mut self, changed: bool) -> BTreeSet<(String, String)> {
+        if changed {
+            self.again.append(&mut self.last);
+        }
+        self.again
+    }
+}
+
+pub(super) fn is_silent(registry: &Registry, mutating: bool) -> bool {
+    let kind = if mutating { MUTATING } else { VALIDATING };
+    registry.options.webhooks.is_none() || registry.cache.snapshot().len(&kind) == 0
+}
+
+/// Lets mutating webhooks change the object: all that match, or only those of `again`.
+pub(super) async fn mutate(
+    registry: &Registry,
+    row: &Row,
+    writer: &mut Writer<'_>,
+    attributes: &Attributes<'_>,
+    object: &mut Value,
+    again: Option<&BTreeSet<(String, String)>>,
+) -> Result<Round, Status> {
+    let mut round = Round { changed: false, again: BTreeSet::new(), last: BTreeSet::new() };
+    let deletion = attributes.operation == super::Operation::Delete;
+    let mut asked = Asked::of(row, attributes, Some(&*object).filter(|_| !deletion));
+    let hooks = hook::matching(registry, &MUTATING, &asked)?;
+    refuse_dry_runs(&hooks, writer)?;
+    for hook in hooks {
+        let id = hook.id();
+        if again.is_some_and(|again| !again.contains(&id)) {
+            continue;
+        }
+        let Some(response) = settle(&hook, ask(registry, writer, &asked, &hook, true).await)? else { continue };
+        for warning in response.warnings {
+            writer.warn(warning);
+        }
+        if let Some(patch) = response.patch.filter(|_| !deletion) {
+            let patched = review::patched(row, asked.object.as_ref().unwrap_or(&Value::Null), &patch)?;
+            if patched != *object {
+                *object = patched;
+                asked = Asked::of(row, attributes, Some(&*object));
+                round.changed = true;
+                round.again.append(&mut round.last);
+            }
+        }
+        if hook.wants_repetition() {
+            round.last.insert(id);
+        }
+    }
+    Ok(round)
+}
+
+/// Asks validating webhooks; the first refusal, in the order of their names, counts.
+pub(super) async fn validate(
+    registry: &Registry,
+    row: &Row,
+    writer: &mut Writer<'_>,
+    attributes: &Attributes<'_>,
+    object: &Value,
+) -> Result<(), Status> {
+    let deletion = attributes.operation == super::Operation::Delete;
+    let asked = Asked::of(row, attributes, Some(object).filter(|_| !deletion));
+    let hooks = hook::matching(registry, &VALIDATING, &asked)?;
+    refuse_dry_runs(&hooks, writer)?;
+    let answers = {
+        let writer = &*writer;
+        let asked = &asked;
+        join_all(hooks.iter().map(|hook| ask(registry, writer, asked, hook, false))).await
+    };
+    for (hook, answer) in hooks.iter().zip(answers) {
+        for warning in settle(hook, answer)?.into_iter().flat_map(|response| response.warnings) {
+            writer.warn(warning);
+        }
+    }
+    Ok(())
+}
+
+fn refuse_dry_runs(hooks: &[Hook], writer: &Writer<'_>) -> Result<(), Status> {
+    match hooks.iter().find(|hook| writer.dry_run && hook.has_side_effects()) {
+        Some(hook) => {
+            let why = format!("admission webhook {} does not support dry run", quote(hook.name()));
+            Err(Status::bad_request(why))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Why there is no answer that lets the object pass.
+pub(super) enum Failure {
+    /// The webhook's own word.
+    Refused(Status),
+    /// There was no word that could be understood.
+    Broken(String),
+}
+
+async fn ask(
+    registry: &Registry,
+    writer: &Writer<'_>,
+    asked: &Asked<'_>,
+    hook: &Hook,
+    mutating: bool,
+) -> Result<Response, Failure> {
+    let Some(webhooks) = &registry.options.webhooks else { return Ok(Response::default()) };
+    let uid = uuid::Uuid::new_v4().to_string();
+    let version = hook.review_version();
+    let request = review::request(writer, asked, hook, &uid);
+    let answer = webhooks.call(hook.client_config(), hook.timeout(), &review::wrap(version, request)).await;
+    let answer = answer.map_err(|why| Failure::Broken(format!("failed to call webhook: {why}")))?;
+    review::response(hook.name(), version, &uid, &answer, mutating)
+}
+
+/// A webhook that cannot be asked decides by its failure policy.
+fn settle(hook: &Hook, answer: Result<Response, Failure>) -> Result<Option<Response>, Status> {
+    match answer {
+        Ok(response) => Ok(Some(response)),
+        Err(Failure::Refused(status)) => Err(status),
+        Err(Failure::Broken(why)) if hook.ignores_failures() => {
+            tracing::warn!(webhook = hook.name(), why, "a webhook is not asked");
+            Ok(None)
+        }
+        Err(Failure::Broken(why)) => Err(internal(format!("failed calling webhook {}: {why}", quote(hook.name())))),
+    }
+}
+
+/// As upstream's `NewInternalError`, which names the error twice.
+pub(super) fn internal(why: String) -> Status {
+    let cause = kedge_api::status::Cause { reason: String::new(), message: why.clone(), field: String::new() };
+    let details = kedge_api::status::Details { causes: vec![cause], ..Default::default() };
+    Status {
+        reason: Reason::InternalError,
+        message: format!("Internal error occurred: {why}"),
+        details: Some(Box::new(details)),
+    }
+}
