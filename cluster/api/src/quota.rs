@@ -13,18 +13,14 @@ use crate::quantity::Quantity;
 use crate::resource::{GroupResource, known};
 use crate::selector::Operator;
 
-const CLAIMS: GroupResource = GroupResource::of("", "persistentvolumeclaims");
+const CLAIMS: GroupResource = known::PERSISTENT_VOLUME_CLAIMS;
 /// What a quota names a storage class's share by: `CLASS.storageclass.storage.k8s.io/requests.storage`.
 const CLASS_SUFFIX: &str = ".storageclass.storage.k8s.io/";
 const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
 
 /// Resources whose objects are counted under their bare name, too.
-const COUNTED: &[GroupResource] = &[
-    known::CONFIG_MAPS,
-    known::SECRETS,
-    GroupResource::of("", "replicationcontrollers"),
-    GroupResource::of("", "resourcequotas"),
-];
+const COUNTED: &[GroupResource] =
+    &[known::CONFIG_MAPS, known::SECRETS, known::REPLICATION_CONTROLLERS, known::RESOURCE_QUOTAS];
 
 /// Amounts of a pod that a quota names as such; all others it names `requests.NAME` or `limits.NAME`.
 const BARE: &[&str] = &["cpu", "memory", "ephemeral-storage"];

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::controller::{Controller, Now, Plan, difference};
 
-const QUOTAS: GroupResource = GroupResource::of("", "resourcequotas");
+const QUOTAS: GroupResource = kedge_api::resource::known::RESOURCE_QUOTAS;
 /// All of a quota is counted anew after this time, as upstream does: pods stop counting as time passes, which is no change.
 const AGAIN: Duration = Duration::from_secs(300);
 

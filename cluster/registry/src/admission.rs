@@ -34,9 +34,6 @@ use crate::value::Look as _;
 pub(crate) use tolerations::tolerate;
 pub use webhook::Webhooks;
 
-const CLAIMS: GroupResource = GroupResource::of("", "persistentvolumeclaims");
-const VOLUMES: GroupResource = GroupResource::of("", "persistentvolumes");
-const ATTRIBUTES: GroupResource = GroupResource::of("storage.k8s.io", "volumeattributesclasses");
 const INGRESSES: GroupResource = GroupResource::of("networking.k8s.io", "ingresses");
 
 /// What is about to happen to an object.
@@ -160,11 +157,12 @@ const ANYTHING: &[GroupResource] = &[];
 const PODS: &[GroupResource] = &[known::PODS];
 const NODES: &[GroupResource] = &[known::NODES];
 const NAMESPACES: &[GroupResource] = &[known::NAMESPACES];
-const LIMITED: &[GroupResource] = &[known::PODS, CLAIMS];
-const CLAIMED: &[GroupResource] = &[CLAIMS];
-const KEPT: &[GroupResource] = &[CLAIMS, VOLUMES, ATTRIBUTES];
+const LIMITED: &[GroupResource] = &[known::PODS, known::PERSISTENT_VOLUME_CLAIMS];
+const CLAIMED: &[GroupResource] = &[known::PERSISTENT_VOLUME_CLAIMS];
+const KEPT: &[GroupResource] =
+    &[known::PERSISTENT_VOLUME_CLAIMS, known::PERSISTENT_VOLUMES, known::VOLUME_ATTRIBUTES_CLASSES];
 const INGRESS: &[GroupResource] = &[INGRESSES];
-const PRIORITIES: &[GroupResource] = &[priority::CLASSES];
+const PRIORITIES: &[GroupResource] = &[known::PRIORITY_CLASSES];
 
 /// In upstream's order. Names of upstream's plugins stand beside the rows.
 const PLUGINS: &[Plugin] = &[

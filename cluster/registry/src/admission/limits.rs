@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::PodSpec;
 use kedge_api::placement::{Amounts, pod_limits, pod_requests};
 use kedge_api::quantity::Quantity;
 use kedge_api::resource::known;
-use kedge_api::{GroupResource, Object, Status, quota};
+use kedge_api::{Object, Status, quota};
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
@@ -14,7 +14,6 @@ use super::Attributes;
 use crate::strategy::Scope;
 use crate::value::{Fill as _, Look as _};
 
-const RANGES: GroupResource = GroupResource::of("", "limitranges");
 /// Tells whoever looks at a pod where its amounts come from.
 const NOTE: &str = "kubernetes.io/limit-ranger";
 /// Larger amounts are compared in whole units, all others in thousandths.
@@ -79,7 +78,7 @@ fn is_settled(attributes: &Attributes<'_>) -> bool {
 }
 
 fn ranges(scope: &Scope<'_>, attributes: &Attributes<'_>) -> Result<Vec<Value>, Status> {
-    scope.snapshot.list(&RANGES, attributes.namespace).map(|range| Object::decode(range)).collect()
+    scope.snapshot.list(&known::LIMIT_RANGES, attributes.namespace).map(|range| Object::decode(range)).collect()
 }
 
 pub(super) fn check(
@@ -176,14 +175,17 @@ fn times(request: Quantity, limit: Quantity, ratio: Quantity) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use kedge_api::GroupResource;
     use serde_json::json;
 
-    use super::super::CLAIMS;
     use super::super::testing::World;
     use super::*;
 
     fn world(about: &GroupResource, limits: Value) -> World {
-        World::new(about, &[(RANGES, json!({"metadata": {"namespace": "n", "name": "l"}, "spec": {"limits": limits}}))])
+        World::new(
+            about,
+            &[(known::LIMIT_RANGES, json!({"metadata": {"namespace": "n", "name": "l"}, "spec": {"limits": limits}}))],
+        )
     }
 
     #[test]
@@ -267,7 +269,7 @@ mod tests {
     #[test]
     fn claims_have_requests_only() {
         let limits = json!([{"type": "PersistentVolumeClaim", "min": {"storage": "1Gi"}, "max": {"storage": "2Gi"}}]);
-        let world = world(&CLAIMS, limits);
+        let world = world(&known::PERSISTENT_VOLUME_CLAIMS, limits);
         let claim =
             |size: &str| json!({"metadata": {"name": "a"}, "spec": {"resources": {"requests": {"storage": size}}}});
         let said = |size: &str| world.validate(check, None, &claim(size)).err();

@@ -22,14 +22,14 @@ use crate::value::Look as _;
 
 /// What holds a pod's template: its author is warned early, but only the pod itself is refused.
 pub(super) const CONTROLLERS: &[GroupResource] = &[
-    GroupResource::of("", "replicationcontrollers"),
+    known::REPLICATION_CONTROLLERS,
     GroupResource::of("", "podtemplates"),
     known::REPLICA_SETS,
     known::DEPLOYMENTS,
     known::DAEMON_SETS,
-    GroupResource::of("apps", "statefulsets"),
+    known::STATEFUL_SETS,
     known::JOBS,
-    GroupResource::of("batch", "cronjobs"),
+    known::CRON_JOBS,
 ];
 
 /// So many of a namespace's pods are looked at when its level changes.

@@ -1,5 +1,6 @@
 //! How important a pod is, from its class or from the one that is the default.
 
+use kedge_api::resource::known;
 use kedge_api::{GroupResource, Key, Object, Status};
 use serde_json::{Value, json};
 
@@ -7,10 +8,8 @@ use super::{Attributes, Operation};
 use crate::strategy::Scope;
 use crate::value::{Fill as _, Look as _};
 
-pub(super) const CLASSES: GroupResource = GroupResource::of("scheduling.k8s.io", "priorityclasses");
+const CLASSES: GroupResource = known::PRIORITY_CLASSES;
 
-/// The classes that exist in every cluster, even before anyone has made them.
-const SYSTEM: &[(&str, i64)] = &[("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)];
 const PREEMPTS: &str = "PreemptLowerPriority";
 
 pub(super) fn of_pod(scope: &Scope<'_>, attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> {
@@ -53,11 +52,7 @@ pub(super) fn of_pod(scope: &Scope<'_>, attributes: &Attributes<'_>, pod: &mut V
 }
 
 fn find(scope: &Scope<'_>, name: &str) -> Result<Option<Value>, Status> {
-    if let Some(class) = scope.snapshot.get(&Key::new(CLASSES, "", name)) {
-        return class.decode().map(Some);
-    }
-    let system = SYSTEM.iter().find(|(known, _)| *known == name);
-    Ok(system.map(|(_, value)| json!({"value": value, "preemptionPolicy": PREEMPTS})))
+    scope.snapshot.get(&Key::new(CLASSES, "", name)).map(|class| class.decode()).transpose()
 }
 
 /// The default of lowest value, or none of any.
@@ -93,8 +88,6 @@ pub(super) fn one_default(
 
 #[cfg(test)]
 mod tests {
-    use kedge_api::resource::known::PODS;
-
     use super::super::testing::World;
     use super::*;
 
@@ -105,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_pod_gets_its_class_s_priority() {
-        let world = World::new(&PODS, &[class("high", 7, false, "Never"), class("usual", 3, true, PREEMPTS)]);
+        let world = World::new(&known::PODS, &[class("high", 7, false, "Never"), class("usual", 3, true, PREEMPTS)]);
         let spec = |spec: Value| {
             let pod = json!({"metadata": {"name": "p"}, "spec": spec});
             world.admit(of_pod, None, pod).map(|pod| pod["spec"].clone())
@@ -118,7 +111,6 @@ mod tests {
             spec(json!({})),
             Ok(json!({"priorityClassName": "usual", "priority": 3, "preemptionPolicy": PREEMPTS}))
         );
-        assert_eq!(spec(json!({"priorityClassName": "system-node-critical"})).unwrap()["priority"], 2_000_001_000);
         for (wrong, message) in [
             (json!({"priorityClassName": "x"}), "pods \"p\" is forbidden: no PriorityClass with name x was found"),
             (

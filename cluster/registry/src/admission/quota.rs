@@ -14,7 +14,7 @@ use crate::Registry;
 use crate::value::Fill as _;
 use crate::verbs::{store_failed, write};
 
-const QUOTAS: GroupResource = GroupResource::of("", "resourcequotas");
+const QUOTAS: GroupResource = known::RESOURCE_QUOTAS;
 /// Tries to write down what is taken, while others do the same.
 const ATTEMPTS: usize = 100;
 

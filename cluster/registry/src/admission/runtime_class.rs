@@ -1,6 +1,7 @@
 //! What a pod's runtime class brings along: the overhead of its sandbox, and where it can run.
 
 use kedge_api::quantity::Quantity;
+use kedge_api::resource::known;
 use kedge_api::{GroupResource, Key, Status};
 use serde_json::Value;
 
@@ -8,7 +9,7 @@ use super::Attributes;
 use crate::strategy::Scope;
 use crate::value::{Fill as _, Look as _};
 
-const CLASSES: GroupResource = GroupResource::of("node.k8s.io", "runtimeclasses");
+const CLASSES: GroupResource = known::RUNTIME_CLASSES;
 const MISMATCH: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead";
 
 pub(super) fn apply(scope: &Scope<'_>, attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), Status> {
@@ -92,7 +93,6 @@ fn same(one: &Value, other: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use kedge_api::resource::known::PODS;
     use serde_json::json;
 
     use super::super::testing::World;
@@ -102,7 +102,7 @@ mod tests {
     fn overhead_and_scheduling_are_the_class_s() {
         let class = json!({"metadata": {"name": "kata"}, "handler": "kata", "overhead": {"podFixed": {"cpu": "250m"}},
             "scheduling": {"nodeSelector": {"kvm": "yes"}, "tolerations": [{"key": "kvm"}]}});
-        let world = World::new(&PODS, &[(CLASSES, class), (CLASSES, json!({"metadata": {"name": "plain"}}))]);
+        let world = World::new(&known::PODS, &[(CLASSES, class), (CLASSES, json!({"metadata": {"name": "plain"}}))]);
         let pod = |spec: Value| json!({"metadata": {"name": "p"}, "spec": spec});
         let full = json!({"runtimeClassName": "kata", "overhead": {"cpu": "250m"}, "nodeSelector": {"kvm": "yes"}, "tolerations": [{"key": "kvm"}]});
         assert_eq!(world.admit(apply, None, pod(json!({"runtimeClassName": "kata"}))), Ok(pod(full.clone())));

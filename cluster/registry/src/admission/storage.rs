@@ -1,16 +1,22 @@
 //! Claims and volumes: the default class, the finalizer that keeps what is in use, and who may grow.
 
 use kedge_api::quantity::Quantity;
+use kedge_api::resource::known;
 use kedge_api::{GroupResource, Key, Status};
 use serde_json::Value;
 
-use super::{Attributes, CLAIMS, VOLUMES};
+use super::Attributes;
 use crate::strategy::Scope;
 use crate::value::{Fill as _, Look as _};
 
-const CLASSES: GroupResource = GroupResource::of("storage.k8s.io", "storageclasses");
+const CLASSES: GroupResource = known::STORAGE_CLASSES;
 const IS_DEFAULT: &[&str] =
     &["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+const FINALIZERS: &[(GroupResource, &str)] = &[
+    (known::PERSISTENT_VOLUMES, "kubernetes.io/pv-protection"),
+    (known::PERSISTENT_VOLUME_CLAIMS, "kubernetes.io/pvc-protection"),
+    (known::VOLUME_ATTRIBUTES_CLASSES, "kubernetes.io/vac-protection"),
+];
 /// How a claim named its class before there was a field for it.
 const NAMED: &str = "volume.beta.kubernetes.io/storage-class";
 
@@ -38,15 +44,10 @@ pub(super) fn newest(scope: &Scope<'_>, classes: &GroupResource, annotations: &[
 
 /// Keeps what is in use from going before its users.
 pub(super) fn protect(_: &Scope<'_>, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
-    let id = &attributes.resource.id;
-    let finalizer = match () {
-        () if *id == CLAIMS => "kubernetes.io/pvc-protection",
-        () if *id == VOLUMES => "kubernetes.io/pv-protection",
-        () => "kubernetes.io/vac-protection",
-    };
+    let Some((_, finalizer)) = FINALIZERS.iter().find(|(id, _)| *id == attributes.resource.id) else { return Ok(()) };
     let mut finalizers = object.items("metadata.finalizers").to_vec();
-    if !finalizers.iter().any(|f| f == finalizer) {
-        finalizers.push(finalizer.into());
+    if !finalizers.iter().any(|f| f == *finalizer) {
+        finalizers.push((*finalizer).into());
         object.set("metadata.finalizers", finalizers);
     }
     Ok(())
@@ -101,7 +102,7 @@ mod tests {
         let early = "2026-01-01T00:00:00Z";
         let late = "2026-01-02T00:00:00Z";
         let classes = [class("a", early, true), class("c", late, true), class("b", late, true)];
-        let world = World::new(&CLAIMS, &classes);
+        let world = World::new(&known::PERSISTENT_VOLUME_CLAIMS, &classes);
         let named = |claim: Value| world.admit(default_class, None, claim).unwrap()["spec"]["storageClassName"].clone();
         assert_eq!(named(json!({"spec": {}})), "b");
         assert_eq!(named(json!({"spec": {"storageClassName": ""}})), "");
@@ -110,18 +111,19 @@ mod tests {
 
     #[test]
     fn a_claim_is_protected_once() {
-        let world = World::new(&CLAIMS, &[]);
+        let world = World::new(&known::PERSISTENT_VOLUME_CLAIMS, &[]);
         let once = world.admit(protect, None, json!({"metadata": {"finalizers": ["e.com/f"]}})).unwrap();
         assert_eq!(once["metadata"]["finalizers"], json!(["e.com/f", "kubernetes.io/pvc-protection"]));
         assert_eq!(world.admit(protect, None, once.clone()), Ok(once));
-        let volumes = World::new(&VOLUMES, &[]).admit(protect, None, json!({})).unwrap();
+        let volumes = World::new(&known::PERSISTENT_VOLUMES, &[]).admit(protect, None, json!({})).unwrap();
         assert_eq!(volumes["metadata"]["finalizers"], json!(["kubernetes.io/pv-protection"]));
     }
 
     #[test]
     fn growth_is_the_class_s_to_allow() {
         let early = "2026-01-01T00:00:00Z";
-        let world = World::new(&CLAIMS, &[class("grows", early, true), class("fixed", early, false)]);
+        let world =
+            World::new(&known::PERSISTENT_VOLUME_CLAIMS, &[class("grows", early, true), class("fixed", early, false)]);
         let claim = |class: &str, phase: &str, size: &str| {
             json!({"metadata": {"name": "c"}, "status": {"phase": phase},
                 "spec": {"storageClassName": class, "resources": {"requests": {"storage": size}}}})
