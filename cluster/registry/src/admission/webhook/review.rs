@@ -155,6 +155,7 @@ fn denied(name: &str, status: &Value) -> Status {
             uid: details.text("uid").to_owned(),
             causes: causes.collect(),
             retry_after_seconds: details.int("retryAfterSeconds").and_then(|s| u32::try_from(s).ok()),
+            ..Details::default()
         })
     });
     Status { reason: known.unwrap_or(Reason::Plain(code)), message, details }
