@@ -116,7 +116,7 @@ fn what_has_no_type_merges_member_by_member() {
     let refused = apply_as(root_of("none"), "two", &live, &mut entries.clone(), &clash, false);
     assert_eq!(refused, Err(vec![".spec.a.b".to_owned(), ".spec.a.l".to_owned()]));
     let live = apply_as(root_of("none"), "one", &live, &mut entries, &json!({}), false).unwrap();
-    assert_eq!(live, json!({"metadata": {"finalizers": ["b"]}, "spec": {"a": {"c": 2}}}));
+    assert_eq!(live, json!({"metadata": {"name": "x", "finalizers": ["b"]}, "spec": {"a": {"c": 2}}}));
 }
 
 #[test]
