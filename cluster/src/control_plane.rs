@@ -1,6 +1,5 @@
 //! The control plane of this machine: opened once, then run by several services.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kedge_api::resource::known::{NODES, PODS};
 use kedge_api::{Client, GroupResource, Informer, Object, Status, User};
-use kedge_registry::{Options as RegistryOptions, Registry, Table};
+use kedge_registry::{Options as RegistryOptions, Registry};
 use kedge_serve::authn::issuer::Issuer;
 use kedge_serve::authn::token::{TokenError, Tokens};
 use kedge_serve::clock::Clock;
@@ -24,6 +23,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::Settings;
 
@@ -54,7 +54,9 @@ pub struct ControlPlane {
     pub(crate) settings: Settings,
     pub(crate) pki: Arc<Pki>,
     pub(crate) cache: Arc<Cache>,
-    table: Arc<Table>,
+    registry: Arc<Registry>,
+    /// Serves custom resources as they are defined; ends with the control plane.
+    _definitions: AbortOnDropHandle<()>,
     front: Arc<Front>,
     tls: Arc<rustls::ServerConfig>,
     health: Health,
@@ -88,19 +90,19 @@ impl ControlPlane {
             },
         ));
         kedge_registry::bootstrap(&registry).await?;
-        let table = registry.table();
+        let definitions = AbortOnDropHandle::new(tokio::spawn(kedge_registry::follow(registry.clone())));
         let health = Health::default();
         let (front, tls) = assemble(Setup {
             pki: pki.clone(),
             tokens,
-            backend: Arc::new(Served::new(registry)),
+            backend: Arc::new(Served::new(registry.clone())),
             informer: cache.clone(),
             health: health.clone(),
             clock,
             address: format!("{}:{}", settings.node, settings.api_port),
             stop,
         })?;
-        Ok(Self { settings, pki, cache, table, front, tls, health })
+        Ok(Self { settings, pki, cache, registry, _definitions: definitions, front, tls, health })
     }
 
     /// Answers HTTPS until `stop`. `ready` is called when the port is open.
@@ -132,15 +134,10 @@ impl ControlPlane {
 
     /// Runs all controllers. Never ends.
     pub async fn controllers(&self) {
-        let rows: HashMap<(String, String), (GroupResource, bool)> = self
-            .table
-            .rows()
-            .map(|row| &row.resource)
-            .map(|row| ((row.api_version(), row.kind.to_string()), (row.id.clone(), row.namespaced)))
-            .collect();
+        let registry = self.registry.clone();
         let options = kedge_control::Options {
             ca_pem: self.server_ca().to_owned(),
-            mapper: Arc::new(move |version, kind| rows.get(&(version.to_owned(), kind.to_owned())).cloned()),
+            mapper: Arc::new(move |version, kind| registry.table().of_kind(version, kind)),
         };
         let client = self.client("system:kube-controller-manager", &[]);
         kedge_control::run(client, self.informer(), options).await;

@@ -154,9 +154,84 @@ pub struct Resource {
     pub stored_in: Option<(&'static str, &'static str)>,
     /// Annotations that upstream's conversion to this version makes. The rows of a Table, which are made before it, lack them.
     pub made_annotations: &'static [&'static str],
+    /// What a row made at run time says beside, or instead.
+    pub custom: Option<Arc<Custom>>,
+}
+
+/// What no program knew: the part of a row that a CustomResourceDefinition brings along.
+#[derive(Debug, Default)]
+pub struct Custom {
+    pub list_kind: String,
+    pub short_names: Vec<String>,
+    pub categories: Vec<String>,
+    /// Printer columns after `Name`, in order.
+    pub columns: Vec<CustomColumn>,
+    /// Why not to use the version any more.
+    pub deprecated: Option<String>,
+    /// Dotted paths that a field selector may name.
+    pub selectable: Vec<String>,
+    /// The schema of the version as it was written, for publishing; `Null` where it keeps unknown fields at its root.
+    pub schema: serde_json::Value,
+}
+
+type Cell = dyn Fn(&serde_json::Value) -> serde_json::Value + Send + Sync;
+
+/// As [`Column`], with texts and a cell that were made at run time.
+pub struct CustomColumn {
+    pub name: String,
+    pub r#type: String,
+    pub format: String,
+    pub description: String,
+    pub priority: i64,
+    pub cell: Box<Cell>,
+}
+
+impl fmt::Debug for CustomColumn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// In which order versions are preferred, the least first: `v2` > `v1` > `v1beta2` > `v1alpha1` > anything else.
+pub fn version_rank(version: &str) -> (u8, u32, u32) {
+    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
+    let number = |text: &str| text.parse::<u32>().ok();
+    let split = |word| rest.split_once(word).and_then(|(major, minor)| Some((number(major)?, number(minor)?)));
+    match (number(rest), split("beta"), split("alpha")) {
+        (Some(major), ..) => (3, major, 0),
+        (None, Some((major, minor)), _) => (2, major, minor),
+        (None, None, Some((major, minor))) => (1, major, minor),
+        (None, None, None) => (0, 0, 0),
+    }
 }
 
 impl Resource {
+    pub fn short_names(&self) -> Vec<&str> {
+        let custom = self.custom.iter().flat_map(|c| c.short_names.iter().map(String::as_str));
+        self.short_names.iter().copied().chain(custom).collect()
+    }
+
+    pub fn categories(&self) -> Vec<&str> {
+        let custom = self.custom.iter().flat_map(|c| c.categories.iter().map(String::as_str));
+        self.categories.iter().copied().chain(custom).collect()
+    }
+
+    /// Whether a field selector may name this field, beside name and namespace.
+    pub fn selects(&self, field: &str) -> bool {
+        self.selectable.contains(&field)
+            || self.custom.as_ref().is_some_and(|c| c.selectable.iter().any(|known| known == field))
+    }
+
+    /// The warning that every answer carries.
+    pub fn deprecation(&self) -> Option<String> {
+        self.deprecated.map(str::to_owned).or_else(|| self.custom.as_ref()?.deprecated.clone())
+    }
+
+    /// `PodList`
+    pub fn list_kind(&self) -> String {
+        self.custom.as_ref().map_or_else(|| format!("{}List", self.kind), |c| c.list_kind.clone())
+    }
+
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
         match self.id.group.as_str() {

@@ -26,9 +26,8 @@ pub(crate) mod scale;
 mod set;
 mod update;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use kedge_api::schema;
 use kedge_api::status::{Cause, Details};
 use kedge_api::{Reason, Request, Status};
 use serde_json::{Map, Value};
@@ -68,7 +67,7 @@ fn unowned() -> &'static Set {
 
 /// One who writes objects of a row.
 pub(crate) struct Author<'a> {
-    table: &'a Table,
+    table: Arc<Table>,
     row: &'a Row,
     expected: Expected<'a>,
     root: Place<'a>,
@@ -94,10 +93,10 @@ impl<'a> Author<'a> {
         };
         let named = request.options.field_manager.as_deref().filter(|name| !name.is_empty());
         Self {
-            table: &registry.table,
+            table: registry.table(),
             row,
             expected,
-            root: root_of(expected.schema),
+            root: if expected.schema == row.resource.schema { root_of(row) } else { place::of_type(expected.schema) },
             manager: Manager {
                 name: named.unwrap_or("unknown").to_owned(),
                 applies: false,
@@ -146,7 +145,7 @@ impl<'a> Author<'a> {
     }
 
     /// An object in this row's form, in that of another version of the same resource.
-    fn convert(&self, value: &Value, version: &str) -> Option<(Place<'static>, Value)> {
+    fn convert(&self, value: &Value, version: &str) -> Option<(Place<'_>, Value)> {
         let storage = self.row.storage();
         let other = self.table.rows().find(|row| row.storage() == storage && row.resource.api_version() == version)?;
         let mut value = value.clone();
@@ -156,7 +155,7 @@ impl<'a> Author<'a> {
         if let Some(face) = other.stored_as {
             (face.show)(&mut value);
         }
-        Some((root_of(&other.resource.schema), value))
+        Some((root_of(other), value))
     }
 
     /// `live` as this row shows it, or nothing, with `config` applied by this author: an object yet to be conformed and defaulted, with its
@@ -215,9 +214,9 @@ impl<'a> Author<'a> {
     }
 }
 
-/// How objects of a type merge; those of unknown types member by member.
-fn root_of(schema: &str) -> Place<'static> {
-    schema::get(schema).map_or(place::UNKNOWN, Place::root)
+/// How objects of a row merge.
+fn root_of(row: &Row) -> Place<'_> {
+    place::of_type(&row.resource.schema)
 }
 
 /// `/v1, Kind=ConfigMap`, as Go prints it.

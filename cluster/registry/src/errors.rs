@@ -65,6 +65,7 @@ enum Kind {
     Forbidden,
     TooLong,
     TooMany,
+    TypeInvalid,
 }
 
 impl Kind {
@@ -79,6 +80,7 @@ impl Kind {
             Self::Forbidden => ("Forbidden", "FieldValueForbidden", false),
             Self::TooLong => ("Too long", "FieldValueTooLong", false),
             Self::TooMany => ("Too many", "FieldValueTooMany", true),
+            Self::TypeInvalid => ("Invalid value", "FieldValueTypeInvalid", true),
         }
     }
 }
@@ -166,6 +168,61 @@ impl Errors {
 
     pub(crate) fn not_supported(&mut self, path: &Path<'_>, value: impl Into<Value>, supported: &[&str]) {
         self.add(Kind::NotSupported, path, &value.into(), &listed(supported));
+    }
+
+    pub(crate) fn type_invalid(&mut self, path: &Path<'_>, value: impl Into<Value>, detail: &str) {
+        self.add(Kind::TypeInvalid, path, &value.into(), detail);
+    }
+
+    /// As `invalid`, with the reason that a rule of a custom resource names.
+    pub(crate) fn because(&mut self, reason: &str, path: &Path<'_>, value: &Value, detail: &str) {
+        let kind = match reason {
+            "FieldValueRequired" => Kind::Required,
+            "FieldValueForbidden" => Kind::Forbidden,
+            "FieldValueDuplicate" => Kind::Duplicate,
+            _ => Kind::Invalid,
+        };
+        self.add(kind, path, value, detail);
+    }
+
+    /// Whether one is of the kind after which nothing further is worth checking: the object has not the form of its schema.
+    pub(crate) fn is_malformed(&self) -> bool {
+        const KINDS: [&str; 5] = [
+            "FieldValueNotSupported",
+            "FieldValueRequired",
+            "FieldValueTooLong",
+            "FieldValueTooMany",
+            "FieldValueTypeInvalid",
+        ];
+        self.causes.iter().any(|cause| KINDS.contains(&cause.reason.as_str()))
+    }
+
+    /// Takes those of another walk over.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.causes.extend(other.causes);
+    }
+
+    /// The same, with the path to the root in front of their own.
+    pub(crate) fn below(mut self, path: &Path<'_>) -> Self {
+        for cause in &mut self.causes {
+            cause.field = match cause.field.as_str() {
+                "<nil>" => path.to_string(),
+                field => format!("{path}.{field}"),
+            };
+        }
+        self
+    }
+
+    /// Puts in front what `tell` adds.
+    pub(crate) fn first(&mut self, tell: impl FnOnce(&mut Self)) {
+        let rest = std::mem::take(&mut self.causes);
+        tell(self);
+        self.causes.extend(rest);
+    }
+
+    /// By their text, where upstream's order is of no meaning either.
+    pub(crate) fn sort(&mut self) {
+        self.causes.sort_by_cached_key(|cause| format!("{}: {}", cause.field, cause.message));
     }
 
     /// One `Invalid` for each text.

@@ -8,6 +8,7 @@ mod conditions;
 mod config_map;
 mod controller_revision;
 mod cron_job;
+mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
 mod disruption_budget;
@@ -63,6 +64,7 @@ pub(crate) fn rows() -> Vec<Row> {
         secret::row(),
         service_account::row(),
         service::row(),
+        custom_resource_definition::row(),
         controller_revision::row(),
         daemon_set::row(),
         deployment::row(),
@@ -134,5 +136,6 @@ pub(crate) fn resource(
         deprecated: None,
         stored_in: None,
         made_annotations: &[],
+        custom: None,
     }
 }

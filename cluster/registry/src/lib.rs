@@ -12,6 +12,7 @@
 
 mod admission;
 mod apply;
+mod custom;
 mod diff;
 mod errors;
 mod gojson;
@@ -30,7 +31,7 @@ mod verbs;
 
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use kedge_api::{Answer, Reason, Request, Status, Verb};
@@ -39,6 +40,7 @@ use kedge_watch::Cache;
 use serde_json::Value;
 
 pub use admission::Webhooks;
+pub use custom::follow;
 pub use table::{Row, Table, volatile};
 pub use verbs::bootstrap::bootstrap;
 
@@ -83,7 +85,8 @@ impl Default for Options {
 pub struct Registry {
     store: Arc<dyn Store>,
     cache: Arc<Cache>,
-    table: Arc<Table>,
+    /// Swapped whole when custom resources come or go; read at the begin of each request.
+    table: RwLock<Arc<Table>>,
     options: Options,
     /// Orders writes that take something unique in the cluster: an address is chosen and committed before the next one is.
     allocating: tokio::sync::Mutex<()>,
@@ -91,12 +94,18 @@ pub struct Registry {
 
 impl Registry {
     pub fn new(store: Arc<dyn Store>, cache: Arc<Cache>, options: Options) -> Self {
-        let table = Arc::new(Table::builtin());
+        let table = custom::table(&Table::builtin(), &cache.snapshot());
+        let table = RwLock::new(Arc::new(table));
         Self { store, cache, table, options, allocating: tokio::sync::Mutex::new(()) }
     }
 
+    /// The table of this moment.
     pub fn table(&self) -> Arc<Table> {
-        self.table.clone()
+        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_table(&self, table: Table) {
+        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
     }
 
     pub fn cache(&self) -> &Arc<Cache> {
@@ -106,9 +115,9 @@ impl Registry {
     /// Does what an authenticated and authorized request asks for. An empty `target.version` means the preferred one.
     pub async fn carry_out(&self, request: Request) -> Result<Answer, Status> {
         let target = &request.target;
-        let row = self.table.find(&target.resource, &target.version).ok_or_else(no_resource)?.clone();
+        let row = self.table().find(&target.resource, &target.version).ok_or_else(no_resource)?.clone();
         let mut answer = self.dispatch(&row, request).await?;
-        answer.warnings.splice(0..0, row.resource.deprecated.map(str::to_owned));
+        answer.warnings.splice(0..0, row.resource.deprecation());
         Ok(answer)
     }
 

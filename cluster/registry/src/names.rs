@@ -5,6 +5,9 @@ pub(crate) type Check = fn(&str) -> Vec<String>;
 
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an \
                      alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end \
+                          with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is \
+                          '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and \
                          end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
                          '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
@@ -38,6 +41,15 @@ pub(crate) fn label(text: &str) -> Vec<String> {
         } else {
             LABEL.to_owned()
         });
+    }
+    wrong
+}
+
+/// RFC 1035 label: as above, but beginning with a letter.
+pub(crate) fn label_1035(text: &str) -> Vec<String> {
+    let mut wrong: Vec<_> = too_long(text, 63).into_iter().collect();
+    if !is_label(text) || !text.starts_with(|c: char| c.is_ascii_lowercase()) {
+        wrong.push(LABEL_1035.to_owned());
     }
     wrong
 }

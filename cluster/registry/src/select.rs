@@ -32,11 +32,9 @@ impl Selection {
         for term in &mut fields.terms {
             let field = term.field.as_str();
             // Cluster-scoped built-ins take the term, too: it just never matches anything but the empty text.
-            let known = is_common_field(resource, field)
-                || field == "metadata.namespace"
-                || resource.selectable.contains(&field);
+            let known = is_common_field(resource, field) || field == "metadata.namespace" || resource.selects(field);
             if !known {
-                return Err(Status::bad_request(if resource.selectable.is_empty() {
+                return Err(Status::bad_request(if resource.selectable.is_empty() && resource.custom.is_none() {
                     format!("\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
                 } else {
                     format!("field label not supported: {field}")

@@ -61,7 +61,7 @@ pub(crate) struct Strategy {
     pub(crate) held: fn(&Value) -> bool,
     /// Further marks of an object that waits for its deletion.
     pub(crate) on_delete: fn(&mut Value),
-    /// Such an object says that it has no grace period.
+    /// Such an object says that it has no grace period, and counts its deletion as a change.
     pub(crate) marks_grace: bool,
     /// Some objects may never be deleted, and say why.
     pub(crate) may_delete: fn(&str) -> Result<(), String>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kedge_api::{GroupResource, Resource};
 
+use crate::custom::Version;
 use crate::kinds;
 use crate::strategy::Strategy;
 
@@ -15,6 +16,8 @@ pub struct Row {
     /// Where and how its objects are kept, if not as they are shown: `events.k8s.io` serves the core group's events, and an older
     /// version of a resource what is stored in the newer one. Strategies see the stored form.
     pub(crate) stored_as: Option<Alias>,
+    /// How its objects behave beyond what a strategy says: of custom resources.
+    pub(crate) custom: Option<Arc<Version>>,
 }
 
 /// Another face of a resource.
@@ -29,12 +32,12 @@ pub(crate) struct Alias {
 
 impl Row {
     pub(crate) const fn new(resource: Resource, strategy: Strategy) -> Self {
-        Self { resource, strategy, stored_as: None }
+        Self { resource, strategy, stored_as: None, custom: None }
     }
 
     /// Another face of objects that `alias` says where to find.
     pub(crate) const fn alias(resource: Resource, strategy: Strategy, alias: Alias) -> Self {
-        Self { resource, strategy, stored_as: Some(alias) }
+        Self { resource, strategy, stored_as: Some(alias), custom: None }
     }
 
     /// Under which resource its objects lie in the store.
@@ -43,25 +46,36 @@ impl Row {
     }
 
     pub(crate) fn list_kind(&self) -> String {
-        format!("{}List", self.resource.kind)
+        self.resource.list_kind()
     }
 }
 
-/// All rows, by name.
+/// All rows, by name. Never changed: a new one takes its place when custom resources come or go.
 pub struct Table {
     rows: Vec<Arc<Row>>,
     /// Of a resource's versions, the preferred one first.
     by_id: HashMap<GroupResource, Vec<usize>>,
+    resources: Arc<[Arc<Resource>]>,
 }
 
 impl Table {
     pub(crate) fn builtin() -> Self {
-        let rows: Vec<_> = kinds::rows().into_iter().map(Arc::new).collect();
+        Self::of(kinds::rows().into_iter().map(Arc::new).collect())
+    }
+
+    fn of(rows: Vec<Arc<Row>>) -> Self {
         let mut by_id: HashMap<_, Vec<_>> = HashMap::new();
         for (at, row) in rows.iter().enumerate() {
             by_id.entry(row.resource.id.clone()).or_default().push(at);
         }
-        Self { rows, by_id }
+        let resources = rows.iter().map(|row| Arc::new(row.resource.clone())).collect();
+        Self { rows, by_id, resources }
+    }
+
+    /// The built-in rows of this table, then these, which must not be called as one of them.
+    pub(crate) fn with(&self, custom: impl IntoIterator<Item = Row>) -> Self {
+        let built_in = self.rows.iter().filter(|row| row.custom.is_none()).cloned();
+        Self::of(built_in.chain(custom.into_iter().map(Arc::new)).collect())
     }
 
     /// In its preferred version.
@@ -88,6 +102,18 @@ impl Table {
 
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &Arc<Row>> {
         self.rows.iter()
+    }
+
+    /// The rows as others see them.
+    pub fn resources(&self) -> Arc<[Arc<Resource>]> {
+        self.resources.clone()
+    }
+
+    /// The resource of a kind, and whether it is namespaced: `apps/v1`, `Deployment`.
+    pub fn of_kind(&self, api_version: &str, kind: &str) -> Option<(GroupResource, bool)> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let is = |r: &&Arc<Resource>| r.kind == kind && r.version == version && r.id.group.as_str() == group;
+        self.resources.iter().find(is).map(|r| (r.id.clone(), r.namespaced))
     }
 }
 

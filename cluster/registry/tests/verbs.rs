@@ -141,8 +141,10 @@ fn least(kind: &str) -> Value {
 async fn every_kind_is_created_watched_updated_patched_and_deleted() {
     let world = World::new().await;
     let table = world.registry.table();
-    assert_eq!(table.rows().len(), 38);
-    for row in table.rows().filter(|row| row.resource.verbs.contains(&Verb::Watch)) {
+    assert_eq!(table.rows().len(), 39);
+    // Definitions live another life: `custom.rs` has it.
+    let watched = |row: &&Arc<kedge_registry::Row>| row.resource.verbs.contains(&Verb::Watch);
+    for row in table.rows().filter(watched).filter(|row| row.resource.kind != "CustomResourceDefinition") {
         let id = &row.resource.id;
         assert_eq!(
             table.by_path(id.group.as_str(), &row.resource.version, id.resource.as_str()).unwrap().resource.id,

@@ -45,9 +45,10 @@ impl Catalog {
         self.own.iter().any(|own| Arc::ptr_eq(own, row))
     }
 
+    /// Whether built-in resources make up the group: what is not there is then answered in other words than in a group of custom ones.
     pub fn has_group(&self, group: &str) -> bool {
         let backend = self.backend.rows();
-        backend.iter().chain(self.own.iter()).any(|row| row.id.group.as_str() == group)
+        backend.iter().chain(self.own.iter()).any(|row| row.custom.is_none() && row.id.group.as_str() == group)
     }
 }
 

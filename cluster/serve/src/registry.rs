@@ -11,13 +11,11 @@ use crate::backend::Backend;
 /// Gives the front the registry's verbs and rows.
 pub struct Served {
     registry: Arc<Registry>,
-    rows: Arc<[Arc<Resource>]>,
 }
 
 impl Served {
     pub fn new(registry: Arc<Registry>) -> Self {
-        let rows = registry.table().rows().map(|row| Arc::new(row.resource.clone())).collect();
-        Self { registry, rows }
+        Self { registry }
     }
 }
 
@@ -28,6 +26,6 @@ impl Backend for Served {
     }
 
     fn rows(&self) -> Arc<[Arc<Resource>]> {
-        Arc::clone(&self.rows)
+        self.registry.table().resources()
     }
 }

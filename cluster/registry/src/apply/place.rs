@@ -76,6 +76,12 @@ pub(crate) struct Keys<'s> {
     item: Place<'s>,
 }
 
+impl<'s> Keys<'s> {
+    pub(crate) const fn new(list: Place<'s>, item: Place<'s>) -> Self {
+        Self { list, item }
+    }
+}
+
 impl<'s> Place<'s> {
     pub(crate) const fn root(t: Type) -> Self {
         Self::Known { shape: Shape::Type(t), field: None }
@@ -119,9 +125,7 @@ fn known<'s>(shape: Shape, field: Option<Field>) -> Form<'s> {
         Shape::List(item) => {
             let place = Place::item(item);
             match field.and_then(Field::list) {
-                Some(schema::List::Map) => {
-                    Form::Keyed(place, Keys { list: Place::Known { shape, field }, item: place })
-                }
+                Some(schema::List::Map) => Form::Keyed(place, Keys::new(Place::Known { shape, field }, place)),
                 Some(schema::List::Set) => Form::Set(place),
                 Some(schema::List::Atomic) | None => Form::AtomicList(place),
             }
@@ -231,7 +235,12 @@ impl Custom for Unknown {
     }
 }
 
-pub(crate) const UNKNOWN: Place<'static> = Place::Custom(&Unknown);
+/// How objects of a type merge; those of unknown types member by member.
+pub(crate) fn of_type(name: &str) -> Place<'static> {
+    schema::get(name).map_or(UNKNOWN, Place::root)
+}
+
+const UNKNOWN: Place<'static> = Place::Custom(&Unknown);
 
 /// The value of a key field that an item leaves out: its published default, or the empty one of a field that is always written.
 fn default_of(field: Field) -> Option<Value> {

@@ -49,11 +49,11 @@ impl Set {
     }
 
     /// The set of dotted paths of plain fields, such as `metadata.labels`.
-    pub(crate) fn of_fields(paths: &[&'static str]) -> Self {
+    pub(crate) fn of_fields(paths: &[&str]) -> Self {
         paths.iter().fold(Self::default(), |set, path| {
             let one = path.rsplit('.').fold(Self::default(), |below, name| {
                 let mut set = Self::default();
-                set.put(Element::Field(name.into()), below.is_empty(), below);
+                set.put(Element::Field(name.to_owned().into()), below.is_empty(), below);
                 set
             });
             set.union(&one)

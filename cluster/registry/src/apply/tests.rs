@@ -8,11 +8,11 @@ use super::update::{applied, updated};
 use super::*;
 
 fn map() -> Place<'static> {
-    root_of("io.k8s.api.core.v1.ConfigMap")
+    place::of_type("io.k8s.api.core.v1.ConfigMap")
 }
 
 fn deployment() -> Place<'static> {
-    root_of("io.k8s.api.apps.v1.Deployment")
+    place::of_type("io.k8s.api.apps.v1.Deployment")
 }
 
 /// Applies as `name`; the object after, or the conflicting fields.
@@ -106,16 +106,16 @@ fn conflicts_are_told_as_upstream_tells_them() {
 fn what_has_no_type_merges_member_by_member() {
     let mut entries = Vec::new();
     let config = json!({"metadata": {"name": "x", "finalizers": ["a"]}, "spec": {"a": {"b": 1, "l": [1]}}});
-    let live = apply_as(root_of("none"), "one", &json!({}), &mut entries, &config, false).unwrap();
+    let live = apply_as(place::of_type("none"), "one", &json!({}), &mut entries, &config, false).unwrap();
     assert_eq!(owned(&entries, "one"), [".metadata.finalizers[=\"a\"]", ".spec.a", ".spec.a.b", ".spec.a.l"]);
     let config = json!({"metadata": {"finalizers": ["b"]}, "spec": {"a": {"c": 2}}});
-    let live = apply_as(root_of("none"), "two", &live, &mut entries, &config, false).unwrap();
+    let live = apply_as(place::of_type("none"), "two", &live, &mut entries, &config, false).unwrap();
     assert_eq!(live["spec"], json!({"a": {"b": 1, "c": 2, "l": [1]}}));
     assert_eq!(live["metadata"]["finalizers"], json!(["a", "b"]));
     let clash = json!({"spec": {"a": {"l": [2], "b": {"now": "an object"}}}});
-    let refused = apply_as(root_of("none"), "two", &live, &mut entries.clone(), &clash, false);
+    let refused = apply_as(place::of_type("none"), "two", &live, &mut entries.clone(), &clash, false);
     assert_eq!(refused, Err(vec![".spec.a.b".to_owned(), ".spec.a.l".to_owned()]));
-    let live = apply_as(root_of("none"), "one", &live, &mut entries, &json!({}), false).unwrap();
+    let live = apply_as(place::of_type("none"), "one", &live, &mut entries, &json!({}), false).unwrap();
     assert_eq!(live, json!({"metadata": {"name": "x", "finalizers": ["b"]}, "spec": {"a": {"c": 2}}}));
 }
 

@@ -24,6 +24,10 @@ pub(crate) async fn create(registry: &Registry, row: &Arc<Row>, mut request: Req
     if row.resource.namespaced && request.target.namespace.is_empty() {
         return Err(crate::no_method());
     }
+    if row.custom.as_ref().is_some_and(|custom| custom.terminating) {
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(Status::about(kedge_api::Reason::MethodNotAllowed, &row.resource.id, "", why.to_owned()));
+    }
     let dry_run = options::write(&request.options, "CreateOptions")?;
     let mut incoming = incoming::object(row, &mut request)?;
     Author::of(registry, row, &request).track(None, &mut incoming.value);
@@ -54,6 +58,9 @@ pub(crate) async fn store(
     metadata::validate(&object, &row.resource, strategy, &mut errors);
     (strategy.validate)(&object, &mut errors);
     (strategy.validate_create)(&object, &mut errors);
+    if let Some(custom) = &row.custom {
+        custom.validate(&object, None, &mut errors);
+    }
     errors.of_row(row, object.text("metadata.name"))?;
     warnings.extend((strategy.warnings)(&object, None));
     admission::validate(registry, row, &mut writer, Operation::Create, &object, None).await?;

@@ -173,7 +173,7 @@ pub(crate) async fn delete_one(
     let mut marked = None;
     for _ in 0..ATTEMPTS {
         let object = get::find(registry, row, target)?;
-        let old: Value = object.decode()?;
+        let old = get::decode(row, &object)?;
         if marked != Some(object.revision) {
             check(row, &object, wish)?;
             admission::validate(registry, row, writer, Operation::Delete, &old, Some(&old)).await?;
@@ -275,8 +275,8 @@ fn plan(strategy: &Strategy, old: &Value, wish: &Wish, now: Timestamp) -> Plan {
         new.set("metadata.deletionTimestamp", stamp(now));
         if strategy.marks_grace {
             new.set("metadata.deletionGracePeriodSeconds", 0);
+            bump(&mut new);
         }
-        bump(&mut new);
         (strategy.on_delete)(&mut new);
     }
     match (held || seconds > 0, &new == old) {

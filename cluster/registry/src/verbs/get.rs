@@ -6,6 +6,7 @@ use std::time::Duration;
 use kedge_api::request::Payload;
 use kedge_api::status::{Cause, Details};
 use kedge_api::{Answer, Key, Object, Reason, Request, Revision, Status, Target};
+use serde_json::Value;
 
 use super::answer;
 use crate::Registry;
@@ -36,10 +37,22 @@ pub(crate) fn show(row: &Row, object: Arc<Object>) -> Result<Payload, Status> {
     alias(row, object).map(Payload::Stored)
 }
 
+/// The object as the row's rules see it: in the stored form, but for custom resources in that of the row's version.
+pub(crate) fn decode(row: &Row, object: &Object) -> Result<Value, Status> {
+    let mut value = object.decode()?;
+    if let Some(custom) = &row.custom {
+        custom.show(&row.resource, &mut value)?;
+    }
+    Ok(value)
+}
+
 /// The object in this row's form: the very same one, but for rows that are another face of a resource.
 pub(crate) fn alias(row: &Row, object: Arc<Object>) -> Result<Arc<Object>, Status> {
+    if let Some(custom) = &row.custom {
+        return custom.shown(&row.resource, object);
+    }
     let Some(face) = row.stored_as else { return Ok(object) };
-    let mut value: serde_json::Value = object.decode()?;
+    let mut value: Value = object.decode()?;
     (face.show)(&mut value);
     let json = serde_json::to_vec(&value).map_err(|e| Status::internal(format!("encoding {}: {e}", object.key)))?;
     let Object { key, revision, meta, .. } = &*object;

@@ -3,6 +3,7 @@
 use kedge_api::{Body, Options, Request, Resource, Status, schema};
 use serde_json::{Map, Value};
 
+use crate::errors::{Errors, Path};
 use crate::structure;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
@@ -80,6 +81,61 @@ pub(crate) fn conform(
     };
     let t = schema::get(expected.schema).ok_or_else(|| Status::internal(format!("no schema {}", expected.schema)))?;
     let unknown = structure::conform(t, &mut value).map_err(refused)?;
+    sift(value, duplicates, unknown, strictness, refused)
+}
+
+/// As `conform`, to the kind of a row.
+pub(crate) fn conform_to(
+    row: &Row,
+    mut value: Value,
+    duplicates: Vec<String>,
+    strictness: Strictness,
+) -> Result<Incoming, Status> {
+    let Some(custom) = &row.custom else {
+        return conform(value, duplicates, &Expected::of(&row.resource), strictness);
+    };
+    custom_kind(&row.resource, &value)?;
+    let (kind, version) = (&row.resource.kind, &row.resource.version);
+    let refused = |what: String| {
+        Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {what}"))
+    };
+    let unknown = custom.conform(&mut value).map_err(refused)?;
+    sift(value, duplicates, unknown, strictness, refused)
+}
+
+/// A custom resource says what it is itself; upstream has no type that could tell.
+fn custom_kind(resource: &Resource, value: &Value) -> Result<(), Status> {
+    let (found, kind) = (value.text("kind"), &resource.kind);
+    if found.is_empty() {
+        let text = value.to_string();
+        let shown = text.get(..30).map_or_else(|| text.clone(), |head| format!("{head} ..."));
+        let what = format!(
+            "the object provided is unrecognized (must be of type {kind}): Object 'Kind' is missing in '{text}' ({shown})"
+        );
+        return Err(Status::bad_request(what));
+    }
+    let (version, expected) = (value.text("apiVersion"), resource.api_version());
+    if version != expected {
+        let what =
+            format!("the API version in the data ({version}) does not match the expected API version ({expected})");
+        return Err(Status::bad_request(what));
+    }
+    if found != *kind {
+        let mut errors = Errors::default();
+        errors.invalid(&Path::root("kind"), found, &format!("must be {kind}"));
+        errors.into_result(resource.id.group.as_str(), found, value.text("metadata.name"))?;
+    }
+    Ok(())
+}
+
+/// What to do about unknown and duplicate fields.
+fn sift(
+    value: Value,
+    duplicates: Vec<String>,
+    unknown: Vec<String>,
+    strictness: Strictness,
+    refused: impl Fn(String) -> Status,
+) -> Result<Incoming, Status> {
     let mut found = duplicates;
     found.extend(unknown.into_iter().map(|path| format!("unknown field {path:?}")));
     match strictness {
@@ -108,9 +164,11 @@ fn kind(value: &mut Value, expected: &Expected<'_>) -> Result<(), Status> {
         format!("converting (v1.{said}) to ({package}.{kind}): unknown conversion")
     } else {
         let registered = if found_version.is_empty() { &api_version } else { &found_version };
-        format!(
-            "no kind {said:?} is registered for version {registered:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
-        )
+        let scheme = match expected.group {
+            "apiextensions.k8s.io" => "k8s.io/apiextensions-apiserver/pkg/apiserver/apiserver.go:55",
+            _ => "pkg/api/legacyscheme/scheme.go:30",
+        };
+        format!("no kind {said:?} is registered for version {registered:?} in scheme {scheme:?}")
     };
     Err(Status::bad_request(format!("{said} in version {said_version:?} cannot be handled as a {kind}: {why}")))
 }
@@ -119,7 +177,7 @@ fn kind(value: &mut Value, expected: &Expected<'_>) -> Result<(), Status> {
 pub(crate) fn object(row: &Row, request: &mut Request) -> Result<Incoming, Status> {
     let (value, duplicates) = body(request);
     let strictness = Strictness::of(&request.options);
-    let mut incoming = conform(value, duplicates, &Expected::of(&row.resource), strictness)?;
+    let mut incoming = conform_to(row, value, duplicates, strictness)?;
     if !incoming.value.look("metadata").is_object() {
         incoming.value.set("metadata", Map::new());
     }
@@ -138,6 +196,8 @@ pub(crate) fn store_form(row: &Row, value: &mut Value) {
 /// The namespace is the path's.
 pub(crate) fn place(row: &Row, value: &mut Value, namespace: &str) -> Result<(), Status> {
     if !row.resource.namespaced {
+        // What has no namespace is in none, whatever it says.
+        value.cut("metadata.namespace");
         return Ok(());
     }
     match value.text("metadata.namespace") {

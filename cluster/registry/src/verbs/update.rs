@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kedge_api::{Answer, Body, Object, Options, PatchType, Reason, Request, Status};
 use serde_json::Value;
 
-use super::incoming::{self, Expected, Incoming, Strictness};
+use super::incoming::{self, Incoming, Strictness};
 use super::write::{self, ATTEMPTS, How, Written};
 use super::{answer, create, get, options};
 use crate::admission::Writer;
@@ -35,7 +35,7 @@ pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Req
         };
         check_version(row, &object, wanted)?;
         write::check_uid(row, &object, incoming.value.text("metadata.uid"))?;
-        let old: Value = object.decode()?;
+        let old = get::decode(row, &object)?;
         if wanted.is_none() && !row.strategy.unconditional_update {
             write::version_required(row, &request.target.name)?;
         }
@@ -113,7 +113,7 @@ pub(crate) async fn patch(registry: &Registry, row: &Arc<Row>, mut request: Requ
         check_version(row, &object, wanted)?;
         incoming::store_form(row, &mut new);
         (row.strategy.default)(&mut new);
-        let old: Value = object.decode()?;
+        let old = get::decode(row, &object)?;
         author.track(Some(&old), &mut new);
         warnings.extend((row.strategy.warnings)(&new, Some(&old)));
         if let Some(written) = write::replace(registry, row, &object, &old, new, how, &mut writer).await? {
@@ -145,9 +145,8 @@ async fn apply(
             Err(missing) => return Err(missing.clone()),
         };
         let applied = author.apply(live.as_ref(), config, force)?;
-        let expected = Expected::of(&row.resource);
         let Incoming { value: mut new, .. } =
-            incoming::conform(applied, Vec::new(), &expected, Strictness::Ignore).map_err(unconverted)?;
+            incoming::conform_to(row, applied, Vec::new(), Strictness::Ignore).map_err(unconverted)?;
         let Ok(object) = object else {
             let uid = new.text("metadata.uid");
             if !uid.is_empty() {
@@ -169,7 +168,7 @@ async fn apply(
         check_version(row, &object, wanted_version(&new)?)?;
         incoming::store_form(row, &mut new);
         (row.strategy.default)(&mut new);
-        let old: Value = object.decode()?;
+        let old = get::decode(row, &object)?;
         let mut warnings = (row.strategy.warnings)(&new, Some(&old));
         let mut writer = Writer::of(request, dry_run);
         if let Some(written) = write::replace(registry, row, &object, &old, new, how, &mut writer).await? {
@@ -195,7 +194,7 @@ pub(crate) fn accept(
 ) -> Result<Incoming, Status> {
     let strictness = Strictness::of(options);
     let warn = if strictness == Strictness::Strict { Strictness::Warn } else { strictness };
-    let incoming = incoming::conform(patched, duplicates.to_vec(), &Expected::of(&row.resource), warn)
+    let incoming = incoming::conform_to(row, patched, duplicates.to_vec(), warn)
         .map_err(|status| patching::refused(patch, &status.message))?;
     if strictness == Strictness::Strict && !incoming.warnings.is_empty() {
         let why = format!("strict decoding error: {}", incoming.warnings.join(", "));
@@ -247,7 +246,7 @@ pub(crate) async fn modify(
 ) -> Result<Written, Status> {
     for _ in 0..ATTEMPTS {
         let object = get::find(registry, row, writer.target)?;
-        let old: Value = object.decode()?;
+        let old = get::decode(row, &object)?;
         let mut new = old.clone();
         change(&object, &mut new)?;
         if let Some(written) = write::replace(registry, row, &object, &old, new, how, writer).await? {

@@ -1,5 +1,6 @@
 //! The way of a finished object into the store, and of changes onto what is stored.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use kedge_api::request::Payload;
@@ -29,7 +30,11 @@ pub(crate) async fn commit(registry: &Registry, expect: Expect, write: Write) ->
 }
 
 pub(crate) fn draft(key: Key, value: &Value, row: &Row) -> Result<Draft, Status> {
-    let draft = Draft::encode(key, value).map_err(|e| Status::internal(e.to_string()))?;
+    let mut shown = Cow::Borrowed(value);
+    if let Some(custom) = &row.custom {
+        custom.keep(&row.resource, shown.to_mut())?;
+    }
+    let draft = Draft::encode(key, &shown).map_err(|e| Status::internal(e.to_string()))?;
     if draft.len() > LARGEST && value.has("metadata.managedFields") {
         // Who owns what may be forgotten, so that the object itself has room.
         let mut less = value.clone();
@@ -105,12 +110,21 @@ pub(crate) async fn replace(
             metadata::validate(&new, &row.resource, strategy, &mut errors);
             (strategy.validate)(&new, &mut errors);
             (strategy.validate_update)(&new, old, &mut errors);
+            if let Some(custom) = &row.custom {
+                custom.validate(&new, Some(old), &mut errors);
+            }
         }
         How::Status => {
             keep_all_but_status(&mut new, old);
+            if row.custom.is_some() {
+                keep_metadata(&mut new, old);
+            }
             (strategy.prepare_status)(&mut new, old);
             metadata::validate_update(&new, old, &mut errors);
             (strategy.validate_status)(&new, old, &mut errors);
+            if let Some(custom) = &row.custom {
+                custom.validate(&new, Some(old), &mut errors);
+            }
         }
         How::Special => {}
     }
@@ -184,13 +198,30 @@ fn keep_all_but_status(new: &mut Value, old: &Value) {
     }
 }
 
+/// The status of a custom resource comes alone: of metadata only who wrote it is new.
+fn keep_metadata(new: &mut Value, old: &Value) {
+    let managed = new.cut("metadata.managedFields");
+    new.set("metadata", old.look("metadata").clone());
+    match managed {
+        Some(managed) => new.set("metadata.managedFields", managed),
+        None => {
+            new.cut("metadata.managedFields");
+        }
+    }
+}
+
 fn count_generation(new: &mut Value, old: &Value, row: &Row, how: How) {
     if !row.strategy.generation || how != How::Main {
         return;
     }
+    let status = row.custom.is_some() && !row.strategy.status;
     let relevant = |value: &Value| -> Vec<(String, Value)> {
         let fields = value.as_object().into_iter().flatten();
-        let fields = fields.filter(|(name, _)| !["metadata", "status", "apiVersion", "kind"].contains(&name.as_str()));
+        let fields = fields.filter(|(name, _)| match name.as_str() {
+            "metadata" | "apiVersion" | "kind" => false,
+            "status" => status,
+            _ => true,
+        });
         fields.map(|(n, v)| (n.clone(), v.clone())).collect()
     };
     let annotated =

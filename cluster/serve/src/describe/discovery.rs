@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::wire::set;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use kedge_api::resource::Subresource;
+use kedge_api::resource::{Subresource, version_rank};
 use kedge_api::{Resource, Verb};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -48,26 +48,13 @@ pub fn groups(rows: &Rows) -> Vec<&str> {
 /// Versions of a group, the preferred first: stable before beta before alpha, newer before older.
 pub fn versions<'a>(rows: &'a Rows, group: &str) -> Vec<&'a str> {
     let mut versions: Vec<&str> = of(rows, group).map(|row| row.version.as_ref()).collect();
-    versions.sort_by_key(|version| std::cmp::Reverse(rank(version)));
+    versions.sort_by_key(|version| std::cmp::Reverse(version_rank(version)));
     versions.dedup();
     versions
 }
 
 fn of<'a>(rows: &'a Rows, group: &str) -> impl Iterator<Item = &'a Arc<Resource>> {
     rows.iter().filter(move |row| row.id.group.as_str() == group)
-}
-
-/// `v2` > `v1` > `v1beta2` > `v1alpha1` > anything else.
-fn rank(version: &str) -> (u8, u32, u32) {
-    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
-    let number = |text: &str| text.parse::<u32>().ok();
-    let split = |word| rest.split_once(word).and_then(|(major, minor)| Some((number(major)?, number(minor)?)));
-    match (number(rest), split("beta"), split("alpha")) {
-        (Some(major), ..) => (3, major, 0),
-        (None, Some((major, minor)), _) => (2, major, minor),
-        (None, None, Some((major, minor))) => (1, major, minor),
-        (None, None, None) => (0, 0, 0),
-    }
 }
 
 fn group_version(group: &str, version: &str) -> String {
@@ -107,7 +94,7 @@ pub fn resource_list(rows: &Rows, group: &str, version: &str) -> Option<Value> {
     for row in of(rows, group).filter(|row| row.version == version) {
         let mut entry = json!({
             "name": row.id.resource.as_str(), "singularName": row.singular, "namespaced": row.namespaced,
-            "kind": row.kind, "verbs": verbs(row.verbs),
+            "kind": row.kind, "verbs": verbs_of(row),
         });
         extras(&mut entry, row);
         if stored(row) {
@@ -159,18 +146,20 @@ fn aggregated_version(rows: &Rows, group: &str, version: &str) -> Value {
     let resources: Vec<Value> = of(rows, group)
         .filter(|row| row.version == version)
         .map(|row| {
+            // Upstream's handler of custom resources fills in what the one of built-in kinds leaves out.
+            let own = if row.custom.is_some() { (group, version) } else { ("", "") };
             let mut entry = json!({
                 "resource": row.id.resource.as_str(), "singularResource": row.singular,
-                "responseKind": kind_of(&row.kind, ("", "")),
+                "responseKind": kind_of(&row.kind, own),
                 "scope": if row.namespaced { "Namespaced" } else { "Cluster" },
-                "verbs": verbs(row.verbs),
+                "verbs": verbs_of(row),
             });
             extras(&mut entry, row);
             let subresources: Vec<Value> = sorted(row)
                 .into_iter()
                 .map(|sub| {
                     let (kind, group_version) = response_kind(row, sub);
-                    json!({"subresource": sub.name, "responseKind": kind_of(kind, group_version.unwrap_or_default()), "verbs": subresource_verbs(sub)})
+                    json!({"subresource": sub.name, "responseKind": kind_of(kind, group_version.unwrap_or(own)), "verbs": subresource_verbs(sub)})
                 })
                 .collect();
             if !subresources.is_empty() {
@@ -189,14 +178,21 @@ fn extras(entry: &mut Value, row: &Resource) {
             entry.insert(key.to_owned(), json!(texts));
         }
     };
-    list("shortNames", &row.short_names);
-    list("categories", &row.categories);
+    list("shortNames", &row.short_names());
+    list("categories", &row.categories());
 }
 
 fn sorted(row: &Resource) -> Vec<&Subresource> {
     let mut subresources: Vec<_> = row.subresources.iter().collect();
-    subresources.sort_by_key(|sub| sub.name);
+    if row.custom.is_none() {
+        subresources.sort_by_key(|sub| sub.name);
+    }
     subresources
+}
+
+/// Sorted, but for custom resources, whose verbs upstream lists in an order of its own.
+fn verbs_of(row: &Resource) -> Vec<&'static str> {
+    if row.custom.is_some() { row.verbs.iter().map(|verb| verb.as_str()).collect() } else { verbs(row.verbs) }
 }
 
 fn response_kind<'a>(row: &'a Resource, sub: &Subresource) -> (&'a str, Option<(&'static str, &'static str)>) {
@@ -272,7 +268,7 @@ mod tests {
     #[test]
     fn versions_are_ranked_as_upstream_does() {
         let mut versions = ["v1beta1", "v1", "foo", "v2alpha1", "v1beta2", "v10", "v2"];
-        versions.sort_by_key(|v| std::cmp::Reverse(rank(v)));
+        versions.sort_by_key(|v| std::cmp::Reverse(version_rank(v)));
         assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v2alpha1", "foo"]);
     }
 

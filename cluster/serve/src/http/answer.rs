@@ -59,6 +59,10 @@ pub fn answer(answer: Answer, row: &Arc<Resource>, wanted: &Wanted) -> Response<
         Payload::Value(value) => reshaped(code, Ok(value), row, wanted),
         Payload::List { api_version, kind, revision, r#continue, remaining, items } => {
             let mut metadata = json!({"resourceVersion": revision.to_string()});
+            if row.custom.is_some() && wanted.accepted.shape == Shape::Plain {
+                // Lists of custom resources always say it.
+                set(&mut metadata, "continue", "");
+            }
             if let Some(token) = r#continue {
                 set(&mut metadata, "continue", token);
             }
@@ -134,7 +138,11 @@ fn list(code: u16, list: List, row: &Arc<Resource>, wanted: &Wanted) -> Response
     let (head, key, write): (Value, &str, Write) = match wanted.accepted.shape {
         Shape::Plain | Shape::Discovery => {
             let head = json!({"kind": list.kind, "apiVersion": list.api_version, "metadata": list.metadata});
-            (head, "items", Box::new(|object| Ok(item::untyped(&object.json))))
+            // Only built-in kinds leave out what the list has said already.
+            let whole = row.custom.is_some();
+            let write =
+                move |object: &Object| Ok(if whole { vec![object.json.clone()] } else { item::untyped(&object.json) });
+            (head, "items", Box::new(write))
         }
         Shape::Table => {
             let mut head = wanted.style(row).table(list.metadata, Vec::new());
@@ -216,6 +224,7 @@ mod tests {
             deprecated: None,
             stored_in: None,
             made_annotations: &[],
+            custom: None,
         })
     }
 

@@ -64,12 +64,17 @@ impl Style<'_> {
         let own = self.row.columns.iter().map(|c| {
             json!({"name": c.name, "type": c.r#type, "format": c.format, "priority": c.priority, "description": ""})
         });
-        name.into_iter().chain(own).collect()
+        let custom = self.row.custom.iter().flat_map(|custom| &custom.columns).map(|c| {
+            json!({"name": c.name, "type": c.r#type, "format": c.format, "priority": c.priority, "description": c.description})
+        });
+        name.into_iter().chain(own).chain(custom).collect()
     }
 
     pub fn line(&self, object: &Value) -> Value {
         let name = (!self.names_itself()).then(|| object.pointer("/metadata/name").cloned().unwrap_or_default());
-        let cells: Vec<Value> = name.into_iter().chain(self.row.columns.iter().map(|c| (c.cell)(object))).collect();
+        let own = self.row.columns.iter().map(|c| (c.cell)(object));
+        let custom = self.row.custom.iter().flat_map(|custom| &custom.columns).map(|c| (c.cell)(object));
+        let cells: Vec<Value> = name.into_iter().chain(own).chain(custom).collect();
         let mut line = json!({"cells": cells});
         if let Some(condition) = completed(self.row, object)
             && let Some(line) = line.as_object_mut()

@@ -105,6 +105,7 @@ pub fn rows() -> Vec<Resource> {
         deprecated: None,
         stored_in: None,
         made_annotations: &[],
+        custom: None,
     };
     REVIEWS.iter().map(row).collect()
 }

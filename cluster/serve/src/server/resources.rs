@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures::StreamExt;
-use http::header::{HeaderMap, USER_AGENT};
+use http::header::{CONTENT_TYPE, HeaderMap, USER_AGENT};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use kedge_api::request::Payload;
-use kedge_api::{Body as RequestBody, PatchType, Request as ApiRequest, Resource, Status, User, Verb};
+use kedge_api::{Body as RequestBody, PatchType, Reason, Request as ApiRequest, Resource, Status, User, Verb};
 
 use super::front::Front;
 use super::paths::accept;
@@ -17,7 +17,7 @@ use crate::http::answer::{Wanted, answer};
 use crate::http::respond::{self, Body, method_not_allowed, not_found, page_not_found};
 use crate::http::watch;
 use crate::proxy::{Connection, Passed, connection};
-use crate::wire::media::{Format, Offer, negotiate, unknown_stream};
+use crate::wire::media::{BodyType, Format, Offer, body_type, negotiate, unknown_stream};
 use crate::wire::path::ResourceAsked;
 use crate::wire::query::Query;
 
@@ -36,6 +36,11 @@ impl Front {
         };
         if let Some(connection) = connection(plural, group, &target.subresource) {
             return self.connect(&user, connection, asked, query, request).await;
+        }
+        if row.custom.is_some()
+            && (row.namespaced == target.namespace.is_empty() && !lists(asked) || !asked.rest.is_empty())
+        {
+            return Ok(page_not_found());
         }
         self.answered(user, &row, asked, query, request).await.or_else(|status| refused(&row, status))
     }
@@ -60,6 +65,9 @@ impl Front {
         let mut options = query.options()?;
         if asked.verb == Verb::Watch && !target.name.is_empty() {
             options.field_selector = Some(format!("metadata.name={}", target.name));
+        }
+        if row.custom.is_some() && asked.verb == Verb::Patch {
+            takes_patch(request.headers())?;
         }
         let strict = options.field_validation.as_deref() == Some("Strict");
         let (parts, body) = request.into_parts();
@@ -121,9 +129,9 @@ impl Front {
 
 /// A refusal carries the warning that every answer about a deprecated resource does.
 fn refused(row: &Resource, status: Status) -> Result<Response<Body>, Status> {
-    let Some(why) = row.deprecated else { return Err(status) };
+    let Some(why) = row.deprecation() else { return Err(status) };
     let mut response = respond::status(&status);
-    respond::warn(response.headers_mut(), &[why.to_owned()]);
+    respond::warn(response.headers_mut(), &[why]);
     Ok(response)
 }
 
@@ -134,6 +142,11 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.0.watches.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// Whether a request may do without a namespace: it is about all of them.
+fn lists(asked: &ResourceAsked) -> bool {
+    asked.target.namespace.is_empty() && matches!(asked.verb, Verb::List | Verb::Watch)
 }
 
 /// Whether the row takes the request as it is; gives the kind that a body should be.
@@ -154,7 +167,11 @@ fn check(row: &Resource, asked: &ResourceAsked) -> Result<String, Status> {
     let (verbs, kind) = match target.subresource.as_str() {
         "" => (row.verbs, row.kind.to_string()),
         name => {
-            let sub = row.subresources.iter().find(|sub| sub.name == name).ok_or_else(not_found)?;
+            let missing = || match row.custom {
+                Some(_) => Status::not_found(&row.id, &target.name),
+                None => not_found(),
+            };
+            let sub = row.subresources.iter().find(|sub| sub.name == name).ok_or_else(missing)?;
             (sub.verbs, if sub.kind.is_empty() { row.kind.to_string() } else { sub.kind.to_owned() })
         }
     };
@@ -166,6 +183,18 @@ fn check(row: &Resource, asked: &ResourceAsked) -> Result<String, Status> {
     Ok(kind)
 }
 
+/// A strategic merge patch needs a Go type, which custom resources do not have.
+fn takes_patch(headers: &HeaderMap) -> Result<(), Status> {
+    let media = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    match body_type(media, true) {
+        Ok(BodyType::Patch(PatchType::Strategic, _)) => Err(Status::new(
+            Reason::UnsupportedMediaType,
+            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
+             application/merge-patch+json, application/apply-patch+yaml",
+        )),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
 /// Bytes of a manager's name.
 const LONGEST_MANAGER: usize = 128;
 

@@ -115,6 +115,7 @@ impl Backend for Echo {
             deprecated: None,
             stored_in: None,
             made_annotations: &[],
+            custom: None,
         };
         [
             row(known::CONFIG_MAPS, "ConfigMap", "configmap", &[]),

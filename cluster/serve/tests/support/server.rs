@@ -41,6 +41,7 @@ pub async fn start(dir: &Path, at: SocketAddr) -> Result<Server, Box<dyn Error>>
     };
     let registry = Arc::new(Registry::new(store, Arc::clone(&cache), options));
     kedge_registry::bootstrap(&registry).await?;
+    tokio::spawn(kedge_registry::follow(Arc::clone(&registry)));
     let listener = TcpListener::bind(at).await?;
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();

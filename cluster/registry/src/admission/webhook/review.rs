@@ -13,7 +13,7 @@ use crate::errors::quote;
 use crate::patch::json as patching;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
-use crate::verbs::incoming::{self, Expected, Strictness};
+use crate::verbs::incoming::{self, Strictness};
 
 /// What an answer that lets the object pass says beside.
 #[derive(Debug, Default)]
@@ -164,7 +164,7 @@ fn denied(name: &str, status: &Value) -> Status {
 /// What a webhook's patch makes of an object: again one of its kind, defaulted, in the stored form.
 pub(super) fn patched(row: &Row, object: &Value, patch: &Value) -> Result<Value, Status> {
     let patched = patching::apply(object.clone(), patch).map_err(|status| internal(status.message))?;
-    let conformed = incoming::conform(patched, Vec::new(), &Expected::of(&row.resource), Strictness::Ignore);
+    let conformed = incoming::conform_to(row, patched, Vec::new(), Strictness::Ignore);
     let mut value = conformed.map_err(|status| internal(status.message))?.value;
     incoming::store_form(row, &mut value);
     (row.strategy.default)(&mut value);

@@ -23,7 +23,7 @@ const EXPECTED: Expected<'_> =
 pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
     if request.verb == Verb::Get {
         let object = get::find(registry, row, &request.target)?;
-        return Ok(answer(200, Vec::new(), Payload::Value(of(&object)?)));
+        return Ok(answer(200, Vec::new(), Payload::Value(of(row, &object)?)));
     }
     let dry_run = options::change(&request)?;
     let author = Author::with(registry, row, EXPECTED, &request);
@@ -32,8 +32,8 @@ pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Requ
     let body = std::mem::take(&mut request.body);
     let mut writer = Writer::of(&request, dry_run).admitted();
     let make = |object: &Object, parent: &Value| -> Result<Value, Status> {
-        let mut current = of(object)?;
-        scale::show(parent, &row.resource.api_version(), &mut current);
+        let mut current = of(row, object)?;
+        scale::show(parent, &row.resource.api_version(), paths(row).0, &mut current);
         let before = current.clone();
         let mut value = match &body {
             Body::Patch(PatchType::Apply, config) => {
@@ -68,25 +68,26 @@ pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Requ
         let scale = make(object, new)?;
         update::check_version(row, object, update::wanted_version(&scale)?)?;
         let replicas = scale.int("spec.replicas").unwrap_or(0);
+        // Custom resources are refused as such, by their own validation.
         let mut errors = Errors::default();
-        if replicas < 0 {
+        if replicas < 0 && row.custom.is_none() {
             errors.invalid(&Path::root("spec.replicas"), replicas, "must be greater than or equal to 0");
         }
         errors.into_result(EXPECTED.group, EXPECTED.kind, &name)?;
-        new.set("spec.replicas", replicas);
-        apply::scale::keep(new, &row.resource.api_version(), &scale);
+        new.set(paths(row).0, replicas);
+        apply::scale::keep(new, &row.resource.api_version(), paths(row).0, &scale);
         Ok(())
     })
     .await?;
     let value = match written {
-        Written::Stored(object) | Written::Same(object) | Written::Deleted(object) => of(&object)?,
-        Written::Dry(value) => show(&value),
+        Written::Stored(object) | Written::Same(object) | Written::Deleted(object) => of(row, &object)?,
+        Written::Dry(value) => show(row, &value),
     };
     Ok(answer(200, Vec::new(), Payload::Value(value)))
 }
 
-fn of(object: &Object) -> Result<Value, Status> {
-    object.decode().map(|value: Value| show(&value))
+fn of(row: &Row, object: &Object) -> Result<Value, Status> {
+    get::decode(row, object).map(|value| show(row, &value))
 }
 
 /// The oldest of workloads chooses by labels alone.
@@ -98,7 +99,13 @@ fn selector(object: &Value) -> String {
     columns::label_selector(selector)
 }
 
-fn show(object: &Value) -> Value {
+/// Where the counts stand: wanted, there.
+fn paths(row: &Row) -> (&str, &str) {
+    let scale = row.custom.as_ref().and_then(|custom| custom.scale.as_ref());
+    scale.map_or(("spec.replicas", "status.replicas"), |scale| (&scale.spec, &scale.status))
+}
+
+fn show(row: &Row, object: &Value) -> Value {
     let mut meta = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         let value = object.look("metadata").look(field);
@@ -106,16 +113,21 @@ fn show(object: &Value) -> Value {
             meta.set(field, value.clone());
         }
     }
+    let (wanted, there) = paths(row);
     let mut spec = json!({});
-    let replicas = object.int("spec.replicas").unwrap_or(0);
+    let replicas = object.int(wanted).unwrap_or(0);
     if replicas != 0 {
         spec.set("replicas", replicas);
     }
-    json!({
-        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": spec,
-        "status": {
-            "replicas": object.int("status.replicas").unwrap_or(0),
-            "selector": selector(object),
-        },
-    })
+    let mut status = json!({"replicas": object.int(there).unwrap_or(0)});
+    let selector = match &row.custom {
+        Some(custom) => {
+            custom.scale.iter().flat_map(|s| &s.selector).map(|path| object.text(path).to_owned()).collect()
+        }
+        None => selector(object),
+    };
+    if !selector.is_empty() {
+        status.set("selector", selector);
+    }
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": spec, "status": status})
 }

@@ -44,6 +44,7 @@ fn rows() -> Vec<Arc<Resource>> {
         deprecated: None,
         stored_in: None,
         made_annotations: &[],
+        custom: None,
     };
     crate::review::rows().into_iter().chain([pod]).map(Arc::new).collect()
 }

@@ -1,0 +1,345 @@
+//! The rules of a version's schema, beyond its being structural.
+
+use serde_json::Value;
+
+use super::validate::map;
+use super::{regex, structure};
+use crate::custom::schema::Schema;
+use crate::custom::{shape, validate as check};
+use crate::errors::{Errors, Path};
+use crate::value::Look as _;
+
+/// Parts of JSON Schema that Kubernetes has no use for.
+const UNSUPPORTED: [(&str, &str); 6] = [
+    ("id", "id is not supported"),
+    ("additionalItems", "additionalItems is not supported"),
+    ("patternProperties", "patternProperties is not supported"),
+    ("definitions", "definitions is not supported"),
+    ("dependencies", "dependencies is not supported"),
+    ("$ref", "$ref is not supported"),
+];
+
+/// What may stand at the root beside `properties` where status is taken out of it.
+const AT_ROOT: [&str; 22] = [
+    "description",
+    "type",
+    "format",
+    "title",
+    "maximum",
+    "exclusiveMaximum",
+    "minimum",
+    "exclusiveMinimum",
+    "maxLength",
+    "minLength",
+    "pattern",
+    "maxItems",
+    "minItems",
+    "uniqueItems",
+    "multipleOf",
+    "required",
+    "items",
+    "properties",
+    "externalDocs",
+    "example",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-validations",
+];
+
+pub(super) fn validate(version: &Value, status: bool, path: &Path<'_>, errors: &mut Errors) {
+    let schema = version.look("schema.openAPIV3Schema");
+    if !schema.is_object() {
+        return;
+    }
+    let at = path.child("openAPIV3Schema");
+    let before = errors.len();
+    if status {
+        at_root(schema, &at, errors);
+    }
+    if schema.flag("nullable") {
+        errors.forbidden(&at.child("nullable"), "nullable cannot be true at the root");
+    }
+    node(schema, &at, Place::Root, errors);
+    let mut found = Errors::default();
+    structure::validate(schema, &at, &mut found);
+    if found.is_empty() {
+        if errors.len() == before {
+            defaults(schema, &at, true, errors);
+        }
+    } else {
+        found.sort();
+        errors.append(found);
+    }
+}
+
+fn at_root(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
+    if !matches!(schema.text("type"), "" | "object") {
+        let detail =
+            "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
+        errors.invalid(&path.child("type"), schema.text("type"), detail);
+    }
+    let odd = |name: &String| !AT_ROOT.contains(&name.as_str());
+    if schema.as_object().is_some_and(|fields| fields.keys().any(odd)) {
+        let allowed = "[Description Type Format Title Maximum ExclusiveMaximum Minimum ExclusiveMinimum MaxLength MinLength Pattern \
+                       MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example \
+                       XPreserveUnknownFields XValidations]";
+        let detail =
+            format!("only {allowed} fields are allowed at the root of the schema if the status subresource is enabled");
+        errors.invalid(path, schema.clone(), &detail);
+    }
+}
+
+/// Where in a schema a node stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Root,
+    Inside,
+    /// In the metadata of a resource.
+    Metadata,
+}
+
+fn node(schema: &Value, path: &Path<'_>, place: Place, errors: &mut Errors) {
+    for (part, detail) in UNSUPPORTED {
+        if schema.has(part) {
+            errors.forbidden(&path.child(part), detail);
+        }
+    }
+    if schema.text("type") == "null" {
+        errors.forbidden(&path.child("type"), "type cannot be set to null, use nullable as an alternative");
+    }
+    if schema.look("items").is_array() || schema.has("items.JSONSchemas") {
+        errors.forbidden(&path.child("items"), "items must be a schema object and not an array");
+    }
+    if place == Place::Metadata && schema.flag("x-kubernetes-embedded-resource") {
+        errors.forbidden(&path.child("x-kubernetes-embedded-resource"), "must not be used inside of resource meta");
+    }
+    if schema.flag("uniqueItems") {
+        let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
+        errors.forbidden(&path.child("uniqueItems"), detail);
+    }
+    let pattern = schema.text("pattern");
+    if let Some(why) = regex::wrong(pattern) {
+        errors.invalid(
+            &path.child("pattern"),
+            pattern,
+            &format!("must be a valid regular expression, but isn't: {why}"),
+        );
+    }
+    children(schema, path, place, errors);
+    extensions(schema, path, errors);
+    rules(schema, path, errors);
+}
+
+fn children(schema: &Value, path: &Path<'_>, place: Place, errors: &mut Errors) {
+    let additional = schema.look("additionalProperties");
+    if map(schema, "properties").is_some_and(|p| !p.is_empty())
+        && (additional.is_object() || *additional == Value::Bool(false))
+    {
+        errors
+            .forbidden(&path.child("additionalProperties"), "additionalProperties and properties are mutual exclusive");
+    }
+    let inner = if place == Place::Metadata { place } else { Place::Inside };
+    if additional.is_object() {
+        node(additional, &path.child("additionalProperties"), inner, errors);
+    }
+    let resource = place == Place::Root || schema.flag("x-kubernetes-embedded-resource");
+    let properties = path.child("properties");
+    for (name, property) in map(schema, "properties").into_iter().flatten() {
+        let place = if resource && name == "metadata" { Place::Metadata } else { inner };
+        node(property, &properties.key(name), place, errors);
+    }
+    if schema.look("not").is_object() {
+        node(schema.look("not"), &path.child("not"), inner, errors);
+    }
+    for part in ["allOf", "oneOf", "anyOf"] {
+        let at = path.child(part);
+        for (index, inner_schema) in schema.items(part).iter().enumerate() {
+            node(inner_schema, &at.index(index), inner, errors);
+        }
+    }
+    if schema.look("items").is_object() {
+        node(schema.look("items"), &path.child("items"), inner, errors);
+    }
+}
+
+fn extensions(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
+    if schema.look("x-kubernetes-preserve-unknown-fields") == &Value::Bool(false) {
+        errors.invalid(&path.child("x-kubernetes-preserve-unknown-fields"), false, "must be true or undefined");
+    }
+    for (part, kind, known) in [
+        ("x-kubernetes-map-type", "object", &["atomic", "granular"][..]),
+        ("x-kubernetes-list-type", "array", &["atomic", "map", "set"]),
+    ] {
+        let Some(text) = schema.look(part).as_str() else { continue };
+        let detail = format!("must be {kind} if {part} is specified");
+        match schema.text("type") {
+            "" => errors.required(&path.child("type"), &detail),
+            same if same == kind => {}
+            other => errors.invalid(&path.child("type"), other, &detail),
+        }
+        if !known.contains(&text) {
+            errors.not_supported(&path.child(part), text, known);
+        }
+    }
+    let (list, keys) = (schema.look("x-kubernetes-list-type"), schema.items("x-kubernetes-list-map-keys"));
+    let at_list = path.child("x-kubernetes-list-type");
+    match list.as_str() {
+        None if !keys.is_empty() => errors.required(&at_list, "must be map if x-kubernetes-list-map-keys is non-empty"),
+        Some(other) if other != "map" && !keys.is_empty() => {
+            errors.invalid(&at_list, other, "must be map if x-kubernetes-list-map-keys is non-empty");
+        }
+        Some("map") => map_list(schema, keys, path, errors),
+        Some("set") => set_list(schema, path, errors),
+        Some(_) | None => {}
+    }
+}
+
+fn map_list(schema: &Value, keys: &[Value], path: &Path<'_>, errors: &mut Errors) {
+    let at_keys = path.child("x-kubernetes-list-map-keys");
+    let (items, at_items) = (schema.look("items"), path.child("items"));
+    if keys.is_empty() {
+        errors.required(&at_keys, "must not be empty if x-kubernetes-list-type is map");
+    }
+    if !items.is_object() {
+        return errors.required(&at_items, "must have a schema if x-kubernetes-list-type is map");
+    }
+    if items.text("type") != "object" {
+        let detail = "must be object if parent array's x-kubernetes-list-type is map";
+        return errors.invalid(&at_items.child("type"), items.text("type"), detail);
+    }
+    let at_properties = at_items.child("properties");
+    for (index, key) in keys.iter().enumerate() {
+        let name = key.as_str().unwrap_or_default();
+        match items.look("properties").get(name) {
+            Some(property) if matches!(property.text("type"), "array" | "object") => {
+                let detail = "must be a scalar type if parent array's x-kubernetes-list-type is map";
+                errors.invalid(&at_properties.key(name).child("type"), property.text("type"), detail);
+            }
+            Some(_) => {}
+            None => errors.invalid(&at_keys.index(index), name, "entries must all be names of item properties"),
+        }
+        if keys.iter().take(index).any(|known| known == key) {
+            errors.invalid(&at_keys.index(index), name, "must not contain duplicate entries");
+        }
+    }
+    if items.flag("nullable") {
+        errors.forbidden(&at_items.child("nullable"), "cannot be nullable when x-kubernetes-list-type is map");
+    }
+    for name in keys.iter().filter_map(Value::as_str) {
+        let Some(property) = items.look("properties").get(name) else { continue };
+        let at = at_properties.key(name);
+        if property.get("default").is_none() && !items.items("required").iter().any(|required| required == name) {
+            let detail =
+                "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
+            errors.required(&at.child("default"), detail);
+        }
+        if property.flag("nullable") {
+            let detail = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
+            errors.forbidden(&at.child("nullable"), detail);
+        }
+    }
+}
+
+fn set_list(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let (items, at) = (schema.look("items"), path.child("items"));
+    if items.flag("nullable") {
+        errors.forbidden(&at.child("nullable"), "cannot be nullable when x-kubernetes-list-type is set");
+    }
+    for (kind, part) in [("object", "x-kubernetes-map-type"), ("array", "x-kubernetes-list-type")] {
+        if items.text("type") != kind {
+            continue;
+        }
+        match items.look(part).as_str() {
+            Some("atomic") => {}
+            Some(other) => errors.invalid(
+                &at.child(part),
+                other,
+                "must be atomic as item of a list with x-kubernetes-list-type=set",
+            ),
+            None if kind == "object" => {
+                errors.required(&at.child(part), "must be atomic as item of a list with x-kubernetes-list-type=set");
+            }
+            None => {}
+        }
+    }
+}
+
+/// The form of `x-kubernetes-validations`; what their expressions mean is checked where they are compiled.
+fn rules(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const REASONS: [&str; 4] =
+        ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
+    let all = path.child("x-kubernetes-validations");
+    for (index, rule) in schema.items("x-kubernetes-validations").iter().enumerate() {
+        let at = all.index(index);
+        let (text, message) = (rule.text("rule").trim(), rule.text("message").trim());
+        let breaks = |text: &str| text.contains(['\n', '\r']);
+        if text.is_empty() {
+            errors.required(&at.child("rule"), "rule is not specified");
+        } else if !rule.text("message").is_empty() && message.is_empty() {
+            errors.invalid(&at.child("message"), rule.text("message"), "message must be non-empty if specified");
+        } else if message.len() > 2048 {
+            let head: String = message.chars().take(10).collect();
+            errors.invalid(
+                &at.child("message"),
+                format!("{head}..."),
+                "message must have a maximum length of 2048 characters",
+            );
+        } else if breaks(message) {
+            errors.invalid(&at.child("message"), rule.text("message"), "message must not contain line breaks");
+        } else if breaks(text) && message.is_empty() {
+            errors.required(&at.child("message"), "message must be specified if rule contains line breaks");
+        }
+        if !rule.text("messageExpression").is_empty() && rule.text("messageExpression").trim().is_empty() {
+            errors.required(&at.child("messageExpression"), "messageExpression must be non-empty if specified");
+        }
+        if let Some(reason) = rule.look("reason").as_str().filter(|reason| !REASONS.contains(reason)) {
+            errors.not_supported(&at.child("reason"), reason, &REASONS);
+        }
+        let field = rule.text("fieldPath");
+        if !field.is_empty() && field.trim().is_empty() {
+            errors.invalid(&at.child("fieldPath"), field, "fieldPath must be non-empty if specified");
+        } else if breaks(field) {
+            errors.invalid(&at.child("fieldPath"), field, "fieldPath must not contain line breaks");
+        } else if !field.is_empty() && !is_field(schema, field) {
+            errors.invalid(&at.child("fieldPath"), field, "fieldPath must be a valid path");
+        }
+    }
+}
+
+/// Whether a path such as `.a['b'].c` leads to something that the schema has.
+fn is_field(schema: &Value, path: &str) -> bool {
+    let parsed = crate::custom::json_path::JsonPath::parse(path);
+    let Some(names) = parsed.as_ref().ok().and_then(|path| path.simple()).filter(|_| path.starts_with(['.', '[']))
+    else {
+        return false;
+    };
+    let step = |schema, name: &str| {
+        let named = Value::look(schema, "properties").get(name);
+        named.or_else(|| Some(Value::look(schema, "additionalProperties")).filter(|inner| inner.is_object()))
+    };
+    names.into_iter().try_fold(schema, step).is_some()
+}
+
+/// A default must be a value that its schema takes as it is.
+fn defaults(schema: &Value, path: &Path<'_>, root: bool, errors: &mut Errors) {
+    if let Some(default) = schema.get("default") {
+        let at = path.child("default");
+        let compiled = Schema::of(schema);
+        let mut pruned = default.clone();
+        if root {
+            errors.forbidden(&at, "must not be set at the root");
+        } else if !shape::prune(&mut pruned, &compiled, compiled.embedded).is_empty() {
+            errors.invalid(&at, default.clone(), "must not have unknown fields");
+        }
+        shape::default(&mut pruned, &compiled);
+        check::at_default(&pruned, &compiled, &at, errors);
+    }
+    let properties = path.child("properties");
+    for (name, property) in map(schema, "properties").into_iter().flatten() {
+        defaults(property, &properties.key(name), false, errors);
+    }
+    for part in ["items", "additionalProperties"] {
+        if schema.look(part).is_object() {
+            defaults(schema.look(part), &path.child(part), false, errors);
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Custom resources from their definition to their end, against the memory store.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests and their helpers")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kedge_api::client::User;
+use kedge_api::request::{Answer, Body, Options, PatchType, Payload, Request, Target};
+use kedge_api::{GroupResource, Reason, Status, Verb};
+use kedge_registry::{Registry, bootstrap};
+use kedge_store::{Memory, Store};
+use kedge_watch::Cache;
+use serde_json::{Value, json};
+
+const DEFINITIONS: GroupResource = GroupResource::of("apiextensions.k8s.io", "customresourcedefinitions");
+const THINGS: GroupResource = GroupResource::of("e.com", "things");
+
+struct World {
+    registry: Arc<Registry>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let cache = Cache::start(store.clone()).await.unwrap();
+        let registry = Arc::new(Registry::new(store, cache, kedge_registry::Options::default()));
+        bootstrap(&registry).await.unwrap();
+        tokio::spawn(kedge_registry::follow(registry.clone()));
+        Self { registry }
+    }
+
+    /// `path` is `VERSION/NAME/SUBRESOURCE`, as far as it is needed.
+    async fn call(
+        &self,
+        verb: Verb,
+        of: &GroupResource,
+        path: &str,
+        options: Options,
+        body: Body,
+    ) -> Result<Answer, Status> {
+        let mut parts = path.split('/').map(str::to_owned);
+        let mut part = || parts.next().unwrap_or_default();
+        let namespace = if *of == THINGS { "default" } else { "" }.to_owned();
+        let target = Target { resource: of.clone(), version: part(), namespace, name: part(), subresource: part() };
+        let who = User::new("admin", &["system:masters"]);
+        self.registry.carry_out(Request { who, verb, target, options, body }).await
+    }
+
+    async fn value(&self, verb: Verb, of: &GroupResource, path: &str, body: Body) -> Result<Value, Status> {
+        match self.call(verb, of, path, Options::default(), body).await?.payload {
+            Payload::Stored(object) => object.decode(),
+            Payload::Value(value) => Ok(value),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn merge(&self, of: &GroupResource, path: &str, patch: Value) -> Result<Value, Status> {
+        self.value(Verb::Patch, of, path, Body::Patch(PatchType::Merge, patch)).await
+    }
+
+    /// The definition, once it is as wanted.
+    async fn settled(&self, name: &str, wanted: impl Fn(&Result<Value, Status>) -> bool) -> Result<Value, Status> {
+        for _ in 0..200 {
+            let found = self.value(Verb::Get, &DEFINITIONS, &format!("v1/{name}"), Body::None).await;
+            if wanted(&found) {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("{name} did not settle")
+    }
+
+    async fn define(&self, definition: Value) -> Value {
+        let name = definition["metadata"]["name"].as_str().unwrap().to_owned();
+        let made = self.value(Verb::Create, &DEFINITIONS, "v1", definition.into()).await.unwrap();
+        assert_eq!(made["status"]["conditions"], Value::Null);
+        self.settled(&name, |found| is(found.as_ref().unwrap(), "NamesAccepted").is_some()).await.unwrap()
+    }
+}
+
+fn is(definition: &Value, condition: &str) -> Option<bool> {
+    let conditions = definition["status"]["conditions"].as_array()?;
+    Some(conditions.iter().find(|c| c["type"] == condition)?["status"] == "True")
+}
+
+fn things() -> Value {
+    let spec = json!({"type": "object", "properties": {"a": {"type": "integer", "default": 1, "maximum": 9}, "replicas": {"type": "integer"}}});
+    let newer = json!({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "string"}}});
+    let version = |name: &str, storage: bool, spec: &Value| {
+        json!({"name": name, "served": true, "storage": storage, "schema": {"openAPIV3Schema": {"type": "object",
+            "properties": {"spec": spec, "status": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}},
+            "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}}})
+    };
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "things.e.com"},
+        "spec": {"group": "e.com", "scope": "Namespaced", "names": {"plural": "things", "kind": "Thing", "shortNames": ["th"]},
+            "versions": [version("v1", true, &spec), version("v2", false, &newer)]}})
+}
+
+fn thing(version: &str, spec: Value) -> Body {
+    json!({"apiVersion": format!("e.com/{version}"), "kind": "Thing", "metadata": {"name": "t"}, "spec": spec}).into()
+}
+
+#[tokio::test]
+async fn a_kind_is_defined_used_and_removed_with_all_that_is_of_it() {
+    let world = World::new().await;
+    let early = world.value(Verb::Create, &THINGS, "v1", thing("v1", json!({}))).await.unwrap_err();
+    assert!(early.is(Reason::NotFound), "{early}");
+    let defined = world.define(things()).await;
+    assert_eq!((is(&defined, "Established"), &defined["spec"]["names"]["listKind"]), (Some(true), &json!("ThingList")));
+
+    let made = world.value(Verb::Create, &THINGS, "v1", thing("v1", json!({"x": 1}))).await.unwrap();
+    assert_eq!(made["spec"], json!({"a": 1}));
+    let refused = world.merge(&THINGS, "v1/t", json!({"spec": {"a": 10}})).await.unwrap_err();
+    assert!(
+        refused.message.contains("spec.a: Invalid value: 10: spec.a in body should be less than or equal to 9"),
+        "{refused}"
+    );
+    let held = world.merge(&THINGS, "v1/t", json!({"metadata": {"finalizers": ["e.com/f"]}})).await.unwrap();
+    assert_eq!(held["metadata"]["generation"], 1);
+    let status =
+        world.merge(&THINGS, "v1/t/status", json!({"status": {"replicas": 2}, "spec": {"a": 5}})).await.unwrap();
+    assert_eq!((&status["spec"]["a"], &status["status"]["replicas"]), (&json!(1), &json!(2)));
+    let scaled = world.merge(&THINGS, "v1/t/scale", json!({"spec": {"replicas": 3}})).await.unwrap();
+    assert_eq!((&scaled["spec"], &scaled["status"]), (&json!({"replicas": 3}), &json!({"replicas": 2})));
+    assert_eq!(world.value(Verb::Get, &THINGS, "v2/t", Body::None).await.unwrap()["spec"], json!({"a": 1}));
+    let other = world.merge(&THINGS, "v2/t", json!({"spec": {"b": "x", "a": 4}})).await.unwrap();
+    assert_eq!((&other["apiVersion"], &other["spec"]), (&json!("e.com/v2"), &json!({"a": 4})));
+
+    let marked = world.value(Verb::Delete, &DEFINITIONS, "v1/things.e.com", Body::None).await.unwrap();
+    assert_eq!((is(&marked, "Terminating"), &marked["metadata"]["generation"]), (Some(true), &json!(1)));
+    world
+        .settled("things.e.com", |found| {
+            found.as_ref().unwrap()["status"].to_string().contains("InstanceDeletionInProgress")
+        })
+        .await
+        .unwrap();
+    let late = world.value(Verb::Create, &THINGS, "v1", thing("v1", json!({}))).await.unwrap_err();
+    assert!(late.is(Reason::MethodNotAllowed), "{late}");
+    world.merge(&THINGS, "v1/t", json!({"metadata": {"finalizers": null}})).await.unwrap();
+    assert!(world.settled("things.e.com", Result::is_err).await.is_err());
+    let gone = world.value(Verb::Get, &THINGS, "v1/t", Body::None).await.unwrap_err();
+    assert!(gone.is(Reason::NotFound), "{gone}");
+}
+
+#[tokio::test]
+async fn unknown_fields_are_told_as_the_request_wants() {
+    let world = World::new().await;
+    world.define(things()).await;
+    let with =
+        |mode: &str| Options { field_validation: Some(mode.into()), dry_run: vec!["All".into()], ..Options::default() };
+    let odd = || thing("v1", json!({"x": 1}));
+    let warned = world.call(Verb::Create, &THINGS, "v1", with("Warn"), odd()).await.unwrap();
+    assert_eq!(warned.warnings, ["unknown field \"spec.x\""]);
+    let refused = world.call(Verb::Create, &THINGS, "v1", with("Strict"), odd()).await.unwrap_err();
+    assert_eq!(
+        refused.message,
+        "Thing in version \"v1\" cannot be handled as a Thing: strict decoding error: unknown field \"spec.x\""
+    );
+    let silent = world.call(Verb::Create, &THINGS, "v1", with("Ignore"), odd()).await.unwrap();
+    assert_eq!(silent.warnings, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn of_two_that_want_a_name_the_second_waits_until_the_first_is_gone() {
+    let world = World::new().await;
+    world.define(things()).await;
+    let mut second = things();
+    second["metadata"]["name"] = "stuffs.e.com".into();
+    second["spec"]["names"]["plural"] = "stuffs".into();
+    let waiting = world.define(second).await;
+    assert_eq!((is(&waiting, "NamesAccepted"), is(&waiting, "Established")), (Some(false), Some(false)));
+    world.value(Verb::Delete, &DEFINITIONS, "v1/things.e.com", Body::None).await.unwrap();
+    world.settled("stuffs.e.com", |found| is(found.as_ref().unwrap(), "Established") == Some(true)).await.unwrap();
+}
