@@ -10,16 +10,18 @@ mod follow;
 mod formats;
 pub(crate) mod json_path;
 mod names;
+pub(crate) mod rules;
 pub(crate) mod schema;
 pub(crate) mod shape;
 pub(crate) mod validate;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use kedge_api::resource::{Custom, Subresource, version_rank};
 use kedge_api::{GroupResource, Object, Resource, Snapshot, Status, Verb};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::errors::{Errors, Path};
 use crate::kinds::{SCALE, STATUS};
@@ -74,9 +76,30 @@ pub(crate) struct Scale {
 
 /// The table with the rows of all definitions that are established.
 pub(crate) fn table(base: &Table, snapshot: &Snapshot) -> Table {
-    let definitions = snapshot.list(&DEFINITIONS, "").filter_map(|object| object.decode::<Value>().ok());
-    let rows: Vec<Row> = definitions.filter(established).flat_map(|definition| rows(&definition)).collect();
-    base.with(rows)
+    let definitions: Vec<Value> = snapshot.list(&DEFINITIONS, "").filter_map(|object| object.decode().ok()).collect();
+    base.with(Made::default().rows(&definitions))
+}
+
+/// Rows that were made before: a schema is made ready once, however often others change.
+#[derive(Default)]
+pub(crate) struct Made(HashMap<String, (Value, Vec<Arc<Row>>)>);
+
+impl Made {
+    /// The rows of all definitions that are established.
+    fn rows(&mut self, definitions: &[Value]) -> Vec<Arc<Row>> {
+        let mut kept = HashMap::new();
+        for definition in definitions.iter().filter(|d| established(d)) {
+            let name = definition.text("metadata.name");
+            let terminating = condition(definition, "Terminating") == Some("True");
+            let source = json!([definition.look("spec"), definition.look("status.acceptedNames"), terminating]);
+            let before = self.0.remove(name).filter(|(before, _)| *before == source);
+            let made = before.unwrap_or_else(|| (source, rows(definition).into_iter().map(Arc::new).collect()));
+            kept.insert(name.to_owned(), made);
+        }
+        self.0 = kept;
+        let names = definitions.iter().map(|definition| definition.text("metadata.name"));
+        names.filter_map(|name| self.0.get(name)).flat_map(|(_, rows)| rows).cloned().collect()
+    }
 }
 
 fn established(definition: &Value) -> bool {
@@ -217,6 +240,7 @@ impl Version {
         if before.is_empty() {
             validate::lists(new, &self.schema, None, errors);
         }
+        rules::check(&without_metadata(new), old.map(without_metadata).as_ref(), &self.schema, errors);
     }
 
     fn validate_scale(&self, new: &Value, errors: &mut Errors) {

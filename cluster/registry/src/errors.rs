@@ -176,13 +176,15 @@ impl Errors {
 
     /// As `invalid`, with the reason that a rule of a custom resource names.
     pub(crate) fn because(&mut self, reason: &str, path: &Path<'_>, value: &Value, detail: &str) {
-        let kind = match reason {
-            "FieldValueRequired" => Kind::Required,
-            "FieldValueForbidden" => Kind::Forbidden,
-            "FieldValueDuplicate" => Kind::Duplicate,
-            _ => Kind::Invalid,
+        let (kind, detail) = match reason {
+            "FieldValueRequired" => (Kind::Required, detail),
+            "FieldValueForbidden" => (Kind::Forbidden, detail),
+            "FieldValueDuplicate" => (Kind::Duplicate, ""),
+            _ => (Kind::Invalid, detail),
         };
-        self.add(kind, path, value, detail);
+        // What is large is not shown.
+        let shown = if value.is_object() || value.is_array() { String::new() } else { show(value) };
+        self.add_shown(kind, path, &shown, detail);
     }
 
     /// Whether one is of the kind after which nothing further is worth checking: the object has not the form of its schema.

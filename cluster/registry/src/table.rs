@@ -73,9 +73,9 @@ impl Table {
     }
 
     /// The built-in rows of this table, then these, which must not be called as one of them.
-    pub(crate) fn with(&self, custom: impl IntoIterator<Item = Row>) -> Self {
+    pub(crate) fn with(&self, custom: impl IntoIterator<Item = Arc<Row>>) -> Self {
         let built_in = self.rows.iter().filter(|row| row.custom.is_none()).cloned();
-        Self::of(built_in.chain(custom.into_iter().map(Arc::new)).collect())
+        Self::of(built_in.chain(custom).collect())
     }
 
     /// In its preferred version.

@@ -1,5 +1,5 @@
 //! Custom resources from their definition to their end, against the memory store.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests and their helpers")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests and their helpers")]
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,10 +8,9 @@ use jiff::Timestamp;
 use kedge_api::{GroupResource, Informer as _, Options, Snapshot, Status, Target, User, Verb};
 use serde_json::Value;
 
-use super::{DEFINITIONS, established, names, row, rows};
+use super::{DEFINITIONS, Made, established, names, row};
 use crate::Registry;
 use crate::admission::Writer;
-use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
 use crate::verbs::delete::{Wish, delete_one};
 use crate::verbs::update::modify;
@@ -23,10 +22,11 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// Follows the definitions until dropped.
 pub async fn follow(registry: Arc<Registry>) {
+    let mut made = Made::default();
     loop {
         let (_, mut changes) = registry.cache.subscribe(&[DEFINITIONS]);
         loop {
-            let settled = converge(&registry).await.unwrap_or_else(|error| {
+            let settled = converge(&registry, &mut made).await.unwrap_or_else(|error| {
                 tracing::warn!(error = error.message, "custom resource definitions");
                 false
             });
@@ -44,7 +44,7 @@ pub async fn follow(registry: Arc<Registry>) {
 }
 
 /// Serves first and tells then: who reads that a kind is established can use it. Gives whether nothing is left to do.
-async fn converge(registry: &Registry) -> Result<bool, Status> {
+async fn converge(registry: &Registry, made: &mut Made) -> Result<bool, Status> {
     let snapshot = registry.cache.snapshot();
     let now = (registry.options.now)();
     let mut all: Vec<Value> =
@@ -62,8 +62,7 @@ async fn converge(registry: &Registry) -> Result<bool, Status> {
             changed.push(at);
         }
     }
-    let served: Vec<Row> = all.iter().filter(|d| established(d)).flat_map(rows).collect();
-    registry.set_table(registry.table().with(served));
+    registry.set_table(registry.table().with(made.rows(&all)));
     for definition in changed.into_iter().filter_map(|at| all.get(at)) {
         let status = definition.look("status");
         change(registry, definition, |stored| stored.set("status", status.clone())).await?;

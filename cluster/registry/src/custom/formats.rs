@@ -107,14 +107,14 @@ fn isbn10(text: &str) -> bool {
 fn isbn13(text: &str) -> bool {
     let digits = digits(text);
     let sum: u32 = digits.iter().enumerate().map(|(at, d)| if at % 2 == 0 { *d } else { 3 * d }).sum();
-    digits.len() == 13 && digits.iter().all(|d| *d < 10) && sum % 10 == 0
+    digits.len() == 13 && digits.iter().all(|d| *d < 10) && sum.is_multiple_of(10)
 }
 
 fn luhn(text: &str) -> bool {
     let digits = digits(text);
     let twice = |d: u32| if d > 4 { 2 * d - 9 } else { 2 * d };
     let sum: u32 = digits.iter().rev().enumerate().map(|(at, d)| if at % 2 == 0 { *d } else { twice(*d) }).sum();
-    (13..=19).contains(&digits.len()) && digits.iter().all(|d| *d < 10) && sum % 10 == 0
+    (13..=19).contains(&digits.len()) && digits.iter().all(|d| *d < 10) && sum.is_multiple_of(10)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use serde_json::Value;
 
+use super::rules::Rule;
 use crate::value::Look as _;
 
 /// One node. Parts that a schema does not have are empty, and then ask for nothing.
@@ -35,6 +36,10 @@ pub(crate) struct Schema {
     pub(crate) any_of: Vec<Schema>,
     pub(crate) one_of: Vec<Schema>,
     pub(crate) not: Option<Box<Schema>>,
+    /// What must hold of each value, in CEL.
+    pub(crate) rules: Vec<Rule>,
+    /// Rules stand here or below.
+    pub(crate) ruled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -55,8 +60,24 @@ pub(crate) struct Bounds {
 impl Schema {
     /// From an `openAPIV3Schema` that passed validation; what is wrong in it nevertheless is left out.
     pub(crate) fn of(schema: &Value) -> Self {
-        let boxed = |path: &str| Some(schema.look(path)).filter(|v| v.is_object()).map(|v| Box::new(Self::of(v)));
-        let many = |path: &str| schema.items(path).iter().map(Self::of).collect();
+        Self::at(schema, true)
+    }
+
+    /// The schema of a part of an object, or of a whole one.
+    pub(crate) fn at(schema: &Value, root: bool) -> Self {
+        let mut made = Self::plain(schema);
+        let compiled = |rule: &Value| Rule::compile(rule, &made, root || made.embedded).ok();
+        made.rules = schema.items("x-kubernetes-validations").iter().filter_map(compiled).collect();
+        made.ruled = !made.rules.is_empty()
+            || made.properties.values().any(|inner| inner.ruled)
+            || [&made.additional, &made.items].into_iter().flatten().any(|inner| inner.ruled);
+        made
+    }
+
+    fn plain(schema: &Value) -> Self {
+        let boxed =
+            |path: &str| Some(schema.look(path)).filter(|v| v.is_object()).map(|v| Box::new(Self::at(v, false)));
+        let many = |path: &str| schema.items(path).iter().map(|v| Self::at(v, false)).collect();
         let texts = |path: &str| schema.items(path).iter().filter_map(Value::as_str).map(str::to_owned).collect();
         let pattern = schema.text("pattern");
         Self {
@@ -67,7 +88,10 @@ impl Schema {
             preserves: schema.flag("x-kubernetes-preserve-unknown-fields"),
             embedded: schema.flag("x-kubernetes-embedded-resource"),
             default: schema.get("default").cloned(),
-            properties: schema.entries("properties").map(|(name, value)| (name.clone(), Self::of(value))).collect(),
+            properties: schema
+                .entries("properties")
+                .map(|(name, value)| (name.clone(), Self::at(value, false)))
+                .collect(),
             additional: match schema.look("additionalProperties") {
                 Value::Bool(true) => Some(Box::new(Self { preserves: true, nullable: true, ..Self::default() })),
                 _ => boxed("additionalProperties"),
@@ -83,6 +107,8 @@ impl Schema {
             any_of: many("anyOf"),
             one_of: many("oneOf"),
             not: boxed("not"),
+            rules: Vec::new(),
+            ruled: false,
         }
     }
 

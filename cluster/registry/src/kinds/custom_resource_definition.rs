@@ -1,6 +1,7 @@
 //! CustomResourceDefinition: makes kinds. What is done about one once it is stored, `crate::custom` does.
 
 pub(crate) mod regex;
+mod rules;
 mod schema;
 mod structure;
 mod validate;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::validate::map;
-use super::{regex, structure};
+use super::{regex, rules, structure};
 use crate::custom::schema::Schema;
 use crate::custom::{shape, validate as check};
 use crate::errors::{Errors, Path};
@@ -64,6 +64,7 @@ pub(super) fn validate(version: &Value, status: bool, path: &Path<'_>, errors: &
     if found.is_empty() {
         if errors.len() == before {
             defaults(schema, &at, true, errors);
+            rules::meaning(schema, &at, errors);
         }
     } else {
         found.sort();
@@ -126,7 +127,7 @@ fn node(schema: &Value, path: &Path<'_>, place: Place, errors: &mut Errors) {
     }
     children(schema, path, place, errors);
     extensions(schema, path, errors);
-    rules(schema, path, errors);
+    rules::form(schema, path, errors);
 }
 
 fn children(schema: &Value, path: &Path<'_>, place: Place, errors: &mut Errors) {
@@ -263,67 +264,11 @@ fn set_list(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// The form of `x-kubernetes-validations`; what their expressions mean is checked where they are compiled.
-fn rules(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
-    const REASONS: [&str; 4] =
-        ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
-    let all = path.child("x-kubernetes-validations");
-    for (index, rule) in schema.items("x-kubernetes-validations").iter().enumerate() {
-        let at = all.index(index);
-        let (text, message) = (rule.text("rule").trim(), rule.text("message").trim());
-        let breaks = |text: &str| text.contains(['\n', '\r']);
-        if text.is_empty() {
-            errors.required(&at.child("rule"), "rule is not specified");
-        } else if !rule.text("message").is_empty() && message.is_empty() {
-            errors.invalid(&at.child("message"), rule.text("message"), "message must be non-empty if specified");
-        } else if message.len() > 2048 {
-            let head: String = message.chars().take(10).collect();
-            errors.invalid(
-                &at.child("message"),
-                format!("{head}..."),
-                "message must have a maximum length of 2048 characters",
-            );
-        } else if breaks(message) {
-            errors.invalid(&at.child("message"), rule.text("message"), "message must not contain line breaks");
-        } else if breaks(text) && message.is_empty() {
-            errors.required(&at.child("message"), "message must be specified if rule contains line breaks");
-        }
-        if !rule.text("messageExpression").is_empty() && rule.text("messageExpression").trim().is_empty() {
-            errors.required(&at.child("messageExpression"), "messageExpression must be non-empty if specified");
-        }
-        if let Some(reason) = rule.look("reason").as_str().filter(|reason| !REASONS.contains(reason)) {
-            errors.not_supported(&at.child("reason"), reason, &REASONS);
-        }
-        let field = rule.text("fieldPath");
-        if !field.is_empty() && field.trim().is_empty() {
-            errors.invalid(&at.child("fieldPath"), field, "fieldPath must be non-empty if specified");
-        } else if breaks(field) {
-            errors.invalid(&at.child("fieldPath"), field, "fieldPath must not contain line breaks");
-        } else if !field.is_empty() && !is_field(schema, field) {
-            errors.invalid(&at.child("fieldPath"), field, "fieldPath must be a valid path");
-        }
-    }
-}
-
-/// Whether a path such as `.a['b'].c` leads to something that the schema has.
-fn is_field(schema: &Value, path: &str) -> bool {
-    let parsed = crate::custom::json_path::JsonPath::parse(path);
-    let Some(names) = parsed.as_ref().ok().and_then(|path| path.simple()).filter(|_| path.starts_with(['.', '[']))
-    else {
-        return false;
-    };
-    let step = |schema, name: &str| {
-        let named = Value::look(schema, "properties").get(name);
-        named.or_else(|| Some(Value::look(schema, "additionalProperties")).filter(|inner| inner.is_object()))
-    };
-    names.into_iter().try_fold(schema, step).is_some()
-}
-
 /// A default must be a value that its schema takes as it is.
 fn defaults(schema: &Value, path: &Path<'_>, root: bool, errors: &mut Errors) {
     if let Some(default) = schema.get("default") {
         let at = path.child("default");
-        let compiled = Schema::of(schema);
+        let compiled = Schema::at(schema, root);
         let mut pruned = default.clone();
         if root {
             errors.forbidden(&at, "must not be set at the root");

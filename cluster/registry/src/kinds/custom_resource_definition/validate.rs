@@ -389,23 +389,7 @@ pub(super) fn preserve(crd: &Value, old: Option<&Value>, errors: &mut Errors) {
     }
 }
 
-/// A rule of `x-kubernetes-validations` as Go writes its internal form.
-pub(super) fn rule(rule: &Value) -> String {
-    let text = |name: &str| Value::from(rule.text(name)).to_string();
-    let fields = [
-        ("Rule", text("rule")),
-        ("Message", text("message")),
-        ("MessageExpression", text("messageExpression")),
-        ("Reason", rule.look("reason").to_string()),
-        ("FieldPath", text("fieldPath")),
-        ("OptionalOldSelf", rule.look("optionalOldSelf").to_string()),
-    ];
-    let json = fields.map(|(name, value)| format!("{}:{value}", quote(name))).join(",");
-    // As Go's encoder, which thinks of HTML.
-    format!("{{{json}}}").replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
-}
-
-/// An empty map, where a schema has no such part.
+/// A part of a schema that is a map.
 pub(super) fn map<'a>(schema: &'a Value, part: &str) -> Option<&'a Map<String, Value>> {
     schema.get(part).and_then(Value::as_object)
 }

@@ -1,0 +1,110 @@
+//! The tree of an expression. Macros are already what they stand for.
+
+use crate::value::Value;
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Expr {
+    /// The byte that errors point to: an operator's, a bracket's, or the first.
+    pub(crate) at: usize,
+    /// Levels below and with this one: what walks a tree needs stack for each.
+    pub(crate) depth: usize,
+    pub(crate) node: Node,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Node {
+    Literal(Value),
+    Ident(String),
+    Select(Box<Select>),
+    /// Operators are functions whose names no one can write: `_+_`.
+    Call {
+        function: String,
+        target: Option<Box<Expr>>,
+        args: Vec<Expr>,
+    },
+    /// With a flag for `?element`.
+    List(Vec<(Expr, bool)>),
+    Map(Vec<(Expr, Expr, bool)>),
+    Fold(Box<Fold>),
+    Bind(Box<Bind>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Select {
+    pub(crate) of: Expr,
+    pub(crate) field: String,
+    pub(crate) how: How,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    Plain,
+    /// `has(a.b)`
+    Test,
+    /// `a.?b`
+    Optional,
+}
+
+/// A walk over a list's elements or a map's keys.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fold {
+    pub(crate) kind: FoldKind,
+    pub(crate) range: Expr,
+    pub(crate) variable: String,
+    /// With two variables: the index or key is the first, the element or value the second.
+    pub(crate) second: Option<String>,
+    /// What must hold of an element.
+    pub(crate) filter: Option<Expr>,
+    /// What becomes of it.
+    pub(crate) transform: Option<Expr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FoldKind {
+    All,
+    Exists,
+    ExistsOne,
+    /// `map` and `filter`: a list.
+    Collect,
+    /// `transformMap`: a map of the same keys.
+    CollectMap,
+}
+
+/// `cel.bind(variable, value, body)`
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Bind {
+    pub(crate) variable: String,
+    pub(crate) value: Expr,
+    pub(crate) body: Expr,
+}
+
+impl Expr {
+    pub(crate) fn new(at: usize, node: Node) -> Self {
+        let mut expr = Self { at, depth: 0, node };
+        expr.depth = 1 + expr.children().into_iter().map(|child| child.depth).max().unwrap_or(0);
+        expr
+    }
+
+    pub(crate) fn call(at: usize, function: &str, args: Vec<Self>) -> Self {
+        Self::new(at, Node::Call { function: function.to_owned(), target: None, args })
+    }
+
+    pub(crate) fn children(&self) -> Vec<&Self> {
+        match &self.node {
+            Node::Literal(_) | Node::Ident(_) => Vec::new(),
+            Node::Select(select) => vec![&select.of],
+            Node::Call { target, args, .. } => target.iter().map(|t| &**t).chain(args).collect(),
+            Node::List(items) => items.iter().map(|(item, _)| item).collect(),
+            Node::Map(entries) => entries.iter().flat_map(|(key, value, _)| [key, value]).collect(),
+            Node::Fold(fold) => {
+                [Some(&fold.range), fold.filter.as_ref(), fold.transform.as_ref()].into_iter().flatten().collect()
+            }
+            Node::Bind(bind) => vec![&bind.value, &bind.body],
+        }
+    }
+
+    pub(crate) fn names(&self, variable: &str) -> bool {
+        matches!(&self.node, Node::Ident(name) if name == variable)
+            || self.children().into_iter().any(|e| e.names(variable))
+    }
+}

@@ -1,0 +1,165 @@
+//! `x-kubernetes-validations` of a schema: their form, what they mean, and what they cost.
+
+use serde_json::Value;
+
+use super::validate::map;
+use crate::custom::json_path::JsonPath;
+use crate::custom::rules::{Flaw, Rule, cardinality};
+use crate::custom::schema::Schema;
+use crate::errors::{Errors, Path, quote};
+use crate::value::Look as _;
+
+/// What one rule may cost for an object, and all rules of a schema.
+const RULE: u64 = 10_000_000;
+const SCHEMA: u64 = 100_000_000;
+
+/// The form of `x-kubernetes-validations`; what their expressions mean is checked where they are compiled.
+pub(super) fn form(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const REASONS: [&str; 4] =
+        ["FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired"];
+    let all = path.child("x-kubernetes-validations");
+    for (index, rule) in schema.items("x-kubernetes-validations").iter().enumerate() {
+        let at = all.index(index);
+        let (text, message) = (rule.text("rule").trim(), rule.text("message").trim());
+        let breaks = |text: &str| text.contains(['\n', '\r']);
+        if text.is_empty() {
+            errors.required(&at.child("rule"), "rule is not specified");
+        } else if !rule.text("message").is_empty() && message.is_empty() {
+            errors.invalid(&at.child("message"), rule.text("message"), "message must be non-empty if specified");
+        } else if message.len() > 2048 {
+            let head: String = message.chars().take(10).collect();
+            errors.invalid(
+                &at.child("message"),
+                format!("{head}..."),
+                "message must have a maximum length of 2048 characters",
+            );
+        } else if breaks(message) {
+            errors.invalid(&at.child("message"), rule.text("message"), "message must not contain line breaks");
+        } else if breaks(text) && message.is_empty() {
+            errors.required(&at.child("message"), "message must be specified if rule contains line breaks");
+        }
+        if !rule.text("messageExpression").is_empty() && rule.text("messageExpression").trim().is_empty() {
+            errors.required(&at.child("messageExpression"), "messageExpression must be non-empty if specified");
+        }
+        if let Some(reason) = rule.look("reason").as_str().filter(|reason| !REASONS.contains(reason)) {
+            errors.not_supported(&at.child("reason"), reason, &REASONS);
+        }
+        let field = rule.text("fieldPath");
+        if !field.is_empty() && field.trim().is_empty() {
+            errors.invalid(&at.child("fieldPath"), field, "fieldPath must be non-empty if specified");
+        } else if breaks(field) {
+            errors.invalid(&at.child("fieldPath"), field, "fieldPath must not contain line breaks");
+        } else if !field.is_empty() && !is_field(schema, field) {
+            errors.invalid(&at.child("fieldPath"), field, "fieldPath must be a valid path");
+        }
+    }
+}
+
+/// Whether a path such as `.a['b'].c` leads to something that the schema has.
+fn is_field(schema: &Value, path: &str) -> bool {
+    let parsed = JsonPath::parse(path);
+    let Some(names) = parsed.as_ref().ok().and_then(JsonPath::simple).filter(|_| path.starts_with(['.', '['])) else {
+        return false;
+    };
+    let step = |schema, name: &str| {
+        let named = Value::look(schema, "properties").get(name);
+        named.or_else(|| Some(Value::look(schema, "additionalProperties")).filter(|inner| inner.is_object()))
+    };
+    names.into_iter().try_fold(schema, step).is_some()
+}
+
+/// Compiles every rule of a schema that is known to be structural.
+pub(super) fn meaning(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let mut total = 0;
+    node(schema, &Schema::of(schema), path, At { root: true, times: 1, correlated: true }, &mut total, errors);
+    if total > SCHEMA {
+        let detail =
+            over("x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema", total, SCHEMA);
+        errors.forbidden(path, &detail);
+    }
+}
+
+/// Where a node stands: how often its values can occur, and whether an old value can be told for each.
+#[derive(Clone, Copy)]
+struct At {
+    root: bool,
+    times: u64,
+    correlated: bool,
+}
+
+fn node(schema: &Value, compiled: &Schema, path: &Path<'_>, at: At, total: &mut u64, errors: &mut Errors) {
+    let rules = schema.items("x-kubernetes-validations");
+    let all = path.child("x-kubernetes-validations");
+    for (index, rule) in rules.iter().enumerate() {
+        one(rule, compiled, &all.index(index), at, total, errors);
+    }
+    let times = at.times.saturating_mul(cardinality(compiled));
+    let properties = path.child("properties");
+    for (name, property) in map(schema, "properties").into_iter().flatten() {
+        if let Some(compiled) = compiled.properties.get(name) {
+            node(property, compiled, &properties.key(name), At { root: false, ..at }, total, errors);
+        }
+    }
+    if let Some(inner) = &compiled.additional {
+        let at = At { root: false, times, ..at };
+        node(schema.look("additionalProperties"), inner, &path.child("additionalProperties"), at, total, errors);
+    }
+    if let Some(inner) = &compiled.items {
+        let correlated = at.correlated && compiled.list == "map";
+        node(schema.look("items"), inner, &path.child("items"), At { root: false, times, correlated }, total, errors);
+    }
+}
+
+fn one(rule: &Value, schema: &Schema, path: &Path<'_>, at: At, total: &mut u64, errors: &mut Errors) {
+    let at_rule = path.child("rule");
+    let compiled = match Rule::compile(rule, schema, at.root || schema.embedded) {
+        Ok(compiled) => compiled,
+        Err(Flaw::Rule(why)) => return errors.invalid_json(&at_rule, &shown(rule), &why),
+        Err(Flaw::Message(why)) => return errors.invalid_json(&path.child("messageExpression"), &shown(rule), &why),
+        Err(Flaw::OptionalOld) => {
+            return errors.invalid(
+                &path.child("optionalOldSelf"),
+                true,
+                "may not be set if oldSelf is not used in rule",
+            );
+        }
+    };
+    if compiled.transition && !at.correlated {
+        let detail = "oldSelf cannot be used on the uncorrelatable portion of the schema";
+        return errors.invalid(&at_rule, rule.text("rule"), detail);
+    }
+    let cost = compiled.cost(schema, at.root || schema.embedded).saturating_mul(at.times);
+    *total = total.saturating_add(cost);
+    if cost > RULE {
+        errors.forbidden(&at_rule, &over("estimated rule cost", cost, RULE));
+    }
+}
+
+fn over(what: &str, cost: u64, limit: u64) -> String {
+    let factor = cost as f64 / limit as f64;
+    let factor = match factor {
+        factor if factor > 100.0 => "more than 100x".to_owned(),
+        factor if factor < 1.5 => format!("{factor:.6}x"),
+        factor => format!("{factor:.1}x"),
+    };
+    format!(
+        "{what} exceeds budget by factor of {factor} (try simplifying the rule, or adding maxItems, maxProperties, and maxLength where \
+         arrays, maps, and strings are declared)"
+    )
+}
+
+/// A rule of `x-kubernetes-validations` as Go writes its internal form.
+fn shown(rule: &Value) -> String {
+    let text = |name: &str| Value::from(rule.text(name)).to_string();
+    let fields = [
+        ("Rule", text("rule")),
+        ("Message", text("message")),
+        ("MessageExpression", text("messageExpression")),
+        ("Reason", rule.look("reason").to_string()),
+        ("FieldPath", text("fieldPath")),
+        ("OptionalOldSelf", rule.look("optionalOldSelf").to_string()),
+    ];
+    let json = fields.map(|(name, value)| format!("{}:{value}", quote(name))).join(",");
+    // As Go's encoder, which thinks of HTML.
+    format!("{{{json}}}").replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
