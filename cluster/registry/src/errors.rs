@@ -159,11 +159,21 @@ impl Errors {
     }
 
     pub(crate) fn too_long(&mut self, path: &Path<'_>, bytes: usize) {
-        self.add(Kind::TooLong, path, &Value::Null, &format!("may not be more than {bytes} bytes"));
+        self.add(
+            Kind::TooLong,
+            path,
+            &Value::Null,
+            &format!("may not be more than {bytes} {}", if bytes == 1 { "byte" } else { "bytes" }),
+        );
     }
 
     pub(crate) fn too_many(&mut self, path: &Path<'_>, count: usize, most: usize) {
-        self.add(Kind::TooMany, path, &count.into(), &format!("must have at most {most} items"));
+        self.add(
+            Kind::TooMany,
+            path,
+            &count.into(),
+            &format!("must have at most {most} {}", if most == 1 { "item" } else { "items" }),
+        );
     }
 
     pub(crate) fn not_supported(&mut self, path: &Path<'_>, value: impl Into<Value>, supported: &[&str]) {

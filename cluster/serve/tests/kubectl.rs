@@ -133,6 +133,41 @@ async fn fields_are_validated() {
     has(&world.feed(&["create"], &invalid).err, &["is invalid: metadata.name: Invalid value: \"Web_\""]);
 }
 
+const DEFINITION: &str = r#"{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition","metadata":{"name":"boats.e.com"},
+    "spec":{"group":"e.com","scope":"Namespaced","names":{"plural":"boats","kind":"Boat","shortNames":["bt"],"categories":["all"]},
+    "versions":[{"name":"v1","served":true,"storage":true,"subresources":{"status":{},"scale":{"specReplicasPath":".spec.replicas",
+    "statusReplicasPath":".status.replicas"}},"additionalPrinterColumns":[{"name":"Sails","type":"integer","jsonPath":".spec.sails"}],
+    "schema":{"openAPIV3Schema":{"type":"object","description":"A boat.","properties":{
+    "spec":{"type":"object","description":"What it is.","x-kubernetes-validations":[{"rule":"self.sails < 9","message":"too many sails"}],
+    "properties":{"sails":{"type":"integer","default":1,"description":"How many sails."},"replicas":{"type":"integer"}}},
+    "status":{"type":"object","properties":{"replicas":{"type":"integer"}}}}}}}]}}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_uses_kinds_that_were_just_defined() {
+    let world = World::start().await;
+    world.feed(&["create"], DEFINITION);
+    world.run(&["wait", "--for=condition=Established", "crd/boats.e.com", "--timeout=10s"]);
+    let boat = r#"{"apiVersion":"e.com/v1","kind":"Boat","metadata":{"name":"a"},"spec":{}}"#;
+    has(&world.feed(&["create"], boat).out, &["boat.e.com/a created"]);
+    has(&world.run(&["get", "bt"]), &["NAME", "SAILS", "a ", "1"]);
+    has(&world.run(&["get", "all"]), &["boat.e.com/a"]);
+    has(&world.run(&["explain", "boats.spec.sails"]), &["KIND:", "Boat", "sails <integer>", "How many sails."]);
+    has(
+        &world.run(&["patch", "boat", "a", "--type=merge", "-p", r#"{"spec":{"sails":3}}"#]),
+        &["boat.e.com/a patched"],
+    );
+    has(
+        &world.fail(&["patch", "boat", "a", "--type=merge", "-p", r#"{"spec":{"sails":9}}"#]),
+        &["spec: Invalid value: too many sails"],
+    );
+    world.run(&["scale", "boat", "a", "--replicas=4"]);
+    has(&world.run(&["get", "boat", "a", "-o", "jsonpath={.spec.replicas}"]), &["4"]);
+    let odd = boat.replace("\"spec\":{}", "\"spec\":{\"sail\":1}").replace("\"a\"", "\"b\"");
+    has(&world.feed(&["create"], &odd).err, &["strict decoding error: unknown field \"spec.sail\""]);
+    world.run(&["delete", "crd", "boats.e.com"]);
+    has(&world.fail(&["get", "boats"]), &["the server could not find the requested resource"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_watches() {
     let world = World::start().await;

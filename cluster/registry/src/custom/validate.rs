@@ -396,7 +396,7 @@ mod tests {
             (
                 json!({"type": "array", "items": {"type": "string"}, "maxItems": 1}),
                 json!(["a", "b"]),
-                "a: Too many: 2: must have at most 1 items",
+                "a: Too many: 2: must have at most 1 item",
             ),
             (
                 json!({"type": "array", "items": {"type": "string"}}),
@@ -450,7 +450,7 @@ mod tests {
         let changed = json!({"a": "long", "b": 2, "l": [{"k": "y", "v": 1}, {"k": "x"}]});
         assert_eq!(wrong(schema.clone(), changed, Some(old.clone())), Vec::<String>::new());
         let worse = json!({"a": "longer", "b": 2, "l": [{"k": "y"}]});
-        let want = ["a: Too long: may not be more than 1 bytes", "l[0].v: Required value"];
+        let want = ["a: Too long: may not be more than 1 byte", "l[0].v: Required value"];
         assert_eq!(wrong(schema, worse, Some(old)), want);
     }
 }

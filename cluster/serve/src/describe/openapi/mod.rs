@@ -6,6 +6,7 @@
 //! rows ─▶ paths (operations) ─▶ names of types ─▶ closure ─▶ components
 //! ```
 
+mod custom;
 mod paths;
 mod types;
 
@@ -78,6 +79,9 @@ fn hash(rows: &[Arc<Resource>]) -> String {
         for sub in row.subresources {
             digest.update(format!(" {}", sub.name));
         }
+        if let Some(custom) = &row.custom {
+            digest.update(format!(" {} {} {}", row.kind, custom.list_kind, custom.schema));
+        }
     }
     digest.finalize().iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02X}"))
 }
@@ -114,8 +118,9 @@ fn document(
     end: &'static str,
 ) -> impl Iterator<Item = Bytes> + Send + use<> {
     let closure = types::closure(&rows);
+    let custom: Vec<Entry> = rows.iter().flat_map(|row| custom::schemas(row, edition)).collect();
     let paths = plain.into_iter().chain(rows.into_iter().flat_map(move |row| paths::of(&row, edition)));
-    let schemas = closure.into_iter().map(move |t| (t.name().to_owned(), types::schema(t, edition)));
+    let schemas = closure.into_iter().map(move |t| (t.name().to_owned(), types::schema(t, edition))).chain(custom);
     let text = |text: String| std::iter::once(Bytes::from(text));
     text(head).chain(members(paths)).chain(text(between.to_owned())).chain(members(schemas)).chain(text(end.to_owned()))
 }

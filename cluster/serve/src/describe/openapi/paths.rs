@@ -5,6 +5,7 @@ use kedge_api::schema;
 use kedge_api::{Resource, Verb};
 use serde_json::{Map, Value, json};
 
+use super::custom::list_name;
 use super::types::{by_kind, reference, subresource_type};
 use super::{Edition, Entry};
 use crate::wire::set;
@@ -13,6 +14,7 @@ const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 
 const OBJECT_TYPES: &[&str] = &["application/json", "application/yaml"];
+/// The last only for built-in kinds.
 const PATCH_TYPES: &[&str] = &[
     "application/apply-patch+yaml",
     "application/json-patch+json",
@@ -85,7 +87,7 @@ pub fn of(row: &Resource, edition: Edition) -> Vec<Entry> {
         let (group, version) = group_version.unwrap_or((row.id.group.as_str(), &row.version));
         About { row, edition, object, kind: json!({"group": group, "version": version, "kind": kind}) }
     };
-    let own = about(&row.kind, None, schema::get(&row.schema).map(|t| t.name().to_owned()));
+    let own = about(&row.kind, None, own_type(row));
     let mut out = vec![(all.clone(), path(&own, COLLECTION, row.verbs, &[]))];
     if row.namespaced && row.verbs.contains(&Verb::List) {
         let everywhere = COLLECTION.iter().filter(|op| op.0 == Verb::List).copied().collect::<Vec<_>>();
@@ -103,7 +105,14 @@ pub fn of(row: &Resource, edition: Edition) -> Vec<Entry> {
     out
 }
 
+fn own_type(row: &Resource) -> Option<String> {
+    schema::get(&row.schema).map(|t| t.name()).or(row.custom.is_some().then_some(&*row.schema)).map(str::to_owned)
+}
+
 fn body_type(row: &Resource, sub: &Subresource) -> Option<String> {
+    if sub.kind.is_empty() {
+        return own_type(row);
+    }
     subresource_type(row, sub.kind, sub.group_version).map(|t| t.name().to_owned())
 }
 
@@ -148,7 +157,11 @@ fn path(about: &About<'_>, operations: &[Operation], verbs: &[Verb], segments: &
 fn operation(about: &About<'_>, verb: Verb, action: &str, mut parameters: Vec<Value>) -> Value {
     let answer = match verb {
         Verb::List => {
-            about.object.as_ref().map(|object| format!("{object}List")).filter(|list| schema::get(list).is_some())
+            let built_in = about.object.as_ref().map(|object| format!("{object}List"));
+            match about.row.custom {
+                Some(_) => Some(list_name(about.row)),
+                None => built_in.filter(|list| schema::get(list).is_some()),
+            }
         }
         Verb::DeleteCollection | Verb::Delete => Some(STATUS.to_owned()),
         Verb::Connect => None,
@@ -156,7 +169,10 @@ fn operation(about: &About<'_>, verb: Verb, action: &str, mut parameters: Vec<Va
     };
     let body = match verb {
         Verb::Create | Verb::Update => about.object.clone().map(|object| (object, OBJECT_TYPES)),
-        Verb::Patch => by_meta("Patch").map(|patch| (patch, PATCH_TYPES)),
+        Verb::Patch => {
+            let known = PATCH_TYPES.len() - usize::from(about.row.custom.is_some());
+            by_meta("Patch").map(|patch| (patch, PATCH_TYPES.get(..known).unwrap_or(PATCH_TYPES)))
+        }
         Verb::Delete | Verb::DeleteCollection => Some((DELETE_OPTIONS.to_owned(), OBJECT_TYPES)),
         Verb::Get | Verb::List | Verb::Watch | Verb::Connect => None,
     };

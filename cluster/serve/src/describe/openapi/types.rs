@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Edition;
 
-const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
+pub const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
 /// Every type that the rows' operations name, and all that those refer to.
 pub fn closure(rows: &[Arc<Resource>]) -> BTreeSet<Type> {
@@ -19,6 +19,9 @@ pub fn closure(rows: &[Arc<Resource>]) -> BTreeSet<Type> {
         open.extend(
             [row.schema.to_string(), format!("{}List", row.schema)].iter().filter_map(|name| schema::get(name)),
         );
+        if row.custom.is_some() {
+            open.extend(["ObjectMeta", "ListMeta"].iter().filter_map(|name| schema::get(&format!("{META}{name}"))));
+        }
         open.extend(row.subresources.iter().filter_map(|sub| subresource_type(row, sub.kind, sub.group_version)));
     }
     if !rows.is_empty() {
