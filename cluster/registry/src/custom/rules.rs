@@ -52,7 +52,7 @@ impl Rule {
         let text = rule.text("rule");
         let failed = |e: &CompileError| format!("compilation failed: {e}");
         let program = Program::compile(text, &environment).map_err(|e| Flaw::Rule(failed(&e)))?;
-        if !matches!(program.result(), Type::Bool | Type::Dyn) {
+        if *program.result() != Type::Bool {
             return Err(Flaw::Rule("cel expression must evaluate to a bool".to_owned()));
         }
         let transition = program.names("oldSelf");
@@ -65,7 +65,7 @@ impl Rule {
         } else {
             let compiled = Program::compile(expression, &environment);
             let compiled = compiled.map_err(|e| Flaw::Message(format!("messageExpression {}", failed(&e))))?;
-            if !matches!(compiled.result(), Type::String | Type::Dyn) {
+            if *compiled.result() != Type::String {
                 return Err(Flaw::Message("messageExpression must evaluate to a string".to_owned()));
             }
             Some(compiled)

@@ -17,7 +17,7 @@ use crate::http::answer::{Wanted, answer};
 use crate::http::respond::{self, Body, method_not_allowed, not_found, page_not_found};
 use crate::http::watch;
 use crate::proxy::{Connection, Passed, connection};
-use crate::wire::media::{BodyType, Format, Offer, body_type, negotiate, unknown_stream};
+use crate::wire::media::{BodyType, Format, Offer, Shape, body_type, negotiate, unknown_stream};
 use crate::wire::path::ResourceAsked;
 use crate::wire::query::Query;
 
@@ -66,8 +66,11 @@ impl Front {
         if asked.verb == Verb::Watch && !target.name.is_empty() {
             options.field_selector = Some(format!("metadata.name={}", target.name));
         }
-        if row.custom.is_some() && asked.verb == Verb::Patch {
-            takes_patch(request.headers())?;
+        if row.custom.is_some() {
+            takes_body(asked.verb, request.headers())?;
+            if accepted.format == Format::Protobuf && accepted.shape == Shape::Plain {
+                return Err(no_protobuf());
+            }
         }
         let strict = options.field_validation.as_deref() == Some("Strict");
         let (parts, body) = request.into_parts();
@@ -183,18 +186,25 @@ fn check(row: &Resource, asked: &ResourceAsked) -> Result<String, Status> {
     Ok(kind)
 }
 
-/// A strategic merge patch needs a Go type, which custom resources do not have.
-fn takes_patch(headers: &HeaderMap) -> Result<(), Status> {
+/// Custom resources have neither a Go type, which a strategic merge patch needs, nor a protobuf form.
+fn takes_body(verb: Verb, headers: &HeaderMap) -> Result<(), Status> {
     let media = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    match body_type(media, true) {
-        Ok(BodyType::Patch(PatchType::Strategic, _)) => Err(Status::new(
-            Reason::UnsupportedMediaType,
-            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, \
-             application/merge-patch+json, application/apply-patch+yaml",
-        )),
-        Ok(_) | Err(_) => Ok(()),
-    }
+    let types = match (verb, body_type(media, verb == Verb::Patch)) {
+        (Verb::Patch, Ok(BodyType::Patch(PatchType::Strategic, _))) => {
+            "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+        }
+        (Verb::Create | Verb::Update, Ok(BodyType::Object(Format::Protobuf))) => "application/json, application/yaml",
+        _ => return Ok(()),
+    };
+    let message = format!("the body of the request was in an unknown format - accepted media types include: {types}");
+    Err(Status::new(Reason::UnsupportedMediaType, message))
 }
+
+fn no_protobuf() -> Status {
+    let message = "only the following media types are accepted: application/json, application/yaml";
+    Status::new(Reason::NotAcceptable, message)
+}
+
 /// Bytes of a manager's name.
 const LONGEST_MANAGER: usize = 128;
 

@@ -12,6 +12,11 @@ use crate::value::Look as _;
 /// What one rule may cost for an object, and all rules of a schema.
 const RULE: u64 = 10_000_000;
 const SCHEMA: u64 = 100_000_000;
+/// So many rules are named where all together cost too much.
+const MOST_EXPENSIVE: usize = 4;
+
+/// What each rule costs, by its path.
+type Costs = Vec<(u64, String)>;
 
 /// The form of `x-kubernetes-validations`; what their expressions mean is checked where they are compiled.
 pub(super) fn form(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -70,47 +75,53 @@ fn is_field(schema: &Value, path: &str) -> bool {
 
 /// Compiles every rule of a schema that is known to be structural.
 pub(super) fn meaning(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let mut total = 0;
-    node(schema, &Schema::of(schema), path, At { root: true, times: 1, correlated: true }, &mut total, errors);
+    let mut costs = Vec::new();
+    node(schema, &Schema::of(schema), path, At { root: true, times: 1, within: None }, &mut costs, errors);
+    let total = costs.iter().fold(0_u64, |sum, (cost, _)| sum.saturating_add(*cost));
     if total > SCHEMA {
+        costs.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
+        for (_, rule) in costs.iter().take(MOST_EXPENSIVE) {
+            let detail = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
+            errors.forbidden(&Path::root(rule), detail);
+        }
         let detail =
             over("x-kubernetes-validations estimated rule cost total for entire OpenAPIv3 schema", total, SCHEMA);
         errors.forbidden(path, &detail);
     }
 }
 
-/// Where a node stands: how often its values can occur, and whether an old value can be told for each.
+/// Where a node stands: how often its values can occur, and within which list, if it tells no item's old value.
 #[derive(Clone, Copy)]
-struct At {
+struct At<'a> {
     root: bool,
     times: u64,
-    correlated: bool,
+    within: Option<&'a Path<'a>>,
 }
 
-fn node(schema: &Value, compiled: &Schema, path: &Path<'_>, at: At, total: &mut u64, errors: &mut Errors) {
+fn node(schema: &Value, compiled: &Schema, path: &Path<'_>, at: At<'_>, costs: &mut Costs, errors: &mut Errors) {
     let rules = schema.items("x-kubernetes-validations");
     let all = path.child("x-kubernetes-validations");
     for (index, rule) in rules.iter().enumerate() {
-        one(rule, compiled, &all.index(index), at, total, errors);
+        one(rule, compiled, &all.index(index), at, costs, errors);
     }
     let times = at.times.saturating_mul(cardinality(compiled));
     let properties = path.child("properties");
     for (name, property) in map(schema, "properties").into_iter().flatten() {
         if let Some(compiled) = compiled.properties.get(name) {
-            node(property, compiled, &properties.key(name), At { root: false, ..at }, total, errors);
+            node(property, compiled, &properties.key(name), At { root: false, ..at }, costs, errors);
         }
     }
     if let Some(inner) = &compiled.additional {
         let at = At { root: false, times, ..at };
-        node(schema.look("additionalProperties"), inner, &path.child("additionalProperties"), at, total, errors);
+        node(schema.look("additionalProperties"), inner, &path.child("additionalProperties"), at, costs, errors);
     }
     if let Some(inner) = &compiled.items {
-        let correlated = at.correlated && compiled.list == "map";
-        node(schema.look("items"), inner, &path.child("items"), At { root: false, times, correlated }, total, errors);
+        let within = at.within.or((compiled.list != "map").then_some(path));
+        node(schema.look("items"), inner, &path.child("items"), At { root: false, times, within }, costs, errors);
     }
 }
 
-fn one(rule: &Value, schema: &Schema, path: &Path<'_>, at: At, total: &mut u64, errors: &mut Errors) {
+fn one(rule: &Value, schema: &Schema, path: &Path<'_>, at: At<'_>, costs: &mut Costs, errors: &mut Errors) {
     let at_rule = path.child("rule");
     let compiled = match Rule::compile(rule, schema, at.root || schema.embedded) {
         Ok(compiled) => compiled,
@@ -124,12 +135,12 @@ fn one(rule: &Value, schema: &Schema, path: &Path<'_>, at: At, total: &mut u64, 
             );
         }
     };
-    if compiled.transition && !at.correlated {
-        let detail = "oldSelf cannot be used on the uncorrelatable portion of the schema";
-        return errors.invalid(&at_rule, rule.text("rule"), detail);
+    if let Some(within) = at.within.filter(|_| compiled.transition) {
+        let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {within}");
+        return errors.invalid(&at_rule, rule.text("rule"), &detail);
     }
     let cost = compiled.cost(schema, at.root || schema.embedded).saturating_mul(at.times);
-    *total = total.saturating_add(cost);
+    costs.push((cost, at_rule.to_string()));
     if cost > RULE {
         errors.forbidden(&at_rule, &over("estimated rule cost", cost, RULE));
     }
