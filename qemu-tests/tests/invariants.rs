@@ -10,6 +10,7 @@ use serde_json::Value;
 const ARROWS: &[(&str, &[&str])] = &[
     ("kedge", &["kedge-cluster", "kedge-config", "kedge-net", "kedge-runtime", "kedge-stage1"]),
     ("kedge-api", &[]),
+    ("kedge-cel", &["kedge-api"]),
     (
         "kedge-cluster",
         &[
@@ -31,7 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kedge-net", &[]),
     ("kedge-node", &["kedge-api", "kedge-net", "kedge-runtime"]),
     ("kedge-qemu-tests", &["kedge-image"]),
-    ("kedge-registry", &["kedge-api", "kedge-store", "kedge-watch"]),
+    ("kedge-registry", &["kedge-api", "kedge-cel", "kedge-store", "kedge-watch"]),
     ("kedge-runtime", &[]),
     ("kedge-schedule", &["kedge-api"]),
     ("kedge-serve", &["kedge-api", "kedge-registry"]),
@@ -45,6 +46,8 @@ const NEVER: &[(&str, &[&str])] = &[
     ("kedge-runtime", &["k8s-openapi", "rtnetlink", "rusqlite", "hyper"]),
     ("kedge-net", &["k8s-openapi", "libcontainer", "rusqlite"]),
     ("kedge-api", &["hyper", "http", "rusqlite", "rustix", "nix", "libcontainer", "rtnetlink"]),
+    // A language, and nothing that it could act on.
+    ("kedge-cel", &["tokio", "hyper", "http", "rusqlite", "rustix", "nix"]),
     ("kedge-stage1", &["tokio", "k8s-openapi", "rusqlite", "hyper", "libcontainer"]),
     ("kedge-config", &["tokio", "k8s-openapi"]),
     ("kedge-image", &["libcontainer", "rusqlite", "k8s-openapi", "hyper"]),
