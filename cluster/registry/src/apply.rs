@@ -21,7 +21,7 @@ mod element;
 mod last_applied;
 mod managed;
 mod merge;
-mod place;
+pub(crate) mod place;
 pub(crate) mod scale;
 mod set;
 mod update;
@@ -155,6 +155,9 @@ impl<'a> Author<'a> {
         if let Some(face) = other.stored_as {
             (face.show)(&mut value);
         }
+        if let Some(custom) = &other.custom {
+            custom.convert_to(&other.resource, &mut value).ok()?;
+        }
         Some((root_of(other), value))
     }
 
@@ -216,7 +219,10 @@ impl<'a> Author<'a> {
 
 /// How objects of a row merge.
 fn root_of(row: &Row) -> Place<'_> {
-    place::of_type(&row.resource.schema)
+    match &row.custom {
+        Some(custom) => custom.place(),
+        None => place::of_type(&row.resource.schema),
+    }
 }
 
 /// `/v1, Kind=ConfigMap`, as Go prints it.

@@ -9,6 +9,7 @@ pub(crate) mod columns;
 mod follow;
 mod formats;
 pub(crate) mod json_path;
+mod merge;
 mod names;
 pub(crate) mod rules;
 pub(crate) mod schema;
@@ -23,6 +24,7 @@ use kedge_api::resource::{Custom, Subresource, version_rank};
 use kedge_api::{GroupResource, Object, Resource, Snapshot, Status, Verb};
 use serde_json::{Value, json};
 
+use crate::apply::place::Place;
 use crate::errors::{Errors, Path};
 use crate::kinds::{SCALE, STATUS};
 use crate::strategy::Strategy;
@@ -193,6 +195,7 @@ fn row(definition: &Value, version: &Value, stored: &Arc<Stored>) -> Row {
         generation: true,
         status: version.has("subresources.status"),
         unconditional_update: false,
+        status_resets: &["metadata", "spec"],
         ..Strategy::PLAIN
     };
     Row { custom: Some(Arc::new(custom)), ..Row::new(resource, strategy) }
@@ -226,6 +229,11 @@ impl Version {
         unknown.extend(shape::prune(value, &self.schema, true));
         shape::default(value, &self.schema);
         Ok(unknown)
+    }
+
+    /// How objects of this version merge.
+    pub(crate) fn place(&self) -> Place<'_> {
+        self.schema.place()
     }
 
     /// Everything that must hold of an object beside its metadata, new or in the place of an old one.
@@ -280,6 +288,11 @@ impl Version {
     /// From this version's form to the stored one.
     pub(crate) fn keep(&self, resource: &Resource, value: &mut Value) -> Result<(), Status> {
         self.convert(resource, value, &self.stored.api_version, &self.stored.schema)
+    }
+
+    /// From the form of any version to that of this one.
+    pub(crate) fn convert_to(&self, resource: &Resource, value: &mut Value) -> Result<(), Status> {
+        self.convert(resource, value, &resource.api_version(), &self.schema)
     }
 
     fn convert(&self, resource: &Resource, value: &mut Value, to: &str, schema: &Schema) -> Result<(), Status> {

@@ -20,6 +20,10 @@ pub(crate) struct Schema {
     pub(crate) preserves: bool,
     /// An object with `apiVersion`, `kind` and `metadata` of its own.
     pub(crate) embedded: bool,
+    /// Such a one, or the whole.
+    pub(crate) resource: bool,
+    /// Has one owner as a whole, if it is an object.
+    pub(crate) atomic: bool,
     pub(crate) default: Option<Value>,
     pub(crate) properties: BTreeMap<String, Schema>,
     /// What keys hold that are no properties.
@@ -66,7 +70,8 @@ impl Schema {
     /// The schema of a part of an object, or of a whole one.
     pub(crate) fn at(schema: &Value, root: bool) -> Self {
         let mut made = Self::plain(schema);
-        let compiled = |rule: &Value| Rule::compile(rule, &made, root || made.embedded).ok();
+        made.resource = root || made.embedded;
+        let compiled = |rule: &Value| Rule::compile(rule, &made, made.resource).ok();
         made.rules = schema.items("x-kubernetes-validations").iter().filter_map(compiled).collect();
         made.ruled = !made.rules.is_empty()
             || made.properties.values().any(|inner| inner.ruled)
@@ -87,6 +92,8 @@ impl Schema {
             int_or_string: schema.flag("x-kubernetes-int-or-string"),
             preserves: schema.flag("x-kubernetes-preserve-unknown-fields"),
             embedded: schema.flag("x-kubernetes-embedded-resource"),
+            resource: false,
+            atomic: schema.text("x-kubernetes-map-type") == "atomic",
             default: schema.get("default").cloned(),
             properties: schema
                 .entries("properties")
