@@ -162,6 +162,8 @@ pub struct Resource {
 #[derive(Debug, Default)]
 pub struct Custom {
     pub list_kind: String,
+    /// It is going, with all that is of it.
+    pub terminating: bool,
     pub short_names: Vec<String>,
     pub categories: Vec<String>,
     /// Printer columns after `Name`, in order.

@@ -6,6 +6,7 @@
 //! ```
 
 pub(crate) mod columns;
+mod conversion;
 mod follow;
 mod formats;
 pub(crate) mod json_path;
@@ -30,6 +31,7 @@ use crate::kinds::{SCALE, STATUS};
 use crate::strategy::Strategy;
 use crate::table::{Row, Table};
 use crate::value::{Fill as _, Look as _};
+use conversion::Conversion;
 pub use follow::follow;
 pub(crate) use follow::mark;
 pub(crate) use names::{is_protected, is_url};
@@ -64,8 +66,8 @@ pub(crate) struct Version {
 struct Stored {
     api_version: String,
     schema: Schema,
-    /// Versions differ in more than their name.
-    webhook: bool,
+    /// Who converts between versions, where they differ in more than their name.
+    conversion: Option<Conversion>,
 }
 
 /// Dotted paths of what `scale` shows.
@@ -76,10 +78,13 @@ pub(crate) struct Scale {
     pub(crate) selector: Option<String>,
 }
 
+/// The way to webhooks, if there is one.
+type Webhooks<'a> = Option<&'a Arc<dyn crate::admission::Webhooks>>;
+
 /// The table with the rows of all definitions that are established.
-pub(crate) fn table(base: &Table, snapshot: &Snapshot) -> Table {
+pub(crate) fn table(base: &Table, snapshot: &Snapshot, webhooks: Webhooks<'_>) -> Table {
     let definitions: Vec<Value> = snapshot.list(&DEFINITIONS, "").filter_map(|object| object.decode().ok()).collect();
-    base.with(Made::default().rows(&definitions))
+    base.with(Made::default().rows(&definitions, webhooks))
 }
 
 /// Rows that were made before: a schema is made ready once, however often others change.
@@ -88,14 +93,17 @@ pub(crate) struct Made(HashMap<String, (Value, Vec<Arc<Row>>)>);
 
 impl Made {
     /// The rows of all definitions that are established.
-    fn rows(&mut self, definitions: &[Value]) -> Vec<Arc<Row>> {
+    fn rows(&mut self, definitions: &[Value], webhooks: Webhooks<'_>) -> Vec<Arc<Row>> {
         let mut kept = HashMap::new();
         for definition in definitions.iter().filter(|d| established(d)) {
             let name = definition.text("metadata.name");
             let terminating = condition(definition, "Terminating") == Some("True");
-            let source = json!([definition.look("spec"), definition.look("status.acceptedNames"), terminating]);
+            let (meta, names) = (definition.look("metadata"), definition.look("status.acceptedNames"));
+            // The generation stands for the specification, which can be large.
+            let source = json!([meta.look("uid"), meta.look("generation"), names, terminating]);
             let before = self.0.remove(name).filter(|(before, _)| *before == source);
-            let made = before.unwrap_or_else(|| (source, rows(definition).into_iter().map(Arc::new).collect()));
+            let made =
+                before.unwrap_or_else(|| (source, rows(definition, webhooks).into_iter().map(Arc::new).collect()));
             kept.insert(name.to_owned(), made);
         }
         self.0 = kept;
@@ -114,11 +122,11 @@ pub(crate) fn condition<'a>(definition: &'a Value, name: &str) -> Option<&'a str
 }
 
 /// One row for each served version, the stored one first: it is the one that controllers mean who name none.
-fn rows(definition: &Value) -> Vec<Row> {
+fn rows(definition: &Value, webhooks: Webhooks<'_>) -> Vec<Row> {
     let mut versions: Vec<&Value> = definition.items("spec.versions").iter().collect();
     versions.sort_by_key(|version| !version.flag("storage"));
     let Some(first) = versions.first() else { return Vec::new() };
-    let stored = stored(definition, first);
+    let stored = stored(definition, first, webhooks);
     versions
         .into_iter()
         .filter(|version| version.flag("served"))
@@ -126,11 +134,11 @@ fn rows(definition: &Value) -> Vec<Row> {
         .collect()
 }
 
-fn stored(definition: &Value, version: &Value) -> Arc<Stored> {
+fn stored(definition: &Value, version: &Value, webhooks: Webhooks<'_>) -> Arc<Stored> {
     Arc::new(Stored {
         api_version: format!("{}/{}", definition.text("spec.group"), version.text("name")),
         schema: Schema::of(version.look("schema.openAPIV3Schema")),
-        webhook: definition.text("spec.conversion.strategy") == "Webhook",
+        conversion: Conversion::of(definition, webhooks),
     })
 }
 
@@ -148,6 +156,7 @@ fn row(definition: &Value, version: &Value, stored: &Arc<Stored>) -> Row {
         |value: &Value| value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
     let custom = Custom {
         list_kind: names.text("listKind").to_owned(),
+        terminating,
         short_names: texts(names.look("shortNames")),
         categories: texts(names.look("categories")),
         deprecated: version.flag("deprecated").then(|| deprecation(definition, version)),
@@ -269,7 +278,7 @@ impl Version {
     pub(crate) fn show(&self, resource: &Resource, value: &mut Value) -> Result<(), Status> {
         shape::prune(value, &self.stored.schema, true);
         shape::default(value, &self.stored.schema);
-        self.convert(resource, value, &resource.api_version(), &self.schema)
+        self.convert(value, &resource.api_version(), &self.schema)
     }
 
     /// The object as this version shows it: the very same one if nothing is to be changed in it.
@@ -286,28 +295,23 @@ impl Version {
     }
 
     /// From this version's form to the stored one.
-    pub(crate) fn keep(&self, resource: &Resource, value: &mut Value) -> Result<(), Status> {
-        self.convert(resource, value, &self.stored.api_version, &self.stored.schema)
+    pub(crate) fn keep(&self, value: &mut Value) -> Result<(), Status> {
+        self.convert(value, &self.stored.api_version, &self.stored.schema)
     }
 
     /// From the form of any version to that of this one.
     pub(crate) fn convert_to(&self, resource: &Resource, value: &mut Value) -> Result<(), Status> {
-        self.convert(resource, value, &resource.api_version(), &self.schema)
+        self.convert(value, &resource.api_version(), &self.schema)
     }
 
-    fn convert(&self, resource: &Resource, value: &mut Value, to: &str, schema: &Schema) -> Result<(), Status> {
-        let from = value.text("apiVersion");
-        if from == to {
+    fn convert(&self, value: &mut Value, to: &str, schema: &Schema) -> Result<(), Status> {
+        if value.text("apiVersion") == to {
             return Ok(());
         }
-        if self.stored.webhook {
-            let kind = &resource.kind;
-            let message = format!(
-                "conversion webhook for {from}, Kind={kind} failed: this server does not call conversion webhooks"
-            );
-            return Err(Status::internal(message));
+        match &self.stored.conversion {
+            Some(conversion) => *value = conversion.convert(value, to)?,
+            None => value.set("apiVersion", to),
         }
-        value.set("apiVersion", to);
         shape::prune(value, schema, true);
         Ok(())
     }

@@ -94,7 +94,7 @@ pub struct Registry {
 
 impl Registry {
     pub fn new(store: Arc<dyn Store>, cache: Arc<Cache>, options: Options) -> Self {
-        let table = custom::table(&Table::builtin(), &cache.snapshot());
+        let table = custom::table(&Table::builtin(), &cache.snapshot(), options.webhooks.as_ref());
         let table = RwLock::new(Arc::new(table));
         Self { store, cache, table, options, allocating: tokio::sync::Mutex::new(()) }
     }

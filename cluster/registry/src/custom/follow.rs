@@ -62,7 +62,7 @@ async fn converge(registry: &Registry, made: &mut Made) -> Result<bool, Status> 
             changed.push(at);
         }
     }
-    registry.set_table(registry.table().with(made.rows(&all)));
+    registry.set_table(registry.table().with(made.rows(&all, registry.options.webhooks.as_ref())));
     for definition in changed.into_iter().filter_map(|at| all.get(at)) {
         let status = definition.look("status");
         change(registry, definition, |stored| stored.set("status", status.clone())).await?;
@@ -121,7 +121,8 @@ async fn clean(registry: &Registry, snapshot: &Snapshot, definition: &Value, now
     }
     let stored = definition.items("spec.versions").iter().find(|version| version.flag("storage"));
     if let Some(version) = stored.filter(|_| established(definition)) {
-        let row = Arc::new(row(definition, version, &super::stored(definition, version)));
+        let row =
+            Arc::new(row(definition, version, &super::stored(definition, version, registry.options.webhooks.as_ref())));
         let objects: Vec<_> = snapshot.list(&row.resource.id, "").cloned().collect();
         for object in objects.iter().filter(|object| !object.is_deleting()) {
             let target = target(row.resource.id.clone(), &object.key.namespace, &object.key.name);

@@ -32,7 +32,7 @@ pub(crate) async fn commit(registry: &Registry, expect: Expect, write: Write) ->
 pub(crate) fn draft(key: Key, value: &Value, row: &Row) -> Result<Draft, Status> {
     let mut shown = Cow::Borrowed(value);
     if let Some(custom) = &row.custom {
-        custom.keep(&row.resource, shown.to_mut())?;
+        custom.keep(shown.to_mut())?;
     }
     let draft = Draft::encode(key, &shown).map_err(|e| Status::internal(e.to_string()))?;
     if draft.len() > LARGEST && value.has("metadata.managedFields") {

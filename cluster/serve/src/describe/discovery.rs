@@ -192,7 +192,9 @@ fn sorted(row: &Resource) -> Vec<&Subresource> {
 
 /// Sorted, but for custom resources, whose verbs upstream lists in an order of its own.
 fn verbs_of(row: &Resource) -> Vec<&'static str> {
-    if row.custom.is_some() { row.verbs.iter().map(|verb| verb.as_str()).collect() } else { verbs(row.verbs) }
+    let Some(custom) = &row.custom else { return verbs(row.verbs) };
+    let gone = |verb: &&Verb| custom.terminating && matches!(verb, Verb::Patch | Verb::Create | Verb::Update);
+    row.verbs.iter().filter(|verb| !gone(verb)).map(|verb| verb.as_str()).collect()
 }
 
 fn response_kind<'a>(row: &'a Resource, sub: &Subresource) -> (&'a str, Option<(&'static str, &'static str)>) {
