@@ -12,6 +12,7 @@
 
 pub mod client;
 pub mod event;
+pub mod groups;
 pub mod object;
 pub mod placement;
 pub mod quantity;

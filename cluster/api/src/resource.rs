@@ -297,6 +297,13 @@ pub mod known {
     pub const HORIZONTAL_POD_AUTOSCALERS: GroupResource = GroupResource::of("autoscaling", "horizontalpodautoscalers");
     pub const CRON_JOBS: GroupResource = GroupResource::of("batch", "cronjobs");
     pub const JOBS: GroupResource = GroupResource::of("batch", "jobs");
+    pub const API_SERVICES: GroupResource = GroupResource::of("apiregistration.k8s.io", "apiservices");
+    pub const CERTIFICATE_SIGNING_REQUESTS: GroupResource =
+        GroupResource::of("certificates.k8s.io", "certificatesigningrequests");
+    pub const FLOW_SCHEMAS: GroupResource = GroupResource::of("flowcontrol.apiserver.k8s.io", "flowschemas");
+    pub const PRIORITY_LEVELS: GroupResource =
+        GroupResource::of("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations");
+    pub const SERVICE_CIDRS: GroupResource = GroupResource::of("networking.k8s.io", "servicecidrs");
     pub const LEASES: GroupResource = GroupResource::of("coordination.k8s.io", "leases");
     pub const ENDPOINT_SLICES: GroupResource = GroupResource::of("discovery.k8s.io", "endpointslices");
     pub const RUNTIME_CLASSES: GroupResource = GroupResource::of("node.k8s.io", "runtimeclasses");

@@ -9,6 +9,7 @@
 //! A plugin is a row of [`PLUGINS`]: on what it runs, about which resources, and what it does. Whatever does not apply costs a look at
 //! the row and no more.
 
+mod certificates;
 mod ingress_class;
 mod limits;
 mod namespace;
@@ -162,6 +163,7 @@ const CLAIMED: &[GroupResource] = &[known::PERSISTENT_VOLUME_CLAIMS];
 const KEPT: &[GroupResource] =
     &[known::PERSISTENT_VOLUME_CLAIMS, known::PERSISTENT_VOLUMES, known::VOLUME_ATTRIBUTES_CLASSES];
 const INGRESS: &[GroupResource] = &[INGRESSES];
+const CERTIFICATES: &[GroupResource] = &[known::CERTIFICATE_SIGNING_REQUESTS];
 const PRIORITIES: &[GroupResource] = &[known::PRIORITY_CLASSES];
 
 /// In upstream's order. Names of upstream's plugins stand beside the rows.
@@ -193,6 +195,8 @@ const PLUGINS: &[Plugin] = &[
     Plugin::validates(UPDATE, CLAIMED, storage::resize),
     // RuntimeClass
     Plugin::admits(CREATE, PODS, runtime_class::apply).and_validates(runtime_class::check),
+    // CertificateSubjectRestriction
+    Plugin::validates(CREATE, CERTIFICATES, certificates::restrict_subject),
     // DefaultIngressClass
     Plugin::admits(CREATE, INGRESS, ingress_class::default),
 ];

@@ -1,7 +1,12 @@
 //! The kinds: one file each, with its row and its strategy.
 
 mod address;
+mod admission_policy;
+mod admission_policy_binding;
+mod admission_rule;
+pub(crate) mod api_service;
 mod binding;
+pub(crate) mod certificate;
 pub(crate) mod columns;
 mod component_status;
 mod conditions;
@@ -11,15 +16,21 @@ mod cron_job;
 mod custom_resource_definition;
 mod daemon_set;
 mod deployment;
+mod device;
 mod disruption_budget;
 mod endpoint_slice;
 mod endpoints;
 mod event;
+pub(crate) mod flow;
 mod horizontal_pod_autoscaler;
+mod ingress;
+mod ingress_class;
+mod ip_address;
 mod job;
 mod lease;
 mod limit_range;
 mod namespace;
+mod network_policy;
 mod node;
 pub(crate) mod persistent_volume;
 pub(crate) mod persistent_volume_claim;
@@ -33,8 +44,10 @@ mod runtime_class;
 mod secret;
 mod service;
 mod service_account;
+mod service_cidr;
 mod stateful_set;
 mod storage;
+mod webhook_configuration;
 pub(crate) mod workload;
 
 use std::borrow::Cow;
@@ -47,6 +60,13 @@ use crate::table::Row;
 /// All built-in rows, in the order of discovery.
 pub(crate) fn rows() -> Vec<Row> {
     let mut rows = vec![
+        admission_policy::mutating_row(),
+        admission_policy_binding::mutating_row(),
+        webhook_configuration::mutating_row(),
+        admission_policy::validating_row(),
+        admission_policy_binding::validating_row(),
+        webhook_configuration::validating_row(),
+        api_service::row(),
         binding::row(),
         component_status::row(),
         config_map::row(),
@@ -86,6 +106,18 @@ pub(crate) fn rows() -> Vec<Row> {
         storage::class::row(),
         storage::attachment::row(),
         storage::attributes_class::row(),
+        certificate::row(),
+        flow::schema::row(),
+        flow::level::row(),
+        ingress_class::row(),
+        ingress::row(),
+        ip_address::row(),
+        network_policy::row(),
+        service_cidr::row(),
+        device::class::row(),
+        device::claim::row(),
+        device::claim::template_row(),
+        device::slice::row(),
     ];
     rows.shrink_to_fit();
     rows
@@ -102,6 +134,9 @@ pub(crate) const ALL: &[Verb] = &[
     Verb::Watch,
 ];
 
+/// The category of what changes how the API itself behaves.
+pub(crate) const API_EXTENSIONS: &[&str] = &["api-extensions"];
+
 pub(crate) const READ_WRITE: &[Verb] = &[Verb::Get, Verb::Patch, Verb::Update];
 
 /// The `status` subresource.
@@ -109,6 +144,18 @@ pub(crate) const STATUS: Subresource = Subresource { name: "status", kind: "", g
 
 pub(crate) const SCALE: Subresource =
     Subresource { name: "scale", kind: "Scale", group_version: Some(("autoscaling", "v1")), verbs: READ_WRITE };
+
+/// As `resource`, of the cluster.
+pub(crate) fn cluster_resource(
+    group: &'static str,
+    plural: &'static str,
+    singular: &'static str,
+    kind: &'static str,
+    schema: &'static str,
+    columns: &'static [Column],
+) -> Resource {
+    Resource { namespaced: false, ..resource(group, plural, singular, kind, schema, columns) }
+}
 
 /// A namespaced resource of version `v1` with all verbs and no more; a row says where it differs.
 pub(crate) fn resource(

@@ -11,6 +11,12 @@ const LABEL_1035: &str = "a DNS-1035 label must consist of lower case alphanumer
 const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and \
                          end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
                          '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const WILDCARD: &str = "a wildcard DNS-1123 subdomain must start with '*.', followed by a valid DNS subdomain, which must consist of lower case \
+                        alphanumeric characters, '-' or '.' and end with an alphanumeric character (e.g. '*.example.com', regex used for \
+                        validation is '\\*\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const OLD_LABEL: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end \
+                         with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is \
+                         '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const SEARCH: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and \
                       end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
                       '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
@@ -61,6 +67,32 @@ pub(crate) fn subdomain(text: &str) -> Vec<String> {
         wrong.push(SUBDOMAIN.to_owned());
     }
     wrong
+}
+
+/// RFC 1035 label: as a label, but a letter stands first.
+pub(crate) fn old_label(text: &str) -> Vec<String> {
+    let mut wrong: Vec<_> = too_long(text, 63).into_iter().collect();
+    if !is_label(text) || !text.starts_with(|c: char| c.is_ascii_lowercase()) {
+        wrong.push(OLD_LABEL.to_owned());
+    }
+    wrong
+}
+
+/// A subdomain whose first part is `*`.
+pub(crate) fn wildcard_subdomain(text: &str) -> Vec<String> {
+    let mut wrong: Vec<_> = too_long(text, 253).into_iter().collect();
+    if !text.strip_prefix("*.").is_some_and(|rest| rest.split('.').all(is_label)) {
+        wrong.push(WILDCARD.to_owned());
+    }
+    wrong
+}
+
+/// What can stand as one segment of a path.
+pub(crate) fn path_segment(text: &str) -> Vec<String> {
+    if text == "." || text == ".." {
+        return vec![format!("may not be '{text}'")];
+    }
+    ["/", "%"].iter().filter(|c| text.contains(**c)).map(|c| format!("may not contain '{c}'")).collect()
 }
 
 /// A domain that a resolver appends: a subdomain in which underscores are allowed.
@@ -162,6 +194,9 @@ mod tests {
             (subdomain, &["a", "a.b", "0.1-2"], &["", ".", "a.", "a..b", "A", "a_b", "a/b", "a b"]),
             (config_key, &["a", "KEY_name.x-1"], &["", ".", "..", "..a", "a/b", "a b"]),
             (env_var, &["A", "a.b", "1", "a b"], &["", "a=b", "a\n"]),
+            (old_label, &["a", "v1"], &["", "1", "a.b", "A", "a-"]),
+            (wildcard_subdomain, &["*.a", "*.a.b"], &["", "*", "*.", "a.b", "*.*.a", "a.*"]),
+            (path_segment, &["a", "A_b", "..."], &[".", "..", "a/b", "%2f"]),
             (port, &["http", "a-1"], &["", "1", "a--b", "-a", "A", "aaaaaaaaaaaaaaaa"]),
         ];
         for (check, right, wrong) in table {

@@ -1,6 +1,6 @@
 //! How one resource behaves: functions that the verbs call, each with a default that does nothing.
 
-use kedge_api::{Resource, Snapshot};
+use kedge_api::{Resource, Snapshot, User};
 use serde_json::Value;
 
 use crate::errors::Errors;
@@ -39,6 +39,8 @@ pub(crate) struct Strategy {
     /// Dependents are orphaned unless the request says otherwise.
     pub(crate) orphans: bool,
     pub(crate) default: fn(&mut Value),
+    /// Notes on a new object who asks for it.
+    pub(crate) stamp: fn(&User, &mut Value),
     /// Server-owned fields of a new object; runs before validation.
     pub(crate) prepare_create: fn(&mut Value),
     pub(crate) prepare_update: fn(new: &mut Value, old: &Value),
@@ -84,6 +86,7 @@ impl Strategy {
         returns_deleted: false,
         orphans: false,
         default: |_| {},
+        stamp: |_, _| {},
         prepare_create: |_| {},
         prepare_update: |_, _| {},
         prepare_status: |_, _| {},

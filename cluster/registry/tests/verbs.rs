@@ -93,6 +93,21 @@ fn value(answer: Answer) -> Result<Value, Status> {
     }
 }
 
+/// A certificate request of `CN=joe, O=team`.
+const REQUEST: &str = concat!(
+    "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURSBSRVFVRVNULS0tLS0KTUlIWU1IOENBUUF3SFRFTU1Bb0dBMVVFQXd3RGFtOWxNUTB3Q3dZRFZRUUtEQVIw",
+    "WldGdE1Ga3dFd1lIS29aSQp6ajBDQVFZSUtvWkl6ajBEQVFjRFFnQUV1N29lU3JaaUF1SElsVm9oeDJKdmpLdi9uM2F1M2pwcDFwR3VMMkVNCnRw",
+    "WHkzQ0RoUmRRYTlRSGNKU01Nc0MzeHlueTNsdkJpZ0Y0TUJ0dEdHU1M2aWFBQU1Bb0dDQ3FHU000OUJBTUMKQTBrQU1FWUNJUUQxZU9MMkYrOTI1",
+    "cVVZYXg1UVB5T2RMUE16emhCUGhlcDZnWE4vc2JWYlJ3SWhBSTVrUXAyVgp4YUIycHQvSnB0TStEZUhyMUgzWSs3K2Rua3B2K1d1TXJjMFQKLS0t",
+    "LS1FTkQgQ0VSVElGSUNBVEUgUkVRVUVTVC0tLS0tCg=="
+);
+
+/// Which requests an admission policy is about.
+fn matched() -> Value {
+    let rule = json!({"apiGroups": ["g"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["foos"]});
+    json!({ "resourceRules": [rule] })
+}
+
 /// The least that each kind can be made of.
 fn least(kind: &str) -> Value {
     let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
@@ -128,6 +143,34 @@ fn least(kind: &str) -> Value {
         "Job" => {
             json!({"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}})
         }
+        "CertificateSigningRequest" => {
+            json!({"spec": {"request": REQUEST, "signerName": "example.com/s", "usages": ["client auth"]}})
+        }
+        "FlowSchema" => json!({"spec": {"priorityLevelConfiguration": {"name": "exempt"}}}),
+        "PriorityLevelConfiguration" => {
+            json!({"spec": {"type": "Limited", "limited": {"limitResponse": {"type": "Reject"}}}})
+        }
+        "APIService" => {
+            let service = json!({"name": "s", "namespace": "n"});
+            json!({"spec": {"group": "example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1, "service": service}})
+        }
+        "ResourceSlice" => {
+            let pool = json!({"name": "p", "generation": 1, "resourceSliceCount": 1});
+            json!({"spec": {"driver": "d.example.com", "nodeName": "n", "pool": pool, "devices": [{"name": "d"}]}})
+        }
+        "Ingress" => json!({"spec": {"defaultBackend": {"service": {"name": "s", "port": {"number": 80}}}}}),
+        "IngressClass" => json!({"spec": {"controller": "example.com/c"}}),
+        "IPAddress" => json!({"spec": {"parentRef": {"resource": "services", "name": "s"}}}),
+        "ServiceCIDR" => json!({"spec": {"cidrs": ["198.18.0.0/24"]}}),
+        "ValidatingAdmissionPolicy" => {
+            json!({"spec": {"matchConstraints": matched(), "validations": [{"expression": "true"}]}})
+        }
+        "MutatingAdmissionPolicy" => {
+            let mutation = json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": "Object{}"}});
+            json!({"spec": {"matchConstraints": matched(), "reinvocationPolicy": "Never", "mutations": [mutation]}})
+        }
+        "ValidatingAdmissionPolicyBinding" => json!({"spec": {"policyName": "p", "validationActions": ["Deny"]}}),
+        "MutatingAdmissionPolicyBinding" => json!({"spec": {"policyName": "p"}}),
         "EndpointSlice" => json!({"addressType": "IPv4", "endpoints": []}),
         "Event" => {
             json!({"regarding": {"namespace": "default"}, "involvedObject": {"namespace": "default"}, "reason": "R", "note": "n",
@@ -137,11 +180,20 @@ fn least(kind: &str) -> Value {
     }
 }
 
+/// Some kinds' names mean something.
+fn name_of(kind: &str) -> &'static str {
+    match kind {
+        "IPAddress" => "198.51.100.7",
+        "APIService" => "v1.example.com",
+        _ => "thing",
+    }
+}
+
 #[tokio::test]
 async fn every_kind_is_created_watched_updated_patched_and_deleted() {
     let world = World::new().await;
     let table = world.registry.table();
-    assert_eq!(table.rows().len(), 39);
+    assert_eq!(table.rows().len(), 58);
     // Definitions live another life: `custom.rs` has it.
     let watched = |row: &&Arc<kedge_registry::Row>| row.resource.verbs.contains(&Verb::Watch);
     for row in table.rows().filter(watched).filter(|row| row.resource.kind != "CustomResourceDefinition") {
@@ -155,7 +207,8 @@ async fn every_kind_is_created_watched_updated_patched_and_deleted() {
         let mut object = least(&row.resource.kind);
         let known = kedge_api::schema::get(&row.resource.schema).unwrap();
         object.as_object_mut().unwrap().retain(|field, _| known.field(field).is_some());
-        object["metadata"] = json!({"name": "thing"});
+        let name = name_of(&row.resource.kind);
+        object["metadata"] = json!({"name": name});
 
         let watch = Options { resource_version: Some(revision(&world)), ..Options::default() };
         let Payload::Watch(mut events) =
@@ -164,7 +217,7 @@ async fn every_kind_is_created_watched_updated_patched_and_deleted() {
             panic!("{id}: no watch")
         };
         let create = || world.value(Verb::Create, at(id, namespace, ""), object.clone().into());
-        let get = || world.value(Verb::Get, at(id, namespace, "thing"), Body::None);
+        let get = || world.value(Verb::Get, at(id, namespace, name), Body::None);
         let made = create().await.unwrap_or_else(|e| panic!("{id}: {e}"));
         assert_eq!(made["kind"], *row.resource.kind, "{id}");
         assert_eq!(made["apiVersion"], row.resource.api_version(), "{id}");
@@ -175,37 +228,37 @@ async fn every_kind_is_created_watched_updated_patched_and_deleted() {
 
         // A put of what was read changes nothing, and is no write.
         let same = world
-            .value(Verb::Update, at(id, namespace, "thing"), made.clone().into())
+            .value(Verb::Update, at(id, namespace, name), made.clone().into())
             .await
             .unwrap_or_else(|e| panic!("{id}: {e}"));
         assert_eq!(same, made, "{id}");
         let mut changed = made.clone();
         changed["metadata"]["annotations"] = json!({"n": "1"});
-        let updated = world.value(Verb::Update, at(id, namespace, "thing"), changed.clone().into()).await.unwrap();
+        let updated = world.value(Verb::Update, at(id, namespace, name), changed.clone().into()).await.unwrap();
         assert_eq!(updated["metadata"]["annotations"]["n"], "1", "{id}");
-        let stale = world.value(Verb::Update, at(id, namespace, "thing"), changed.into()).await.unwrap_err();
+        let stale = world.value(Verb::Update, at(id, namespace, name), changed.into()).await.unwrap_err();
         assert!(stale.is(Reason::Conflict), "{id}: {stale}");
         for kind in [PatchType::Merge, PatchType::Strategic] {
             let patch = json!({"metadata": {"labels": {"p": format!("{kind:?}")}}});
-            let patched = world.value(Verb::Patch, at(id, namespace, "thing"), Body::Patch(kind, patch)).await.unwrap();
+            let patched = world.value(Verb::Patch, at(id, namespace, name), Body::Patch(kind, patch)).await.unwrap();
             assert_eq!(patched["metadata"]["labels"]["p"], format!("{kind:?}"), "{id}");
         }
         let patch = json!([{"op": "remove", "path": "/metadata/labels/p"}]);
-        world.value(Verb::Patch, at(id, namespace, "thing"), Body::Patch(PatchType::Json, patch)).await.unwrap();
+        world.value(Verb::Patch, at(id, namespace, name), Body::Patch(PatchType::Json, patch)).await.unwrap();
 
         let wish = json!({"gracePeriodSeconds": 0, "propagationPolicy": "Background"});
-        world.value(Verb::Delete, at(id, namespace, "thing"), wish.into()).await.unwrap();
+        world.value(Verb::Delete, at(id, namespace, name), wish.into()).await.unwrap();
         // What protects it while it is used goes last.
         let protected = made["metadata"]["finalizers"].is_array();
         if protected {
             let patch = Body::Patch(PatchType::Merge, json!({"metadata": {"finalizers": null}}));
-            world.value(Verb::Patch, at(id, namespace, "thing"), patch).await.unwrap();
+            world.value(Verb::Patch, at(id, namespace, name), patch).await.unwrap();
         }
         if row.resource.kind == "Namespace" {
             let mut done = get().await.unwrap();
             assert_eq!(done["status"]["phase"], "Terminating");
             done["spec"] = json!({});
-            let finalize = At { subresource: "finalize", ..at(id, "", "thing") };
+            let finalize = At { subresource: "finalize", ..at(id, "", name) };
             world.value(Verb::Update, finalize, done.into()).await.unwrap();
         }
         let gone = get().await.unwrap_err();

@@ -166,6 +166,7 @@ fn kind(value: &mut Value, expected: &Expected<'_>) -> Result<(), Status> {
         let registered = if found_version.is_empty() { &api_version } else { &found_version };
         let scheme = match expected.group {
             "apiextensions.k8s.io" => "k8s.io/apiextensions-apiserver/pkg/apiserver/apiserver.go:55",
+            "apiregistration.k8s.io" => "k8s.io/kube-aggregator/pkg/apiserver/scheme/scheme.go:28",
             _ => "pkg/api/legacyscheme/scheme.go:30",
         };
         format!("no kind {said:?} is registered for version {registered:?} in scheme {scheme:?}")

@@ -17,6 +17,7 @@ use super::write::How;
 use super::{answer, get, incoming, options, update};
 use crate::Registry;
 use crate::admission::Writer;
+use crate::kinds::certificate;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
 
@@ -27,9 +28,13 @@ pub(crate) async fn carry_out(registry: &Registry, row: &Arc<Row>, request: Requ
         return Err(crate::no_method());
     }
     match (name.as_str(), request.verb) {
-        ("status" | "ephemeralcontainers" | "resize", Verb::Get) => get::get(registry, row, &request).await,
+        ("status" | "approval" | "ephemeralcontainers" | "resize", Verb::Get) => {
+            get::get(registry, row, &request).await
+        }
         ("status", Verb::Update) => update::update(registry, row, request).await,
         ("status", Verb::Patch) => update::patch(registry, row, request).await,
+        ("approval", Verb::Update) => update::update(registry, &Arc::new(certificate::approval(row)), request).await,
+        ("approval", Verb::Patch) => update::patch(registry, &Arc::new(certificate::approval(row)), request).await,
         ("scale", _) => scale::scale(registry, row, request).await,
         ("finalize", Verb::Update) => finalize(registry, row, request).await,
         ("binding", Verb::Create) => pods::bind(registry, row, request).await,

@@ -58,7 +58,7 @@ fn named(incoming: Incoming, request: &Request) -> Incoming {
 }
 
 pub(crate) fn how(request: &Request) -> How {
-    if request.target.subresource == "status" { How::Status } else { How::Main }
+    if ["status", "approval"].contains(&request.target.subresource.as_str()) { How::Status } else { How::Main }
 }
 
 fn check_name(value: &Value, name: &str) -> Result<(), Status> {

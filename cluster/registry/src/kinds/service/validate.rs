@@ -263,17 +263,6 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
 pub(super) fn status(new: &Value, _: &Value, errors: &mut Errors) {
     let root = Path::root("status.loadBalancer.ingress");
     for (at, ingress) in new.items("status.loadBalancer.ingress").iter().enumerate() {
-        let path = root.index(at);
-        let ip = ingress.text("ip");
-        if !ip.is_empty() {
-            address::ip(ip, &path.child("ip"), errors);
-        }
-        let hostname = ingress.text("hostname");
-        if !hostname.is_empty() {
-            errors.all_invalid(&path.child("hostname"), hostname, names::subdomain(hostname));
-            if hostname.parse::<std::net::IpAddr>().is_ok() {
-                errors.invalid(&path.child("hostname"), hostname, "must be a DNS name, not an IP address");
-            }
-        }
+        address::load_balancer(ingress, &root.index(at), errors);
     }
 }
