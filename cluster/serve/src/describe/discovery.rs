@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::wire::set;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use kedge_api::groups::{GROUPS, REGISTRATION};
 use kedge_api::resource::{Subresource, version_rank};
 use kedge_api::{Resource, Verb};
 use serde_json::{Map, Value, json};
@@ -12,35 +13,11 @@ use sha2::{Digest, Sha256};
 
 type Rows = [Arc<Resource>];
 
-/// The order in which upstream lists groups, by their priority; others follow by name.
-const ORDER: &[&str] = &[
-    "",
-    "apiregistration.k8s.io",
-    "apps",
-    "events.k8s.io",
-    "authentication.k8s.io",
-    "authorization.k8s.io",
-    "autoscaling",
-    "batch",
-    "certificates.k8s.io",
-    "networking.k8s.io",
-    "policy",
-    "rbac.authorization.k8s.io",
-    "storage.k8s.io",
-    "admissionregistration.k8s.io",
-    "apiextensions.k8s.io",
-    "scheduling.k8s.io",
-    "coordination.k8s.io",
-    "node.k8s.io",
-    "discovery.k8s.io",
-    "resource.k8s.io",
-    "flowcontrol.apiserver.k8s.io",
-];
-
-/// Groups in upstream's order.
+/// Groups in upstream's order: the core group, the aggregator's own, then by priority; others follow by name.
 pub fn groups(rows: &Rows) -> Vec<&str> {
+    let place = |group: &str| GROUPS.iter().position(|known| known.name == group).unwrap_or(GROUPS.len());
     let mut groups: Vec<&str> = rows.iter().map(|row| row.id.group.as_str()).collect();
-    groups.sort_by_key(|group| (ORDER.iter().position(|known| known == group).unwrap_or(ORDER.len()), *group));
+    groups.sort_by_key(|group| (!group.is_empty(), *group != REGISTRATION, place(group), *group));
     groups.dedup();
     groups
 }
@@ -55,6 +32,13 @@ pub fn versions<'a>(rows: &'a Rows, group: &str) -> Vec<&'a str> {
 
 fn of<'a>(rows: &'a Rows, group: &str) -> impl Iterator<Item = &'a Arc<Resource>> {
     rows.iter().filter(move |row| row.id.group.as_str() == group)
+}
+
+/// The rows of a version, by name.
+fn of_version<'a>(rows: &'a Rows, group: &str, version: &str) -> Vec<&'a Arc<Resource>> {
+    let mut found: Vec<_> = of(rows, group).filter(|row| row.version == version).collect();
+    found.sort_by(|a, b| a.id.resource.cmp(&b.id.resource));
+    found
 }
 
 fn group_version(group: &str, version: &str) -> String {
@@ -91,7 +75,7 @@ pub fn group(rows: &Rows, name: &str) -> Option<Value> {
 /// `/api/v1`, `/apis/GROUP/VERSION`
 pub fn resource_list(rows: &Rows, group: &str, version: &str) -> Option<Value> {
     let mut resources = Vec::new();
-    for row in of(rows, group).filter(|row| row.version == version) {
+    for row in of_version(rows, group, version) {
         let mut entry = json!({
             "name": row.id.resource.as_str(), "singularName": row.singular, "namespaced": row.namespaced,
             "kind": row.kind, "verbs": verbs_of(row),
@@ -143,8 +127,8 @@ pub fn aggregated(rows: &Rows, core: bool) -> Value {
 fn aggregated_version(rows: &Rows, group: &str, version: &str) -> Value {
     let kind_of =
         |kind: &str, (group, version): (&str, &str)| json!({"group": group, "version": version, "kind": kind});
-    let resources: Vec<Value> = of(rows, group)
-        .filter(|row| row.version == version)
+    let resources: Vec<Value> = of_version(rows, group, version)
+        .into_iter()
         .map(|row| {
             // Upstream's handler of custom resources fills in what the one of built-in kinds leaves out.
             let own = if row.custom.is_some() { (group, version) } else { ("", "") };
@@ -272,6 +256,27 @@ mod tests {
         let mut versions = ["v1beta1", "v1", "foo", "v2alpha1", "v1beta2", "v10", "v2"];
         versions.sort_by_key(|v| std::cmp::Reverse(version_rank(v)));
         assert_eq!(versions, ["v10", "v2", "v1", "v1beta2", "v1beta1", "v2alpha1", "foo"]);
+    }
+
+    #[test]
+    fn groups_are_in_the_order_of_their_priorities() {
+        let template = crate::review::rows().remove(0);
+        let row = |group: &str, plural: &str| {
+            let id = kedge_api::GroupResource { group: group.into(), resource: plural.into() };
+            Arc::new(Resource { id, ..template.clone() })
+        };
+        let rows = [
+            row("zoo.example.com", "a"),
+            row("batch", "jobs"),
+            row("example.com", "b"),
+            row("apps", "z"),
+            row("", "pods"),
+            row("apps", "a"),
+            row(REGISTRATION, "apiservices"),
+        ];
+        assert_eq!(groups(&rows), ["", REGISTRATION, "apps", "batch", "example.com", "zoo.example.com"]);
+        let names: Vec<_> = of_version(&rows, "apps", "v1").iter().map(|r| r.id.resource.to_string()).collect();
+        assert_eq!(names, ["a", "z"]);
     }
 
     #[test]

@@ -42,6 +42,14 @@ fn every_shape_comes_back_as_it_was() {
     round(json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "9"}, "items": items}));
     round(json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {},
         "spec": {"matchConstraints": {"resourceRules": [{"apiGroups": [""], "operations": ["CREATE"], "resources": ["pods"]}]}}}));
+    round(
+        json!({"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": "v1.example.com"},
+        "spec": {"group": "example.com", "version": "v1", "caBundle": "Zm9v", "groupPriorityMinimum": 100, "versionPriority": 10,
+            "service": {"namespace": "n", "name": "s", "port": 443}}, "status": {}}),
+    );
+    let config = json!({"requests": ["r"], "opaque": {"driver": "d.example.com", "parameters": {"x": 1}}});
+    round(json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {}, "status": {},
+        "spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c", "count": 2}}], "config": [config]}}}));
 }
 
 #[test]
