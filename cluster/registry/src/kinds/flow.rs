@@ -6,11 +6,9 @@ pub(crate) mod schema;
 
 use std::collections::HashSet;
 
-use kedge_api::Resource;
-use kedge_api::resource::Column;
 use serde_json::{Value, json};
 
-use super::{STATUS, cluster_resource, workload};
+use super::workload;
 use crate::errors::{Errors, Path};
 use crate::strategy::Strategy;
 use crate::value::{Fill as _, Look as _};
@@ -18,16 +16,6 @@ use crate::value::{Fill as _, Look as _};
 const GROUP: &str = "flowcontrol.apiserver.k8s.io";
 /// The name of the schema and of the level for those who never wait.
 const EXEMPT: &str = "exempt";
-
-fn resource(
-    plural: &'static str,
-    singular: &'static str,
-    kind: &'static str,
-    schema: &'static str,
-    columns: &'static [Column],
-) -> Resource {
-    Resource { subresources: &[STATUS], ..cluster_resource(GROUP, plural, singular, kind, schema, columns) }
-}
 
 /// What both kinds do alike.
 const STRATEGY: Strategy = Strategy {

@@ -24,7 +24,7 @@ fn cluster_wide(
     schema: &'static str,
     columns: &'static [Column],
 ) -> Resource {
-    Resource { namespaced: false, ..super::resource(GROUP, plural, singular, kind, schema, columns) }
+    super::cluster_resource(GROUP, plural, singular, kind, schema, columns)
 }
 
 /// The name of a CSI driver.

@@ -1,12 +1,13 @@
 //! PriorityLevelConfiguration: how many requests of a level are worked on at once, and how others wait.
 
+use kedge_api::Resource;
 use kedge_api::resource::Column;
 use serde_json::{Value, json};
 
-use super::{EXEMPT, STRATEGY, bootstrap, resource, validate_conditions};
+use super::{EXEMPT, GROUP, STRATEGY, bootstrap, validate_conditions};
 use crate::errors::{Errors, Path};
 use crate::golang::{self, Field, Go};
-use crate::kinds::columns;
+use crate::kinds::{STATUS, cluster_resource, columns};
 use crate::strategy::Strategy;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
@@ -32,8 +33,8 @@ const HASH_BITS: i64 = 60;
 pub(crate) fn row() -> Row {
     let schema = "io.k8s.api.flowcontrol.v1.PriorityLevelConfiguration";
     let (plural, singular) = ("prioritylevelconfigurations", "prioritylevelconfiguration");
-    let resource = resource(plural, singular, "PriorityLevelConfiguration", schema, COLUMNS);
-    Row::new(resource, Strategy { default, validate, ..STRATEGY })
+    let base = cluster_resource(GROUP, plural, singular, "PriorityLevelConfiguration", schema, COLUMNS);
+    Row::new(Resource { subresources: &[STATUS], ..base }, Strategy { default, validate, ..STRATEGY })
 }
 
 fn number(level: &Value, path: &str) -> Value {

@@ -1,12 +1,13 @@
 //! FlowSchema: to which priority level a request belongs.
 
+use kedge_api::Resource;
 use kedge_api::resource::Column;
 use serde_json::{Value, json};
 
-use super::{EXEMPT, STRATEGY, bootstrap, resource, validate_conditions};
+use super::{EXEMPT, GROUP, STRATEGY, bootstrap, validate_conditions};
 use crate::errors::{Errors, Path};
 use crate::golang::{self, Field, Go};
-use crate::kinds::columns;
+use crate::kinds::{STATUS, cluster_resource, columns};
 use crate::names;
 use crate::strategy::Strategy;
 use crate::table::Row;
@@ -28,8 +29,8 @@ const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", 
 
 pub(crate) fn row() -> Row {
     let schema = "io.k8s.api.flowcontrol.v1.FlowSchema";
-    let resource = resource("flowschemas", "flowschema", "FlowSchema", schema, COLUMNS);
-    Row::new(resource, Strategy { default, validate, ..STRATEGY })
+    let base = cluster_resource(GROUP, "flowschemas", "flowschema", "FlowSchema", schema, COLUMNS);
+    Row::new(Resource { subresources: &[STATUS], ..base }, Strategy { default, validate, ..STRATEGY })
 }
 
 fn missing(schema: &Value) -> String {
