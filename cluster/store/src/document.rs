@@ -10,9 +10,13 @@ use bytes::Bytes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kedge_api::{Key, Object, Revision};
 use serde::Deserialize;
+use serde::de::value::MapDeserializer;
 use serde_json::Value;
 
 const MARK: &[u8] = b"\"resourceVersion\":\"";
+
+/// Stays in the bytes alone: no one selects by it, and parsed it would be larger than all else.
+const UNREAD: &str = "managedFields";
 
 #[derive(Debug, thiserror::Error)]
 pub enum EncodeError {
@@ -40,7 +44,8 @@ impl Draft {
         let object = value.as_object().ok_or_else(shape)?;
         let metadata = object.get("metadata").and_then(Value::as_object).ok_or_else(shape)?;
         let failed = |source| EncodeError::Json { key: key.clone(), source };
-        let meta = ObjectMeta::deserialize(value.get("metadata").unwrap_or(&Value::Null)).map_err(failed)?;
+        let known = metadata.iter().filter(|(name, _)| *name != UNREAD).map(|(name, value)| (name.as_str(), value));
+        let meta = ObjectMeta::deserialize(MapDeserializer::new(known)).map_err(failed)?;
 
         let mut json = Vec::with_capacity(512);
         json.push(b'{');
@@ -114,7 +119,10 @@ pub fn decode(key: Key, revision: Revision, json: Bytes) -> Result<Object, Encod
         metadata: ObjectMeta,
     }
     match serde_json::from_slice::<Head>(&json) {
-        Ok(head) => Ok(Object { key, revision, meta: head.metadata, json }),
+        Ok(mut head) => {
+            head.metadata.managed_fields = None;
+            Ok(Object { key, revision, meta: head.metadata, json })
+        }
         Err(source) => Err(EncodeError::Json { key, source }),
     }
 }
@@ -146,7 +154,8 @@ mod tests {
         let mut value = json!({
             "kind": "ConfigMap", "data": {"x": "\"resourceVersion\":\"7\""}, "apiVersion": "v1",
             "metadata": {"name": "a", "namespace": "default", "uid": "u", "resourceVersion": "stale",
-                         "annotations": {"resourceVersion": "no"}},
+                         "annotations": {"resourceVersion": "no"},
+                         "managedFields": [{"manager": "m", "operation": "Update", "fieldsV1": {"f:data": {}}}]},
         });
         let object = Draft::encode(key(), &value).unwrap().stamp(Revision(42));
         value["metadata"]["resourceVersion"] = "42".into();
@@ -154,6 +163,7 @@ mod tests {
         assert_eq!(object.meta.resource_version.as_deref(), Some("42"));
         let again = decode(key(), Revision(42), object.json.clone()).unwrap();
         assert_eq!(again.meta, object.meta);
+        assert_eq!((again.meta.name.as_deref(), &again.meta.managed_fields), (Some("a"), &None));
 
         let deleted = restamp(&object, Revision(12345)).unwrap();
         value["metadata"]["resourceVersion"] = "12345".into();
