@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 /// The end of a `400`, as Go's decoder words it.
 pub(crate) type Refusal = String;
 
-/// Makes `value` one of `t`. Returns the paths of the fields that `t` does not have, e.g. `spec.template.spec.containers[0].nope`.
+/// Makes `value` one of `t`. Returns the paths of the fields that `t` does not have, e.g. `spec.template.spec.containers[0].nope`, as they come
+/// in sorted objects; who has the document knows better.
 pub(crate) fn conform(t: Type, value: &mut Value) -> Result<Vec<String>, Refusal> {
     let mut walk = Walk { unknown: Vec::new(), path: Vec::new() };
     match value {
@@ -38,10 +39,9 @@ enum Step {
 impl Walk {
     fn object(&mut self, t: Type, map: &mut Map<String, Value>) -> Result<(), Refusal> {
         let mut drop = Vec::new();
-        let mut unknown = Vec::new();
         for (name, value) in map.iter_mut() {
             let Some(field) = t.field(name) else {
-                unknown.push(self.at(name));
+                self.unknown.push(self.at(name));
                 drop.push(name.clone());
                 continue;
             };
@@ -59,8 +59,6 @@ impl Walk {
         for name in drop {
             map.remove(&name);
         }
-        // Upstream names them in the order of the document, which is lost here: inner ones first.
-        self.unknown.append(&mut unknown);
         Ok(())
     }
 
@@ -295,7 +293,7 @@ mod tests {
                    "spec": {"containers": [{"name": "c"}, {"name": "d", "ports": [{"containerport": 1, "containerPort": 2}]}]}}),
         )
         .unwrap();
-        assert_eq!(unknown, ["metadata.labls", "spec.containers[1].ports[0].containerport", "nope"]);
+        assert_eq!(unknown, ["metadata.labls", "nope", "spec.containers[1].ports[0].containerport"]);
         assert_eq!(
             value,
             json!({"metadata": {"name": "p"},

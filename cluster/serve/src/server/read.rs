@@ -13,13 +13,24 @@ use serde_json::{Map, Value};
 use super::front::Front;
 use crate::wire::body::{Decoded, decode, excerpt, unrecognized};
 use crate::wire::media::{BodyType, Format, body_type};
+use crate::wire::order::Document;
 
 /// Upstream's limit.
 const MAX_BODY: usize = 3 * 1024 * 1024;
 const READ: Duration = Duration::from_secs(60);
 
+/// A body that was read.
+#[derive(Default)]
+pub(super) struct Read {
+    pub(super) body: Body,
+    /// What to warn of in it.
+    pub(super) warnings: Vec<String>,
+    /// What tells the order of what is found wrong later.
+    pub(super) document: Document,
+}
+
 impl Front {
-    /// Reads the body that `verb` takes, and what to warn of in it; `kind` is what it should be.
+    /// Reads the body that `verb` takes; `kind` is what it should be.
     pub(super) async fn body(
         &self,
         verb: Verb,
@@ -27,9 +38,9 @@ impl Front {
         strict: bool,
         headers: &HeaderMap,
         body: Incoming,
-    ) -> Result<(Body, Vec<String>), Status> {
+    ) -> Result<Read, Status> {
         match verb {
-            Verb::Get | Verb::List | Verb::Watch | Verb::Connect => return Ok((Body::None, Vec::new())),
+            Verb::Get | Verb::List | Verb::Watch | Verb::Connect => return Ok(Read::default()),
             Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection => {}
         }
         let patch = verb == Verb::Patch;
@@ -37,7 +48,7 @@ impl Front {
         let empty = body.is_end_stream();
         let media = match verb {
             // A DELETE without options may say anything of the body it does not have.
-            Verb::Delete | Verb::DeleteCollection if empty => return Ok((Body::None, Vec::new())),
+            Verb::Delete | Verb::DeleteCollection if empty => return Ok(Read::default()),
             _ => body_type(content_type, patch)?,
         };
         let size = body.size_hint().upper().and_then(|n| usize::try_from(n).ok()).unwrap_or(MAX_BODY).min(MAX_BODY);
@@ -61,11 +72,17 @@ impl Front {
             Status::bad_request(format!("the body broke off: {error}"))
         })?;
         match (media, verb) {
-            (BodyType::Patch(kind, format), _) => patch_body(&bytes, kind, format, strict),
-            (BodyType::Object(format), Verb::Delete | Verb::DeleteCollection) => {
-                delete_options(&bytes, format).map(|body| (body, Vec::new()))
+            (BodyType::Patch(kind, format), _) => {
+                let (body, warnings) = patch_body(&bytes, kind, format, strict)?;
+                Ok(Read { body, warnings, ..Read::default() })
             }
-            (BodyType::Object(format), _) => object(&bytes, format, kind, strict).map(|body| (body, Vec::new())),
+            (BodyType::Object(format), Verb::Delete | Verb::DeleteCollection) => {
+                Ok(Read { body: delete_options(&bytes, format)?, ..Read::default() })
+            }
+            (BodyType::Object(format), _) => {
+                let document = if format == Format::Json { Document::new(&bytes) } else { Document::default() };
+                Ok(Read { body: object(&bytes, format, kind, strict)?, document, ..Read::default() })
+            }
         }
     }
 }

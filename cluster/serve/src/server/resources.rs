@@ -12,6 +12,7 @@ use kedge_api::{Body as RequestBody, PatchType, Reason, Request as ApiRequest, R
 
 use super::front::Front;
 use super::paths::accept;
+use super::read::Read;
 use crate::authz::Attributes;
 use crate::http::answer::{Wanted, answer};
 use crate::http::respond::{self, Body, method_not_allowed, not_found, page_not_found};
@@ -74,7 +75,7 @@ impl Front {
         }
         let strict = options.field_validation.as_deref() == Some("Strict");
         let (parts, body) = request.into_parts();
-        let (body, warnings) = self.body(asked.verb, &kind, strict, &parts.headers, body).await?;
+        let Read { body, warnings, document } = self.body(asked.verb, &kind, strict, &parts.headers, body).await?;
         if options.field_manager.is_none() && !matches!(body, RequestBody::Patch(PatchType::Apply, _)) {
             options.field_manager = manager(&parts.headers);
         }
@@ -83,8 +84,9 @@ impl Front {
         let ignored = request.options.field_validation.as_deref() == Some("Ignore");
         let mut answered = match self.catalog.is_own(row) {
             true => self.reviewer().answer(request)?,
-            false => self.backend.carry_out(request).await?,
+            false => self.backend.carry_out(request).await.map_err(|status| document.arranged(status))?,
         };
+        document.arrange(&mut answered.warnings);
         if !ignored {
             answered.warnings.extend(warnings);
         }

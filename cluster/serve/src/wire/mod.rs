@@ -3,6 +3,7 @@
 pub mod body;
 
 pub mod media;
+pub mod order;
 pub mod path;
 pub mod protobuf;
 pub mod query;

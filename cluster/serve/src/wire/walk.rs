@@ -14,11 +14,22 @@ pub struct State {
     nodes: RefCell<usize>,
     duplicates: RefCell<Vec<String>>,
     stop_at: Option<usize>,
+    /// Every key's path, where these are asked for.
+    keys: Option<RefCell<Vec<String>>>,
 }
 
 impl State {
     pub fn new(stop_at: Option<usize>) -> Self {
-        Self { nodes: RefCell::new(0), duplicates: RefCell::default(), stop_at }
+        Self { nodes: RefCell::new(0), duplicates: RefCell::default(), stop_at, keys: None }
+    }
+
+    /// Notes the path of every key as well.
+    pub fn noting() -> Self {
+        Self { keys: Some(RefCell::default()), ..Self::new(None) }
+    }
+
+    pub fn into_keys(self) -> Vec<String> {
+        self.keys.map(RefCell::into_inner).unwrap_or_default()
     }
 
     pub fn into_duplicates(self) -> Vec<String> {
@@ -123,6 +134,9 @@ impl<'de> Visitor<'de> for Seed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut out = Map::new();
         while let Some(key) = entries.next_key_seed(KeySeed { seed: self, seen: &out })? {
+            if let Some(keys) = &self.state.keys {
+                keys.borrow_mut().push(Path::Key(&self.path, &key).to_string());
+            }
             let value = entries.next_value_seed(Seed { state: self.state, path: Path::Key(&self.path, &key) })?;
             match out.get_mut(&key) {
                 Some(old) => {
