@@ -113,7 +113,7 @@ pub(crate) async fn patch(registry: &Registry, row: &Arc<Row>, mut request: Requ
         check_version(row, &object, wanted)?;
         incoming::store_form(row, &mut new);
         (row.strategy.default)(&mut new);
-        let old = get::decode(row, &object)?;
+        let old = stored(row, &object, current)?;
         author.track(Some(&old), &mut new);
         warnings.extend((row.strategy.warnings)(&new, Some(&old)));
         if let Some(written) = write::replace(registry, row, &object, &old, new, how, &mut writer).await? {
@@ -168,7 +168,7 @@ async fn apply(
         check_version(row, &object, wanted_version(&new)?)?;
         incoming::store_form(row, &mut new);
         (row.strategy.default)(&mut new);
-        let old = get::decode(row, &object)?;
+        let old = stored(row, &object, live.unwrap_or_default())?;
         let mut warnings = (row.strategy.warnings)(&new, Some(&old));
         let mut writer = Writer::of(request, dry_run);
         if let Some(written) = write::replace(registry, row, &object, &old, new, how, &mut writer).await? {
@@ -177,6 +177,11 @@ async fn apply(
         }
     }
     Err(write::modified(row, name))
+}
+
+/// The stored form of what was shown, which most often is the same.
+fn stored(row: &Row, object: &Object, shown: Value) -> Result<Value, Status> {
+    if row.stored_as.is_none() { Ok(shown) } else { get::decode(row, object) }
 }
 
 /// What fits the schema, but not the type: a quantity that is none, a time.
