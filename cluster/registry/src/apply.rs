@@ -167,12 +167,7 @@ impl<'a> Author<'a> {
         let manager = Manager { applies: true, ..self.manager.clone() };
         check_config(&self.expected, config)?;
         check::check(self.root, config).map_err(|why| {
-            let (name, namespace) = (config.text("metadata.name"), config.text("metadata.namespace"));
-            let kind = gvk(config);
-            Status::new(
-                Reason::Unknown,
-                format!("failed to create typed patch object ({namespace}/{name}; {kind}): {why}"),
-            )
+            Status::new(Reason::Unknown, format!("failed to create typed patch object ({}): {why}", named(config)))
         })?;
         let mut base = live.cloned().unwrap_or_else(|| {
             serde_json::json!({"apiVersion": self.expected.api_version(), "kind": self.expected.kind, "metadata": {}})
@@ -225,8 +220,13 @@ fn root_of(row: &Row) -> Place<'_> {
     }
 }
 
+/// `NAMESPACE/NAME; /v1, Kind=ConfigMap`, of what is applied.
+pub(crate) fn named(config: &Value) -> String {
+    format!("{}/{}; {}", config.text("metadata.namespace"), config.text("metadata.name"), gvk(config))
+}
+
 /// `/v1, Kind=ConfigMap`, as Go prints it.
-fn gvk(object: &Value) -> String {
+pub(crate) fn gvk(object: &Value) -> String {
     let version = object.text("apiVersion");
     let version = if version.contains('/') { version.to_owned() } else { format!("/{version}") };
     format!("{version}, Kind={}", object.text("kind"))

@@ -9,7 +9,7 @@ use super::incoming::{self, Incoming, Strictness};
 use super::write::{self, ATTEMPTS, How, Written};
 use super::{answer, create, get, options};
 use crate::admission::Writer;
-use crate::apply::Author;
+use crate::apply::{self, Author};
 use crate::errors::Errors;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
@@ -145,8 +145,8 @@ async fn apply(
             Err(missing) => return Err(missing.clone()),
         };
         let applied = author.apply(live.as_ref(), config, force)?;
-        let Incoming { value: mut new, .. } =
-            incoming::conform_to(row, applied, Vec::new(), Strictness::Ignore).map_err(unconverted)?;
+        let Incoming { value: mut new, .. } = incoming::conform_to(row, applied, Vec::new(), Strictness::Ignore)
+            .map_err(|status| unconverted(config, row, &status))?;
         let Ok(object) = object else {
             let uid = new.text("metadata.uid");
             if !uid.is_empty() {
@@ -185,8 +185,14 @@ fn stored(row: &Row, object: &Object, shown: Value) -> Result<Value, Status> {
 }
 
 /// What fits the schema, but not the type: a quantity that is none, a time.
-fn unconverted(status: Status) -> Status {
-    Status::new(Reason::Unknown, format!("failed to convert new object to proper version: {}", status.message))
+fn unconverted(config: &Value, row: &Row, status: &Status) -> Status {
+    let handled = format!("cannot be handled as a {}: ", row.resource.kind);
+    let why = status.message.split_once(&handled).map_or(&*status.message, |(_, why)| why);
+    let (what, gvk) = (apply::named(config), apply::gvk(config));
+    let message = format!(
+        "failed to convert new object ({what}) to proper version: unable to convert unstructured object to {gvk}: {why}"
+    );
+    Status::new(Reason::Unknown, message)
 }
 
 /// A patched object is checked as a body is, but refused in other words.
