@@ -708,3 +708,25 @@ async fn an_object_with_no_room_for_its_owners_is_kept_without() {
     let small = world.merge(place, json!({"data": null, "binaryData": {"k": "eA=="}})).await.unwrap();
     assert_eq!(owners(&small), ["unknown Update : f:binaryData"]);
 }
+
+#[tokio::test]
+async fn a_watch_that_ends_soon_is_told_where_to_go_on() {
+    let world = World::new().await;
+    let options = Options { allow_watch_bookmarks: true, timeout_seconds: Some(3), ..Options::default() };
+    let place = at(&known::CONFIG_MAPS, "default", "");
+    let answer = world.call(Verb::Watch, place, options, Body::None).await.unwrap();
+    let Payload::Watch(mut events) = answer.payload else { panic!("no watch") };
+    let event = tokio::time::timeout(std::time::Duration::from_secs(3), events.next()).await.unwrap();
+    let Some(Ok(WatchEvent::Bookmark { revision: at, initial_end: false })) = event else { panic!("{event:?}") };
+    assert_eq!(at.to_string(), revision(&world));
+}
+
+#[tokio::test]
+async fn any_state_is_listed_whole() {
+    let world = World::new().await;
+    let any = Options { resource_version: Some("0".into()), limit: Some(1), ..Options::default() };
+    let at = At { resource: known::NAMESPACES, version: "", namespace: "", name: "", subresource: "" };
+    let answer = world.call(Verb::List, at, any, Body::None).await.unwrap();
+    let Payload::List { items, r#continue, .. } = answer.payload else { panic!("no list") };
+    assert_eq!((items.len(), r#continue), (4, None));
+}

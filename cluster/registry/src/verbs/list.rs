@@ -35,7 +35,11 @@ pub(crate) async fn list(registry: &Registry, row: &Arc<Row>, request: &Request)
     options::list(&request.options, false)?;
     let selection = Selection::parse(row, &request.target.namespace, &request.options)?;
     let (snapshot, after) = moment(registry, request).await?;
-    let limit = usize::try_from(request.options.limit.unwrap_or(0)).unwrap_or(usize::MAX);
+    // Whoever takes any state has it from memory, whole.
+    let continued = request.options.r#continue.is_some();
+    let any = request.options.resource_version.as_deref() == Some("0") && !continued;
+    let limit = request.options.limit.filter(|_| !any).unwrap_or(0);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let page = page(&snapshot, row, &request.target.namespace, &selection, after.as_ref(), limit);
     if page.next.is_some() {
         registry.cache.keep(&snapshot);

@@ -10,6 +10,7 @@ use kedge_api::request::{Payload, WatchEvent};
 use kedge_api::{Answer, Change, Reason, Request, Status};
 use kedge_store::restamp;
 use kedge_watch::{Changes, Ended, Error as CacheError};
+use tokio::time::Instant;
 
 use super::{answer, get, options};
 use crate::Registry;
@@ -18,6 +19,8 @@ use crate::table::Row;
 
 /// Between bookmarks while nothing else happens.
 const BOOKMARK: Duration = Duration::from_secs(60);
+/// How long before its end a watch is told where to go on.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 struct Watch {
     row: Arc<Row>,
@@ -26,7 +29,9 @@ struct Watch {
     /// Events made before the first change: the initial state.
     first: VecDeque<WatchEvent>,
     bookmarks: bool,
-    next_bookmark: tokio::time::Instant,
+    next_bookmark: Instant,
+    /// When the client's own timeout ends it.
+    deadline: Option<Instant>,
     ended: bool,
 }
 
@@ -67,17 +72,27 @@ pub(crate) async fn watch(registry: &Registry, row: &Arc<Row>, request: &Request
         }
         Err(CacheError::Closed) => return Err(Status::new(Reason::ServiceUnavailable, "the server is shutting down")),
     };
+    let timeout = options.timeout_seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let watch = Watch {
         row: row.clone(),
         selection,
         changes,
         first,
         bookmarks: options.allow_watch_bookmarks,
-        next_bookmark: tokio::time::Instant::now() + BOOKMARK,
+        next_bookmark: next_bookmark(deadline),
+        deadline,
         ended: false,
     };
     let events = stream::unfold(watch, |mut watch| async move { watch.next().await.map(|event| (event, watch)) });
     Ok(answer(200, Vec::new(), Payload::Watch(events.boxed())))
+}
+
+/// Every minute, and shortly before the end.
+fn next_bookmark(deadline: Option<Instant>) -> Instant {
+    let now = Instant::now();
+    let last = deadline.and_then(|deadline| deadline.checked_sub(FAREWELL)).filter(|last| *last > now);
+    last.unwrap_or(now + BOOKMARK).min(now + BOOKMARK)
 }
 
 impl Watch {
@@ -94,7 +109,7 @@ impl Watch {
                 biased;
                 change = self.changes.next() => change,
                 () = tokio::time::sleep_until(due), if self.bookmarks => {
-                    self.next_bookmark = tokio::time::Instant::now() + BOOKMARK;
+                    self.next_bookmark = next_bookmark(self.deadline);
                     match self.changes.revision() {
                         Ok(Some(revision)) => return Some(Ok(WatchEvent::Bookmark { revision, initial_end: false })),
                         Ok(None) => continue,
