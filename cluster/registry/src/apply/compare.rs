@@ -127,8 +127,8 @@ fn members(form: Form<'_>, old: Option<&Map<String, Value>>, new: Option<&Map<St
             && old.is_some()
             && new.is_some()
         {
-            before = before.or_else(|| unset(field));
-            after = after.or_else(|| unset(field));
+            before = before.or_else(|| unset(field, after));
+            after = after.or_else(|| unset(field, before));
         }
         let Some(at) = form.member(name) else { continue };
         let mut below = Comparison::default();
@@ -248,6 +248,14 @@ mod tests {
                     "f:template": {"f:metadata": {"f:labels": {".": {}, "f:a": {}}},
                         "f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:name": {}, "f:resources": {}}}}}}})
         );
+    }
+
+    #[test]
+    fn what_is_always_written_is_no_change_when_it_comes_empty() {
+        let created = json!({"metadata": {"name": "e"}, "involvedObject": {"name": "x"}, "eventTime": null, "firstTimestamp": null,
+            "reportingComponent": "", "count": 1});
+        let diff = compare(t("core.v1.Event"), &json!({}), &created);
+        assert_eq!(diff.written().paths(), [".count", ".involvedObject", ".metadata.name"]);
     }
 
     #[test]

@@ -257,9 +257,15 @@ static NUMBER: LazyLock<Value> = LazyLock::new(|| 0.into());
 static FALSE: Value = Value::Bool(false);
 static NULL: Value = Value::Null;
 
-/// What upstream's encoder writes for a field that no one has set, if it writes any: the other side of a comparison with nothing.
-pub(crate) fn unset(field: Field) -> Option<&'static Value> {
-    (field.keeps_zero() || field.required()).then(|| zero(field))
+/// What upstream's encoder writes for a field that no one has set, if it writes any: the other side of a comparison of `value` with nothing.
+/// That a value is null, or empty where such texts are left out, shows that its field is always written.
+pub(crate) fn unset(field: Field, value: Option<&Value>) -> Option<&'static Value> {
+    match value {
+        _ if field.keeps_zero() || field.required() => Some(zero(field)),
+        Some(Value::Null) => Some(&NULL),
+        Some(Value::String(text)) if text.is_empty() && !field.keeps_empty() => Some(&TEXT),
+        Some(_) | None => None,
+    }
 }
 
 fn zero(field: Field) -> &'static Value {
