@@ -1,6 +1,6 @@
 //! The table of served resources: what each is called, and how it behaves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use kedge_api::{GroupResource, Resource};
@@ -72,10 +72,12 @@ impl Table {
         Self { rows, by_id, resources }
     }
 
-    /// The built-in rows of this table, then these, which must not be called as one of them.
+    /// The built-in rows of this table, then these; but none that is called as one of the former, with whose objects its own would mix.
     pub(crate) fn with(&self, custom: impl IntoIterator<Item = Arc<Row>>) -> Self {
-        let built_in = self.rows.iter().filter(|row| row.custom.is_none()).cloned();
-        Self::of(built_in.chain(custom).collect())
+        let mut rows: Vec<_> = self.rows.iter().filter(|row| row.custom.is_none()).cloned().collect();
+        let taken: HashSet<GroupResource> = rows.iter().map(|row| row.resource.id.clone()).collect();
+        rows.extend(custom.into_iter().filter(|row| !taken.contains(&row.resource.id)));
+        Self::of(rows)
     }
 
     /// In its preferred version.

@@ -161,6 +161,21 @@ async fn unknown_fields_are_told_as_the_request_wants() {
 }
 
 #[tokio::test]
+async fn what_is_built_in_is_not_defined_anew() {
+    let world = World::new().await;
+    let mut leases = things();
+    leases["metadata"] =
+        json!({"name": "leases.coordination.k8s.io", "annotations": {"api-approved.kubernetes.io": "unapproved"}});
+    leases["spec"]["group"] = "coordination.k8s.io".into();
+    leases["spec"]["names"] = json!({"plural": "leases", "kind": "Thing"});
+    leases["spec"]["versions"][0]["name"] = "v9".into();
+    world.define(leases).await;
+    let id = GroupResource::of("coordination.k8s.io", "leases");
+    let missing = world.value(Verb::Get, &id, "v9/x", Body::None).await.unwrap_err();
+    assert_eq!(missing.message, "the server could not find the requested resource");
+}
+
+#[tokio::test]
 async fn of_two_that_want_a_name_the_second_waits_until_the_first_is_gone() {
     let world = World::new().await;
     world.define(things()).await;
