@@ -89,6 +89,11 @@ impl Expr {
         Self::new(at, Node::Call { function: function.to_owned(), target: None, args })
     }
 
+    /// A text that is written out.
+    pub(crate) fn text(&self) -> Option<&str> {
+        if let Node::Literal(Value::String(text)) = &self.node { Some(text) } else { None }
+    }
+
     pub(crate) fn children(&self) -> Vec<&Self> {
         match &self.node {
             Node::Literal(_) | Node::Ident(_) => Vec::new(),

@@ -3,6 +3,8 @@
 use crate::Environment;
 use crate::ast::{Expr, Fold, FoldKind, How, Node, Select};
 use crate::library::overloads;
+use crate::library::strings::regex;
+use crate::library::time::parse_duration;
 use crate::source::Wrong;
 use crate::types::{Binding, Type, fits, join};
 use crate::value::Value;
@@ -11,7 +13,7 @@ use crate::value::Value;
 const TYPES: [&str; 10] = ["bool", "int", "uint", "double", "string", "bytes", "list", "map", "null_type", "type"];
 
 pub(crate) fn check(root: &Expr, environment: &Environment) -> Result<Type, Vec<Wrong>> {
-    let mut checker = Checker { environment, scope: Vec::new(), errors: Vec::new() };
+    let mut checker = Checker { environment, scope: Vec::new(), mixed: false, errors: Vec::new() };
     let result = checker.infer(root);
     if checker.errors.is_empty() { Ok(result) } else { Err(checker.errors) }
 }
@@ -20,6 +22,8 @@ struct Checker<'a> {
     environment: &'a Environment,
     /// Variables of folds and binds, the innermost last.
     scope: Vec<(&'a str, Type)>,
+    /// In what `format` prints, where values of several types may stand in one list.
+    mixed: bool,
     errors: Vec<Wrong>,
 }
 
@@ -32,20 +36,24 @@ impl<'a> Checker<'a> {
             Node::Select(select) => self.select(select, expr.at),
             Node::Call { function, target, args } => self.call(function, target.as_deref(), args, expr.at),
             Node::List(items) => {
-                let types = items.iter().map(|(item, optional)| {
+                let mut of = None;
+                for (item, optional) in items {
                     let found = self.infer(item);
-                    if *optional { self.unwrapped(found, item.at) } else { found }
-                });
-                Type::list(joined(types.collect()))
+                    let found = if *optional { self.unwrapped(found, item.at) } else { found };
+                    of = Some(self.alike(of, found, item.at));
+                }
+                Type::list(of.unwrap_or(Type::Dyn))
             }
             Node::Map(entries) => {
-                let (mut keys, mut values) = (Vec::new(), Vec::new());
+                let (mut of_keys, mut of_values) = (None, None);
                 for (key, value, optional) in entries {
-                    keys.push(self.infer(key));
+                    let found = self.infer(key);
+                    of_keys = Some(self.alike(of_keys, found, key.at));
                     let found = self.infer(value);
-                    values.push(if *optional { self.unwrapped(found, value.at) } else { found });
+                    let found = if *optional { self.unwrapped(found, value.at) } else { found };
+                    of_values = Some(self.alike(of_values, found, value.at));
                 }
-                Type::map(joined(keys), joined(values))
+                Type::map(of_keys.unwrap_or(Type::Dyn), of_values.unwrap_or(Type::Dyn))
             }
             Node::Fold(fold) => self.fold(fold, expr.at),
             Node::Bind(bind) => {
@@ -74,6 +82,15 @@ impl<'a> Checker<'a> {
             Type::Optional(of) => (*of).clone(),
             Type::Dyn => Type::Dyn,
             other => self.wrong(at, format!("expected type 'optional_type({other})' but found '{other}'")),
+        }
+    }
+
+    /// The type of elements so far and one more: literals hold values of one type, unless they are made `dyn`.
+    fn alike(&mut self, before: Option<Type>, found: Type, at: usize) -> Type {
+        match before {
+            Some(before) if self.mixed || fits(&before, &found) || fits(&found, &before) => join(&before, &found),
+            Some(before) => self.wrong(at, format!("expected type '{before}' but found '{found}'")),
+            None => found,
         }
     }
 
@@ -115,7 +132,9 @@ impl<'a> Checker<'a> {
     }
 
     fn call(&mut self, function: &str, target: Option<&'a Expr>, args: &'a [Expr], at: usize) -> Type {
+        let mixed = std::mem::replace(&mut self.mixed, function == "format");
         let types: Vec<Type> = target.into_iter().chain(args).map(|arg| self.infer(arg)).collect();
+        self.mixed = mixed;
         let Some(known) = overloads(function) else {
             return self.wrong(at, format!("undeclared reference to '{function}' (in container '')"));
         };
@@ -129,6 +148,7 @@ impl<'a> Checker<'a> {
                 }
             }
         }
+        self.literals(function, args);
         match results.as_slice() {
             [] => {
                 let shown = |types: &[Type]| types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -141,6 +161,20 @@ impl<'a> Checker<'a> {
             [one] => one.clone(),
             // Which one it is shows when it is evaluated.
             _ => Type::Dyn,
+        }
+    }
+
+    /// What is written out is read at once.
+    fn literals(&mut self, function: &str, args: &[Expr]) {
+        let Some((text, at)) = args.last().and_then(|arg| Some((arg.text()?, arg.at))) else { return };
+        let fine = match (function, args.len()) {
+            ("duration", 1) => parse_duration(text).is_some(),
+            ("timestamp", 1) => text.parse::<jiff::Timestamp>().is_ok(),
+            ("matches", _) => regex(text).is_ok(),
+            _ => true,
+        };
+        if !fine {
+            self.wrong(at, format!("invalid {function} argument"));
         }
     }
 
@@ -181,10 +215,6 @@ impl<'a> Checker<'a> {
             }
         }
     }
-}
-
-fn joined(types: Vec<Type>) -> Type {
-    types.into_iter().reduce(|a, b| join(&a, &b)).unwrap_or(Type::Dyn)
 }
 
 fn literal(value: &Value) -> Type {
