@@ -2,6 +2,7 @@
 
 use crate::Environment;
 use crate::ast::{Expr, Fold, FoldKind, How, Node, Select};
+use crate::authorizer::{AUTHORIZER, OF_REQUEST, RESOURCE_CHECK};
 use crate::library::overloads;
 use crate::library::strings::regex;
 use crate::library::time::parse_duration;
@@ -127,6 +128,7 @@ impl<'a> Checker<'a> {
                 found @ Type::Optional(_) => found,
                 found => Type::optional(found),
             },
+            of if *of == AUTHORIZER && field == OF_REQUEST => RESOURCE_CHECK,
             other => self.wrong(at, format!("type '{other}' does not support field selection")),
         }
     }

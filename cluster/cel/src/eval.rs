@@ -15,6 +15,10 @@ impl Variables {
         self.0.insert(name.to_owned(), value);
         self
     }
+
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
 }
 
 /// Why there is no value.
@@ -122,6 +126,9 @@ impl<'a> Evaluator<'a> {
             Value::Optional(Some(inner)) => ((*inner).clone(), true),
             other => (other, false),
         };
+        if let Value::Asking(asking) = &of {
+            return asking.field(&select.field).ok_or(Failure::NoOverload);
+        }
         let Value::Map(map) = &of else { return Err(Failure::NoOverload) };
         let found = map.get(&Key::String(select.field.as_str().into())).cloned();
         match select.how {
@@ -134,6 +141,8 @@ impl<'a> Evaluator<'a> {
 
     fn call(&mut self, function: &'a str, target: Option<&'a Expr>, args: &'a [Expr]) -> Evaluated {
         match (function, args) {
+            // The type is the checker's business.
+            ("@new", [_, fields]) => return self.value(fields),
             ("_&&_", [a, b]) => return self.either(a, b, false),
             ("_||_", [a, b]) => return self.either(a, b, true),
             ("_?_:_", [condition, then, other]) => {

@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod ast;
+pub mod authorizer;
 mod check;
 mod cost;
 mod eval;

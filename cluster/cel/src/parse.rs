@@ -23,7 +23,7 @@ const BINARY: [&[(&str, &str)]; 5] = [
 ];
 
 /// What stands before the dot of functions that are called on nothing.
-const NAMESPACES: [&str; 5] = ["optional", "sets", "strings", "format", "ip"];
+const NAMESPACES: [&str; 6] = ["optional", "sets", "strings", "format", "ip", "jsonpatch"];
 
 pub(crate) fn parse(text: &str) -> Result<Expr, Vec<Wrong>> {
     if text.len() > LONGEST {
@@ -259,8 +259,14 @@ impl Parser {
         if self.takes(")") {
             return Ok(args);
         }
+        let first = self.spot().at;
         loop {
-            args.push(self.expression()?);
+            // The first argument may be none at all.
+            let or_none = |wrong: Wrong| match wrong.at == first {
+                true => Wrong::new(wrong.at, wrong.what.replace("'(', '.'", "'(', ')', '.'")),
+                false => wrong,
+            };
+            args.push(self.expression().map_err(or_none)?);
             if !self.takes(",") {
                 self.needs(")")?;
                 return Ok(args);
@@ -296,6 +302,23 @@ impl Parser {
         Ok(Expr::new(at, Node::Map(entries)))
     }
 
+    /// Of an object that is made of a type.
+    fn fields(&mut self, at: usize) -> Parsed {
+        let mut entries = Vec::new();
+        while !self.takes("}") {
+            let optional = self.takes("?");
+            let (name, at) = self.ident()?;
+            self.needs(":")?;
+            let key = Expr::new(at, Node::Literal(Value::from(name)));
+            entries.push((key, self.expression()?, optional));
+            if !self.takes(",") {
+                self.needs("}")?;
+                break;
+            }
+        }
+        Ok(Expr::new(at, Node::Map(entries)))
+    }
+
     fn members(&mut self, mut of: Expr) -> Parsed {
         loop {
             of = self.bounded(of)?;
@@ -316,7 +339,9 @@ impl Parser {
                 self.needs("]")?;
                 of = Expr::call(at, function, vec![of, index]);
             } else if self.sees("{") && matches!(of.node, Node::Ident(_) | Node::Select(_)) {
-                return Err(Wrong::new(at, "objects cannot be made of a type here"));
+                self.takes("{");
+                let fields = self.fields(at)?;
+                of = Expr::call(of.at, "@new", vec![of, fields]);
             } else {
                 return Ok(of);
             }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use kedge_api::quantity::Quantity;
 
+use crate::authorizer::Asking;
 use crate::library::semver::Version;
 pub use crate::library::time::parse_duration;
 use crate::library::url::Url;
@@ -36,6 +37,8 @@ pub enum Value {
     Semver(Arc<Version>),
     /// A named format, e.g. `dns1123Label`.
     Format(&'static str),
+    /// A question about permissions.
+    Asking(Arc<Asking>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,6 +147,7 @@ impl Value {
             Self::Cidr(..) => "net.CIDR",
             Self::Semver(_) => "kubernetes.Semver",
             Self::Format(_) => "kubernetes.NamedFormat",
+            Self::Asking(asking) => asking.type_name(),
         }
     }
 

@@ -1,12 +1,13 @@
 //! Finds who carries a call out: each library is asked in turn, and knows what it has by name and arguments.
 
 use super::{address, format, lists, named, operators, quantity, semver, strings, time, url};
+use crate::authorizer;
 use crate::eval::{Evaluated, Failure};
 use crate::value::Value;
 
 type Library = fn(&str, &[Value]) -> Option<Evaluated>;
 
-const LIBRARIES: [Library; 10] = [
+const LIBRARIES: [Library; 11] = [
     operators::call,
     strings::call,
     lists::call,
@@ -17,6 +18,7 @@ const LIBRARIES: [Library; 10] = [
     semver::call,
     format::call,
     named::call,
+    authorizer::call,
 ];
 
 pub(crate) fn call(function: &str, args: &[Value]) -> Evaluated {

@@ -15,6 +15,7 @@ pub(crate) mod url;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use crate::authorizer::{AUTHORIZER, DECISION, GROUP_CHECK, PATH_CHECK, RESOURCE_CHECK};
 use crate::types::{CIDR, FORMAT, IP, QUANTITY, SEMVER, Type, URL};
 
 /// One way to call a function.
@@ -207,6 +208,23 @@ const FUNCTIONS: &[(&str, &[&str])] = &[
     ("format.date", &["()format"]),
     ("format.datetime", &["()format"]),
     ("validate", &["format.(string)optional<list<string>>"]),
+    ("path", &["authorizer.(string)pathCheck"]),
+    ("group", &["authorizer.(string)groupCheck"]),
+    ("serviceAccount", &["authorizer.(string,string)authorizer"]),
+    ("resource", &["groupCheck.(string)resourceCheck"]),
+    ("subresource", &["resourceCheck.(string)resourceCheck"]),
+    ("namespace", &["resourceCheck.(string)resourceCheck"]),
+    ("name", &["resourceCheck.(string)resourceCheck"]),
+    ("fieldSelector", &["resourceCheck.(string)resourceCheck"]),
+    ("labelSelector", &["resourceCheck.(string)resourceCheck"]),
+    ("check", &["pathCheck.(string)decision", "resourceCheck.(string)decision"]),
+    ("allowed", &["decision.()bool"]),
+    ("reason", &["decision.()string"]),
+    ("errored", &["decision.()bool"]),
+    ("error", &["decision.()string"]),
+    ("jsonpatch.escapeKey", &["(string)string"]),
+    // An object of a type that the environment declares: `Object{field: value}`.
+    ("@new", &["(dyn,map<string,A>)dyn"]),
     ("optional.of", &["(A)optional<A>"]),
     ("optional.none", &["()optional<A>"]),
     ("optional.ofNonZeroValue", &["(A)optional<A>"]),
@@ -302,6 +320,11 @@ fn parse_type(text: &str) -> Option<Type> {
         "cidr" => CIDR,
         "semver" => SEMVER,
         "format" => FORMAT,
+        "authorizer" => AUTHORIZER,
+        "pathCheck" => PATH_CHECK,
+        "groupCheck" => GROUP_CHECK,
+        "resourceCheck" => RESOURCE_CHECK,
+        "decision" => DECISION,
         _ => return None,
     })
 }

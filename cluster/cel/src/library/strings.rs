@@ -11,6 +11,7 @@ const REGEX_BYTES: usize = 1 << 20;
 pub(crate) fn call(function: &str, args: &[Value]) -> Option<Evaluated> {
     use Value::{Int, List, String};
     Some(match (function, args) {
+        ("jsonpatch.escapeKey", [Value::String(key)]) => Ok(key.replace('~', "~0").replace('/', "~1").into()),
         ("contains", [String(text), String(part)]) => Ok(text.contains(&**part).into()),
         ("startsWith", [String(text), String(part)]) => Ok(text.starts_with(&**part).into()),
         ("endsWith", [String(text), String(part)]) => Ok(text.ends_with(&**part).into()),
