@@ -11,6 +11,7 @@ use kedge_api::{Client, GroupResource, Informer, Object, Status, User};
 use kedge_registry::{Options as RegistryOptions, Registry};
 use kedge_serve::authn::issuer::Issuer;
 use kedge_serve::authn::token::{TokenError, Tokens};
+use kedge_serve::authz::Authorizer;
 use kedge_serve::clock::Clock;
 use kedge_serve::describe::health::Health;
 use kedge_serve::pki::{Names, Pki, PkiError, Profile, Signer};
@@ -86,6 +87,7 @@ impl ControlPlane {
                 },
                 tokens: Some(Arc::new(issuer)),
                 webhooks: Some(Arc::new(Webhooks::new(cache.clone()))),
+                permissions: Some(Arc::new(Authorizer::of(cache.clone()))),
                 now: jiff::Timestamp::now,
             },
         ));

@@ -2,8 +2,9 @@
 //! those that only judge it run on what the strategy has prepared and checked, last the quota, which charges what it lets pass.
 //!
 //! ```text
-//! mutate ─▶ Plugin::admit … ─▶ webhook::mutate ─▶ (strategy: prepare, validate)
-//!                                                     └▶ validate ─▶ Plugin::validate … ─▶ webhook::validate ─▶ quota::charge ─▶ store
+//! mutate ─▶ Plugin::admit … ─▶ policy::mutate ─▶ webhook::mutate ─▶ (strategy: prepare, validate)
+//!        ┌──────────────────────────────────────────────────────────────────────────────┘
+//!        └▶ validate ─▶ Plugin::validate … ─▶ policy::validate ─▶ webhook::validate ─▶ quota::charge ─▶ store
 //! ```
 //!
 //! A plugin is a row of [`PLUGINS`]: on what it runs, about which resources, and what it does. Whatever does not apply costs a look at
@@ -12,9 +13,12 @@
 mod certificates;
 mod ingress_class;
 mod limits;
+mod matching;
 mod namespace;
 mod node;
+mod permissions;
 mod pod_security;
+pub(crate) mod policy;
 mod priority;
 mod quota;
 mod runtime_class;
@@ -215,19 +219,35 @@ pub(crate) async fn mutate(
     let operation = if old.is_some() { Operation::Update } else { Operation::Create };
     let attributes = Attributes::of(writer, row, operation, old);
     plugins_mutate(registry, &attributes, object)?;
+    let by_policy = policies_mutate(registry, row, writer, &attributes, object)?;
     if webhook::is_silent(registry, true) {
-        return Ok(());
+        return if by_policy { plugins_mutate(registry, &attributes, object) } else { Ok(()) };
     }
     let round = webhook::mutate(registry, row, writer, &attributes, object, None).await?;
-    if round.changed {
+    if by_policy || round.changed {
         let before = object.clone();
         plugins_mutate(registry, &attributes, object)?;
+        policies_mutate(registry, row, writer, &attributes, object)?;
         let again = round.repeat(*object != before);
         if !again.is_empty() {
             webhook::mutate(registry, row, writer, &attributes, object, Some(&again)).await?;
         }
     }
     Ok(())
+}
+
+/// Whether a policy changed the object.
+fn policies_mutate(
+    registry: &Registry,
+    row: &Row,
+    writer: &Writer<'_>,
+    attributes: &Attributes<'_>,
+    object: &mut Value,
+) -> Result<bool, Status> {
+    if policy::is_silent(registry, true) {
+        return Ok(false);
+    }
+    policy::mutate(registry, row, writer, attributes, object)
 }
 
 fn plugins_mutate(registry: &Registry, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
@@ -256,6 +276,9 @@ pub(crate) async fn validate(
     }
     for warning in plugins_validate(registry, &attributes, object)? {
         writer.warn(warning);
+    }
+    if !policy::is_silent(registry, false) {
+        policy::validate(registry, row, writer, &attributes, object)?;
     }
     if !webhook::is_silent(registry, false) {
         webhook::validate(registry, row, writer, &attributes, object).await?;

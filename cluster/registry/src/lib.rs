@@ -34,7 +34,8 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
-use kedge_api::{Answer, Reason, Request, Status, Verb};
+use kedge_api::{Answer, Reason, Request, Status, User, Verb};
+pub use kedge_cel::authorizer::Check;
 use kedge_store::Store;
 use kedge_watch::Cache;
 use serde_json::Value;
@@ -49,6 +50,12 @@ pub use verbs::bootstrap::bootstrap;
 pub trait TokenIssuer: Send + Sync {
     /// Fills `status` of a defaulted and checked `TokenRequest` for the service account.
     async fn issue(&self, namespace: &str, name: &str, uid: &str, request: Value) -> Result<Value, Status>;
+}
+
+/// Knows what users may do; expressions of policies ask it.
+pub trait Permissions: Send + Sync {
+    /// Why, or why not.
+    fn may(&self, who: &User, check: &Check) -> Result<String, String>;
 }
 
 /// The cluster's settings that behaviour depends on.
@@ -72,13 +79,21 @@ pub struct Options {
     pub tokens: Option<Arc<dyn TokenIssuer>>,
     /// Without it, no admission webhook is asked.
     pub webhooks: Option<Arc<dyn Webhooks>>,
+    /// Without one, policies cannot ask what a user may do.
+    pub permissions: Option<Arc<dyn Permissions>>,
     /// The wall clock.
     pub now: fn() -> jiff::Timestamp,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { settings: Settings::default(), tokens: None, webhooks: None, now: jiff::Timestamp::now }
+        Self {
+            settings: Settings::default(),
+            tokens: None,
+            webhooks: None,
+            permissions: None,
+            now: jiff::Timestamp::now,
+        }
     }
 }
 
@@ -88,6 +103,7 @@ pub struct Registry {
     /// Swapped whole when custom resources come or go; read at the begin of each request.
     table: RwLock<Arc<Table>>,
     options: Options,
+    policies: admission::policy::Compiled,
     /// Orders writes that take something unique in the cluster: an address is chosen and committed before the next one is.
     allocating: tokio::sync::Mutex<()>,
 }
@@ -96,7 +112,7 @@ impl Registry {
     pub fn new(store: Arc<dyn Store>, cache: Arc<Cache>, options: Options) -> Self {
         let table = custom::table(&Table::builtin(), &cache.snapshot(), options.webhooks.as_ref());
         let table = RwLock::new(Arc::new(table));
-        Self { store, cache, table, options, allocating: tokio::sync::Mutex::new(()) }
+        Self { store, cache, table, options, allocating: tokio::sync::Mutex::new(()), policies: Default::default() }
     }
 
     /// The table of this moment.

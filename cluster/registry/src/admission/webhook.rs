@@ -9,7 +9,7 @@
 //! Source: "Dynamic Admission Control" of Kubernetes' documentation.
 
 mod hook;
-mod review;
+pub(super) mod review;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,7 +21,8 @@ use serde_json::Value;
 
 use self::hook::Hook;
 use self::review::Response;
-use super::{Attributes, Writer};
+use super::matching::Asked;
+use super::{Attributes, Operation, Writer};
 use crate::Registry;
 use crate::errors::quote;
 use crate::table::Row;
@@ -35,27 +36,6 @@ pub trait Webhooks: Send + Sync {
     /// Posts `review` to where a webhook's `clientConfig` says, and gives the object that it answers. What went wrong is said as Go's
     /// HTTP client does, e.g. `Post "https://…": dial tcp 10.0.0.1:443: connect: connection refused`.
     async fn call(&self, config: &Value, timeout: Duration, review: &Value) -> Result<Value, String>;
-}
-
-/// An object on its way, as webhooks are asked about it.
-pub(super) struct Asked<'a> {
-    pub(super) attributes: &'a Attributes<'a>,
-    /// In the row's form; none for a deletion.
-    pub(super) object: Option<Value>,
-    pub(super) old: Option<Value>,
-}
-
-impl<'a> Asked<'a> {
-    fn of(row: &Row, attributes: &'a Attributes<'a>, object: Option<&Value>) -> Self {
-        let shown = |value: &Value| {
-            let mut value = value.clone();
-            if let Some(face) = row.stored_as {
-                (face.show)(&mut value);
-            }
-            value
-        };
-        Self { attributes, object: object.map(shown), old: attributes.old.map(shown) }
-    }
 }
 
 /// Whether a webhook changed the object. Called again with `again`, only those of it are asked.
@@ -92,9 +72,9 @@ pub(super) async fn mutate(
     again: Option<&BTreeSet<(String, String)>>,
 ) -> Result<Round, Status> {
     let mut round = Round { changed: false, again: BTreeSet::new(), last: BTreeSet::new() };
-    let deletion = attributes.operation == super::Operation::Delete;
-    let mut asked = Asked::of(row, attributes, Some(&*object).filter(|_| !deletion));
-    let hooks = hook::matching(registry, &MUTATING, &asked)?;
+    let deletion = attributes.operation == Operation::Delete;
+    let mut asked = Asked::of(row, attributes, object);
+    let hooks = hook::matching(registry, writer, &MUTATING, &asked)?;
     refuse_dry_runs(&hooks, writer)?;
     for hook in hooks {
         let id = hook.id();
@@ -109,7 +89,7 @@ pub(super) async fn mutate(
             let patched = review::patched(row, asked.object.as_ref().unwrap_or(&Value::Null), &patch)?;
             if patched != *object {
                 *object = patched;
-                asked = Asked::of(row, attributes, Some(&*object));
+                asked = Asked::of(row, attributes, object);
                 round.changed = true;
                 round.again.append(&mut round.last);
             }
@@ -129,9 +109,8 @@ pub(super) async fn validate(
     attributes: &Attributes<'_>,
     object: &Value,
 ) -> Result<(), Status> {
-    let deletion = attributes.operation == super::Operation::Delete;
-    let asked = Asked::of(row, attributes, Some(object).filter(|_| !deletion));
-    let hooks = hook::matching(registry, &VALIDATING, &asked)?;
+    let asked = Asked::of(row, attributes, object);
+    let hooks = hook::matching(registry, writer, &VALIDATING, &asked)?;
     refuse_dry_runs(&hooks, writer)?;
     let answers = {
         let writer = &*writer;
@@ -174,7 +153,7 @@ async fn ask(
     let Some(webhooks) = &registry.options.webhooks else { return Ok(Response::default()) };
     let uid = uuid::Uuid::new_v4().to_string();
     let version = hook.review_version();
-    let request = review::request(writer, asked, hook, &uid);
+    let request = review::request(writer, asked, &uid);
     let answer = webhooks.call(hook.client_config(), hook.timeout(), &review::wrap(version, request)).await;
     let answer = answer.map_err(|why| Failure::Broken(format!("failed to call webhook: {why}")))?;
     review::response(hook.name(), version, &uid, &answer, mutating)

@@ -1,14 +1,16 @@
 //! ValidatingAdmissionPolicy and MutatingAdmissionPolicy: rules in CEL about what may be stored, and changes to it.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use kedge_api::Resource;
 use kedge_api::resource::Column;
+use kedge_cel::{Environment, Type};
 use serde_json::{Value, json};
 
 use super::admission_rule::{self as rule, FAILURE_POLICIES, GROUP, REINVOCATION_POLICIES};
 use super::{API_EXTENSIONS, STATUS, cluster_resource, columns, conditions};
+use crate::admission::policy::compile::{Sees, environment};
 use crate::errors::{Errors, Path};
 use crate::names;
 use crate::strategy::Strategy;
@@ -44,8 +46,8 @@ pub(crate) fn validating_row() -> Row {
         },
         prepare_create: |policy| policy.set("status", json!({})),
         validate: |policy, errors| {
-            validate(policy, errors);
-            validate_validating(policy, errors);
+            let environment = validate(policy, errors);
+            validate_validating(policy, &environment, errors);
         },
         validate_status,
         ..Strategy::SPEC
@@ -64,8 +66,8 @@ pub(crate) fn mutating_row() -> Row {
         unconditional_update: false,
         default,
         validate: |policy, errors| {
-            validate(policy, errors);
-            validate_mutating(policy, errors);
+            let environment = validate(policy, errors);
+            validate_mutating(policy, &environment, errors);
         },
         ..Strategy::PLAIN
     };
@@ -81,8 +83,8 @@ fn default(policy: &mut Value) {
     rule::default_resources(policy, "spec.matchConstraints");
 }
 
-/// What both have: failure policy, parameters, constraints, conditions and variables.
-fn validate(policy: &Value, errors: &mut Errors) {
+/// What both have: failure policy, parameters, constraints, conditions and variables. Gives what further expressions may name.
+fn validate(policy: &Value, errors: &mut Errors) -> Environment {
     let path = Path::root("spec");
     let spec = policy.look("spec");
     rule::validate_choice(spec, "failurePolicy", FAILURE_POLICIES, &path, errors);
@@ -99,7 +101,9 @@ fn validate(policy: &Value, errors: &mut Errors) {
             }
         }
     }
-    rule::validate_conditions(spec, &path, errors);
+    let sees = Sees::Policy { params: spec.has("paramKind"), patches: spec.has("mutations") };
+    rule::validate_conditions(spec, &environment(sees, BTreeMap::new()), &path, errors);
+    let mut types = BTreeMap::new();
     let list = path.child("variables");
     for (at, variable) in spec.items("variables").iter().enumerate() {
         let path = list.index(at);
@@ -109,14 +113,11 @@ fn validate(policy: &Value, errors: &mut Errors) {
         } else if !is_identifier(name) {
             errors.invalid(&path.child("name"), name, "must be a valid CEL identifier");
         }
-        validate_expression(variable, "expression", &path, errors);
+        let named = environment(sees, types.clone());
+        let found = rule::validate_expression(variable, "expression", &named, &[], &path, errors);
+        types.insert(name.to_owned(), found.unwrap_or(Type::Dyn));
     }
-}
-
-fn validate_expression(place: &Value, field: &str, path: &Path<'_>, errors: &mut Errors) {
-    if place.text(field).trim().is_empty() {
-        errors.required(&path.child(field), "");
-    }
+    environment(sees, types)
 }
 
 fn is_identifier(name: &str) -> bool {
@@ -179,7 +180,7 @@ fn validate_param_kind(kind: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn validate_validating(policy: &Value, errors: &mut Errors) {
+fn validate_validating(policy: &Value, environment: &Environment, errors: &mut Errors) {
     let path = Path::root("spec");
     let (validations, annotations) = (policy.items("spec.validations"), policy.items("spec.auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
@@ -191,7 +192,7 @@ fn validate_validating(policy: &Value, errors: &mut Errors) {
     }
     let list = path.child("validations");
     for (at, validation) in validations.iter().enumerate() {
-        validate_validation(validation, &list.index(at), errors);
+        validate_validation(validation, environment, &list.index(at), errors);
     }
     let list = path.child("auditAnnotations");
     if annotations.len() > MOST_ANNOTATIONS {
@@ -213,15 +214,19 @@ fn validate_validating(policy: &Value, errors: &mut Errors) {
         if value.len() > LONGEST_VALUE {
             errors.required(&value_path, &format!("must not exceed {LONGEST_VALUE} bytes in length"));
         }
-        validate_expression(annotation, "valueExpression", &path, errors);
+        let wanted = [Type::String, Type::Null];
+        rule::validate_expression(annotation, "valueExpression", environment, &wanted, &path, errors);
         if !seen.insert(key) {
             errors.duplicate(&here, key);
         }
     }
 }
 
-fn validate_validation(validation: &Value, path: &Path<'_>, errors: &mut Errors) {
-    validate_expression(validation, "expression", path, errors);
+fn validate_validation(validation: &Value, environment: &Environment, path: &Path<'_>, errors: &mut Errors) {
+    rule::validate_expression(validation, "expression", environment, &[Type::Bool], path, errors);
+    if !validation.text("messageExpression").trim().is_empty() {
+        rule::validate_expression(validation, "messageExpression", environment, &[Type::String], path, errors);
+    }
     for field in ["messageExpression", "message"] {
         let text = validation.text(field);
         if !text.is_empty() && text.trim().is_empty() {
@@ -236,14 +241,14 @@ fn validate_validation(validation: &Value, path: &Path<'_>, errors: &mut Errors)
 /// Where a mutation of each type has its expression.
 const PATCHES: &[(&str, &str)] = &[("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")];
 
-fn validate_mutating(policy: &Value, errors: &mut Errors) {
+fn validate_mutating(policy: &Value, environment: &Environment, errors: &mut Errors) {
     let path = Path::root("spec");
     let list = path.child("mutations");
     if policy.items("spec.mutations").is_empty() {
         errors.required(&list, "mutations must contain at least one item");
     }
     for (at, mutation) in policy.items("spec.mutations").iter().enumerate() {
-        validate_mutation(mutation, &list.index(at), errors);
+        validate_mutation(mutation, environment, &list.index(at), errors);
     }
     if policy.text("spec.reinvocationPolicy").is_empty() {
         errors.required(&path.child("reinvocationPolicy"), "");
@@ -251,7 +256,7 @@ fn validate_mutating(policy: &Value, errors: &mut Errors) {
     rule::validate_choice(policy.look("spec"), "reinvocationPolicy", REINVOCATION_POLICIES, &path, errors);
 }
 
-fn validate_mutation(mutation: &Value, path: &Path<'_>, errors: &mut Errors) {
+fn validate_mutation(mutation: &Value, environment: &Environment, path: &Path<'_>, errors: &mut Errors) {
     let kind = mutation.text("patchType");
     let Some((_, own)) = PATCHES.iter().find(|(name, _)| *name == kind) else {
         let here = path.child("patchType");
@@ -264,7 +269,9 @@ fn validate_mutation(mutation: &Value, path: &Path<'_>, errors: &mut Errors) {
     };
     match mutation.look(own) {
         Value::Null => errors.required(&path.child(own), &format!("must be specified when patchType is {kind}")),
-        patch => validate_expression(patch, "expression", &path.child(own), errors),
+        patch => {
+            rule::validate_expression(patch, "expression", environment, &[], &path.child(own), errors);
+        }
     }
     for (_, other) in PATCHES.iter().filter(|(_, field)| field != own && mutation.has(field)) {
         let why = format!("must not be specified when patchType is {kind}");
@@ -319,7 +326,8 @@ mod tests {
             (json!({}), 1),
         ] {
             let mut errors = Errors::default();
-            validate_mutation(&mutation, &Path::root("m"), &mut errors);
+            let environment = environment(Sees::Policy { params: false, patches: true }, BTreeMap::new());
+            validate_mutation(&mutation, &environment, &Path::root("m"), &mut errors);
             assert_eq!(errors.len(), wrong, "{mutation}");
         }
     }

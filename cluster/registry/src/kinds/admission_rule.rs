@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
+use kedge_cel::{Environment, Type};
 use serde_json::{Value, json};
 
 use super::pod::affinity::label_selector;
+use crate::admission::policy::compile::compile;
 use crate::errors::{Errors, Path};
 use crate::names;
 use crate::value::{Fill as _, Look as _};
@@ -151,7 +153,8 @@ fn validate_plurals(all: &[&str], shown: &Value, path: &Path<'_>, errors: &mut E
     }
 }
 
-pub(super) fn validate_conditions(place: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// `environment` is what the expressions may name.
+pub(super) fn validate_conditions(place: &Value, environment: &Environment, path: &Path<'_>, errors: &mut Errors) {
     let conditions = place.items("matchConditions");
     let list = path.child("matchConditions");
     if conditions.len() > MOST_CONDITIONS {
@@ -160,9 +163,7 @@ pub(super) fn validate_conditions(place: &Value, path: &Path<'_>, errors: &mut E
     let mut seen = HashSet::new();
     for (at, condition) in conditions.iter().enumerate() {
         let path = list.index(at);
-        if condition.text("expression").trim().is_empty() {
-            errors.required(&path.child("expression"), "");
-        }
+        validate_expression(condition, "expression", environment, &[Type::Bool], &path, errors);
         let name = condition.text("name");
         let here = path.child("name");
         if name.is_empty() {
@@ -176,9 +177,33 @@ pub(super) fn validate_conditions(place: &Value, path: &Path<'_>, errors: &mut E
     }
 }
 
+/// An expression is there, compiles, and gives one of the types `wanted`, or any if none is named.
+pub(super) fn validate_expression(
+    place: &Value,
+    field: &str,
+    environment: &Environment,
+    wanted: &[Type],
+    path: &Path<'_>,
+    errors: &mut Errors,
+) -> Option<Type> {
+    let text = place.text(field);
+    if text.trim().is_empty() {
+        errors.required(&path.child(field), "");
+        return None;
+    }
+    match compile(text, environment, wanted) {
+        Ok(program) => Some(program.result().clone()),
+        Err(why) => {
+            errors.invalid(&path.child(field), text, &why);
+            None
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::policy::compile::Sees;
 
     #[test]
     fn all_excludes_some() {
@@ -204,7 +229,13 @@ mod tests {
     fn conditions_are_told_apart_by_name() {
         let wrong = |conditions: Value| {
             let mut errors = Errors::default();
-            validate_conditions(&json!({ "matchConditions": conditions }), &Path::root("spec"), &mut errors);
+            let environment = crate::admission::policy::compile::environment(Sees::Webhook, Default::default());
+            validate_conditions(
+                &json!({ "matchConditions": conditions }),
+                &environment,
+                &Path::root("spec"),
+                &mut errors,
+            );
             errors.len()
         };
         assert_eq!(wrong(json!([{"name": "a", "expression": "true"}, {"name": "b", "expression": "true"}])), 0);

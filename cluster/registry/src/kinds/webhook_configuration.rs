@@ -1,7 +1,7 @@
 //! MutatingWebhookConfiguration and ValidatingWebhookConfiguration: servers that are asked before an object is stored.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use kedge_api::Resource;
 use kedge_api::resource::Column;
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::admission_rule::{self as rule, FAILURE_POLICIES, GROUP, REINVOCATION_POLICIES};
 use super::{API_EXTENSIONS, cluster_resource, columns};
+use crate::admission::policy::compile::{Sees, environment};
 use crate::errors::{Errors, Path};
 use crate::names;
 use crate::strategy::Strategy;
@@ -109,7 +110,8 @@ fn validate_webhook(webhook: &Value, path: &Path<'_>, errors: &mut Errors) {
         (None, service) if !service.is_null() => validate_service(service, &config.child("service"), errors),
         _ => errors.required(&config, "exactly one of url or service is required"),
     }
-    rule::validate_conditions(webhook, path, errors);
+    let environment = environment(Sees::Webhook, BTreeMap::new());
+    rule::validate_conditions(webhook, &environment, path, errors);
 }
 
 fn validate_review_versions(webhook: &Value, path: &Path<'_>, errors: &mut Errors) {

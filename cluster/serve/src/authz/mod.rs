@@ -5,9 +5,12 @@
 //! ```
 
 pub mod node;
+mod permissions;
 pub mod table;
 
-use kedge_api::{GroupResource, Reason, Status, Target, User, Verb};
+use std::sync::Arc;
+
+use kedge_api::{GroupResource, Informer, Reason, Status, Target, User, Verb};
 
 use crate::wire::path::{About, Asked, selected_name};
 use table::Rule;
@@ -111,6 +114,11 @@ pub trait Source: Send + Sync {
 pub struct Authorizer(Vec<Box<dyn Source>>);
 
 impl Authorizer {
+    /// The built-in sources, which look at `informer`'s objects.
+    pub fn of(informer: Arc<dyn Informer>) -> Self {
+        Self::new(vec![Box::new(table::Table), Box::new(node::Nodes::new(informer))])
+    }
+
     pub fn new(sources: Vec<Box<dyn Source>>) -> Self {
         Self(sources)
     }

@@ -10,8 +10,6 @@ use super::front::{Front, Parts};
 use crate::authn::Authenticator;
 use crate::authn::token::Tokens;
 use crate::authz::Authorizer;
-use crate::authz::node::Nodes;
-use crate::authz::table::Table;
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::describe::health::Health;
@@ -49,7 +47,7 @@ pub fn assemble(setup: Setup) -> Result<(Arc<Front>, Arc<ServerConfig>), Assembl
     let verifier = tls::client_verifier(pki.authority(Signer::Client))?;
     let config = tls::server_config(pki.resolver(&Profile::ApiServer)?, Arc::clone(&verifier))?;
     let authenticator = Authenticator::new(verifier, Arc::clone(&tokens), Arc::clone(&informer), clock.clone());
-    let authorizer = Authorizer::new(vec![Box::new(Table), Box::new(Nodes::new(Arc::clone(&informer)))]);
+    let authorizer = Authorizer::of(Arc::clone(&informer));
     let front = Front::new(Parts {
         authenticator,
         authorizer: Arc::new(authorizer),

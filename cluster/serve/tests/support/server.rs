@@ -8,6 +8,7 @@ use std::sync::Arc;
 use kedge_registry::{Options, Registry};
 use kedge_serve::authn::issuer::Issuer;
 use kedge_serve::authn::token::Tokens;
+use kedge_serve::authz::Authorizer;
 use kedge_serve::clock::Clock;
 use kedge_serve::describe::health::Health;
 use kedge_serve::pki::{Names, Pki};
@@ -37,6 +38,7 @@ pub async fn start(dir: &Path, at: SocketAddr) -> Result<Server, Box<dyn Error>>
     let options = Options {
         tokens: Some(Arc::new(issuer)),
         webhooks: Some(Arc::new(Webhooks::new(cache.clone()))),
+        permissions: Some(Arc::new(Authorizer::of(cache.clone()))),
         ..Options::default()
     };
     let registry = Arc::new(Registry::new(store, Arc::clone(&cache), options));

@@ -1,13 +1,12 @@
 //! The question that a webhook is asked, and what its answer means.
 
 use base64::Engine as _;
-use kedge_api::resource::known;
 use kedge_api::status::{Cause, Details};
 use kedge_api::{Reason, Status, Verb};
 use serde_json::{Value, json};
 
-use super::hook::Hook;
-use super::{Asked, Failure, internal};
+use super::{Failure, internal};
+use crate::admission::matching::Asked;
 use crate::admission::{Operation, Writer};
 use crate::errors::quote;
 use crate::patch::json as patching;
@@ -26,7 +25,16 @@ pub(super) fn wrap(version: &str, request: Value) -> Value {
     json!({"kind": "AdmissionReview", "apiVersion": format!("admission.k8s.io/{version}"), "request": request})
 }
 
-pub(super) fn request(writer: &Writer<'_>, asked: &Asked<'_>, hook: &Hook, uid: &str) -> Value {
+pub(super) fn request(writer: &Writer<'_>, asked: &Asked<'_>, uid: &str) -> Value {
+    let mut request = about(writer, asked);
+    request.set("uid", uid);
+    request.set("object", json!(asked.object));
+    request.set("oldObject", json!(asked.old));
+    request
+}
+
+/// The request without the objects: what policies see of it, too.
+pub(in crate::admission) fn about(writer: &Writer<'_>, asked: &Asked<'_>) -> Value {
     let attributes = asked.attributes;
     let resource = attributes.resource;
     let (group, version) = (resource.id.group.as_str(), &*resource.version);
@@ -40,21 +48,17 @@ pub(super) fn request(writer: &Writer<'_>, asked: &Asked<'_>, hook: &Hook, uid: 
         user.set("extra", json!(&*writer.who.extra));
     }
     let mut request = json!({
-        "uid": uid, "kind": kind, "resource": plural, "requestKind": kind, "requestResource": plural,
-        "operation": attributes.operation.as_str(), "userInfo": user, "object": asked.object, "oldObject": asked.old,
-        "dryRun": writer.dry_run, "options": options(writer, attributes.operation),
+        "kind": kind, "resource": plural, "requestKind": kind, "requestResource": plural,
+        "operation": attributes.operation.as_str(), "userInfo": user, "dryRun": writer.dry_run,
+        "options": options(writer, attributes.operation),
     });
-    let name = [attributes.name, asked.object.as_ref().map(|o| o.text("metadata.name")).unwrap_or_default()];
-    let name = name.into_iter().find(|name| !name.is_empty()).unwrap_or_default();
-    // Upstream finds a namespace in itself.
-    let namespace = if resource.id == known::NAMESPACES { name } else { attributes.namespace };
+    let (name, namespace) = (asked.name(), asked.namespace());
     let subresource = attributes.subresource;
     let parts =
         [("name", name), ("namespace", namespace), ("subResource", subresource), ("requestSubResource", subresource)];
     for (field, value) in parts.into_iter().filter(|(_, value)| !value.is_empty()) {
         request.set(field, value);
     }
-    tracing::trace!(webhook = hook.name(), %uid, "asking a webhook");
     request
 }
 
@@ -162,7 +166,7 @@ fn denied(name: &str, status: &Value) -> Status {
 }
 
 /// What a webhook's patch makes of an object: again one of its kind, defaulted, in the stored form.
-pub(super) fn patched(row: &Row, object: &Value, patch: &Value) -> Result<Value, Status> {
+pub(in crate::admission) fn patched(row: &Row, object: &Value, patch: &Value) -> Result<Value, Status> {
     let patched = patching::apply(object.clone(), patch).map_err(|status| internal(status.message))?;
     let conformed = incoming::conform_to(row, patched, Vec::new(), Strictness::Ignore);
     let mut value = conformed.map_err(|status| internal(status.message))?.value;

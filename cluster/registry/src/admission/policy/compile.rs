@@ -1,0 +1,216 @@
+//! Policies with their expressions compiled, and the variables that expressions may name.
+
+use std::collections::BTreeMap;
+
+use kedge_cel::authorizer::AUTHORIZER;
+use kedge_cel::{Environment, Program, Type};
+use serde_json::Value;
+
+use crate::value::Look as _;
+
+/// What a kind of expression may name beside the object, the old one and the request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sees {
+    /// `namespaceObject`, `variables`, the types that patches are made of, and `params` if there are some.
+    Policy { params: bool, patches: bool },
+    /// No more: a webhook's conditions.
+    Webhook,
+}
+
+fn texts(names: &[&str]) -> BTreeMap<String, Type> {
+    names.iter().map(|name| ((*name).to_owned(), Type::String)).collect()
+}
+
+fn request() -> Type {
+    let kind = Type::object("kubernetes.GroupVersionKind", texts(&["group", "version", "kind"]));
+    let resource = Type::object("kubernetes.GroupVersionResource", texts(&["group", "version", "resource"]));
+    let mut user = texts(&["username", "uid"]);
+    user.insert("groups".into(), Type::list(Type::String));
+    user.insert("extra".into(), Type::map(Type::String, Type::list(Type::String)));
+    let mut fields = texts(&["subResource", "requestSubResource", "name", "namespace", "operation"]);
+    for (name, of) in [
+        ("kind", kind.clone()),
+        ("requestKind", kind),
+        ("resource", resource.clone()),
+        ("requestResource", resource),
+        ("userInfo", Type::object("kubernetes.UserInfo", user)),
+        ("dryRun", Type::Bool),
+        ("options", Type::Dyn),
+    ] {
+        fields.insert(name.to_owned(), of);
+    }
+    Type::object("kubernetes.AdmissionRequest", fields)
+}
+
+fn namespace() -> Type {
+    let mut meta = texts(&["name", "generateName", "namespace", "UID", "resourceVersion"]);
+    for field in ["labels", "annotations"] {
+        meta.insert(field.to_owned(), Type::map(Type::String, Type::String));
+    }
+    for field in ["creationTimestamp", "deletionTimestamp"] {
+        meta.insert(field.to_owned(), Type::Timestamp);
+    }
+    for field in ["generation", "deletionGracePeriodSeconds"] {
+        meta.insert(field.to_owned(), Type::Int);
+    }
+    meta.insert("finalizers".to_owned(), Type::list(Type::String));
+    let spec = BTreeMap::from([("finalizers".to_owned(), Type::list(Type::String))]);
+    let fields = BTreeMap::from([
+        ("metadata".to_owned(), Type::object("kubernetes.NamespaceMetadata", meta)),
+        ("spec".to_owned(), Type::object("kubernetes.NamespaceSpec", spec)),
+        ("status".to_owned(), Type::object("kubernetes.NamespaceStatus", texts(&["phase"]))),
+    ]);
+    Type::object("kubernetes.Namespace", fields)
+}
+
+/// `variables` are those that stand before, by name and type.
+pub(crate) fn environment(sees: Sees, variables: BTreeMap<String, Type>) -> Environment {
+    let base = Environment::default()
+        .with("object", Type::Dyn)
+        .with("oldObject", Type::Dyn)
+        .with("request", request())
+        .with("authorizer", AUTHORIZER);
+    let Sees::Policy { params, patches } = sees else { return base };
+    let mut full = base.with("namespaceObject", namespace());
+    full = full.with("variables", Type::object("kubernetes.variables", variables));
+    if params {
+        full = full.with("params", Type::Dyn);
+    }
+    if patches { full.with("JSONPatch", Type::Dyn).with("Object", Type::Dyn) } else { full }
+}
+
+/// The expression, or what is wrong with it in upstream's words. Any type of `wanted` will do; what is not known until it is evaluated
+/// will do, too.
+pub(crate) fn compile(text: &str, environment: &Environment, wanted: &[Type]) -> Result<Program, String> {
+    let program = Program::compile(text, environment).map_err(|e| format!("compilation failed: {e}"))?;
+    let found = program.result();
+    if wanted.is_empty() || *found == Type::Dyn || wanted.contains(found) {
+        return Ok(program);
+    }
+    let names: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+    Err(match names.as_slice() {
+        [one] => format!("must evaluate to {one} but got {found}"),
+        many => format!("must evaluate to one of {} but got {found}", many.join(", ")),
+    })
+}
+
+pub(super) type Compiled = Result<Program, String>;
+
+pub(super) struct Validation {
+    pub(super) expression: String,
+    pub(super) program: Compiled,
+    pub(super) message_program: Option<Program>,
+    pub(super) message: String,
+    pub(super) reason: String,
+}
+
+/// A condition, variable or mutation.
+pub(in crate::admission) struct Named {
+    pub(super) name: String,
+    pub(super) expression: String,
+    pub(super) program: Compiled,
+}
+
+/// A policy, ready to be asked.
+pub(crate) struct Policy {
+    pub(super) value: Value,
+    pub(super) conditions: Vec<Named>,
+    pub(super) variables: Vec<Named>,
+    pub(super) validations: Vec<Validation>,
+    pub(super) mutations: Vec<Named>,
+}
+
+impl Policy {
+    pub(super) fn name(&self) -> &str {
+        self.value.text("metadata.name")
+    }
+
+    pub(super) fn ignores_failures(&self) -> bool {
+        self.value.text("spec.failurePolicy") == "Ignore"
+    }
+
+    pub(super) fn compile(value: Value) -> Self {
+        let patches = !value.items("spec.mutations").is_empty();
+        let sees = Sees::Policy { params: value.has("spec.paramKind"), patches };
+        let mut types = BTreeMap::new();
+        let mut variables = Vec::new();
+        for variable in value.items("spec.variables") {
+            let named = named(variable, "expression", &environment(sees, types.clone()), &[]);
+            if let Ok(program) = &named.program {
+                types.insert(named.name.clone(), program.result().clone());
+            }
+            variables.push(named);
+        }
+        let environment = environment(sees, types);
+        let conditions = value.items("spec.matchConditions").iter();
+        let conditions = conditions.map(|c| named(c, "expression", &environment, &[Type::Bool])).collect();
+        let validations = value.items("spec.validations").iter().map(|v| {
+            let message = v.text("messageExpression");
+            let compiled = compile(message, &environment, &[Type::String]);
+            Validation {
+                expression: v.text("expression").trim().to_owned(),
+                program: compile(v.text("expression"), &environment, &[Type::Bool]),
+                message_program: compiled.ok().filter(|_| !message.is_empty()),
+                message: v.text("message").trim().to_owned(),
+                reason: v.text("reason").to_owned(),
+            }
+        });
+        let validations = validations.collect();
+        let mutations = value.items("spec.mutations").iter();
+        let mutations = mutations
+            .map(|mutation| {
+                let path = if mutation.text("patchType") == "JSONPatch" { "jsonPatch" } else { "applyConfiguration" };
+                named(mutation.look(path), "expression", &environment, &[])
+            })
+            .collect();
+        Self { conditions, variables, validations, mutations, value }
+    }
+}
+
+/// A webhook's conditions, which see less than a policy's.
+pub(in crate::admission) fn conditions(webhook: &Value) -> Vec<Named> {
+    let conditions = webhook.items("matchConditions");
+    if conditions.is_empty() {
+        return Vec::new();
+    }
+    let environment = environment(Sees::Webhook, BTreeMap::new());
+    conditions.iter().map(|condition| named(condition, "expression", &environment, &[Type::Bool])).collect()
+}
+
+fn named(value: &Value, field: &str, environment: &Environment, wanted: &[Type]) -> Named {
+    let expression = value.text(field);
+    Named {
+        name: value.text("name").to_owned(),
+        expression: expression.trim().to_owned(),
+        program: compile(expression, environment, wanted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_name_what_they_may() {
+        let policy = |params| Sees::Policy { params, patches: false };
+        let variables = || BTreeMap::from([("n".to_owned(), Type::Int)]);
+        for (text, sees, wrong) in [
+            ("object.a == oldObject.b && request.operation == 'CREATE'", Sees::Webhook, None),
+            ("params.x == 1", policy(true), None),
+            ("params.x == 1", policy(false), Some("undeclared reference to 'params'")),
+            ("variables.n == 1", policy(false), None),
+            ("variables.m == 1", policy(false), Some("undefined field 'm'")),
+            ("namespaceObject.metadata.name == 'x'", policy(false), None),
+            ("namespaceObject.metadata.name == 'x'", Sees::Webhook, Some("undeclared reference")),
+            ("'str'", policy(false), Some("must evaluate to bool but got string")),
+            ("object.a", policy(false), None),
+            ("Object{}", policy(false), Some("undeclared reference to 'Object'")),
+        ] {
+            let compiled = compile(text, &environment(sees, variables()), &[Type::Bool]);
+            match wrong {
+                None => assert!(compiled.is_ok(), "{text}: {compiled:?}"),
+                Some(wrong) => assert!(compiled.unwrap_err().contains(wrong), "{text}"),
+            }
+        }
+    }
+}

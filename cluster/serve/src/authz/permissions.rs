@@ -1,0 +1,22 @@
+//! What expressions of policies ask about users.
+
+use kedge_api::User;
+use kedge_registry::{Check, Permissions};
+
+use super::{Attributes, Authorizer};
+
+impl Permissions for Authorizer {
+    fn may(&self, who: &User, check: &Check) -> Result<String, String> {
+        let attributes = match &check.path {
+            Some(path) => Attributes::path(who, &check.verb, path),
+            None => Attributes {
+                subresource: &check.subresource,
+                namespace: &check.namespace,
+                name: &check.name,
+                field_selector: &check.field_selector,
+                ..Attributes::resource(who, &check.verb, &check.group, &check.resource)
+            },
+        };
+        self.decide(&attributes)
+    }
+}
