@@ -47,7 +47,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("kedge-net", &["k8s-openapi", "libcontainer", "rusqlite"]),
     ("kedge-api", &["hyper", "http", "rusqlite", "rustix", "nix", "libcontainer", "rtnetlink"]),
     // A language, and nothing that it could act on.
-    ("kedge-cel", &["tokio", "hyper", "http", "rusqlite", "rustix", "nix"]),
+    ("kedge-cel", &["hyper", "http", "rusqlite", "rustix", "nix"]),
     ("kedge-stage1", &["tokio", "k8s-openapi", "rusqlite", "hyper", "libcontainer"]),
     ("kedge-config", &["tokio", "k8s-openapi"]),
     ("kedge-image", &["libcontainer", "rusqlite", "k8s-openapi", "hyper"]),
