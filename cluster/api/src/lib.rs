@@ -17,6 +17,7 @@ pub mod object;
 pub mod placement;
 pub mod quantity;
 pub mod quota;
+pub mod rbac;
 pub mod request;
 pub mod resource;
 pub mod schema;

@@ -65,6 +65,13 @@ pub struct Object {
     pub json: Bytes,
 }
 
+/// A store writes each revision once: key and revision name one version of one object.
+impl PartialEq for Object {
+    fn eq(&self, other: &Self) -> bool {
+        self.revision == other.revision && self.key == other.key
+    }
+}
+
 impl Object {
     /// The object as one of `k8s_openapi`'s types.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Status> {

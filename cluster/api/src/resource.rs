@@ -315,4 +315,9 @@ pub mod known {
     pub const STORAGE_CLASSES: GroupResource = GroupResource::of("storage.k8s.io", "storageclasses");
     pub const VOLUME_ATTACHMENTS: GroupResource = GroupResource::of("storage.k8s.io", "volumeattachments");
     pub const VOLUME_ATTRIBUTES_CLASSES: GroupResource = GroupResource::of("storage.k8s.io", "volumeattributesclasses");
+    pub const ROLES: GroupResource = GroupResource::of("rbac.authorization.k8s.io", "roles");
+    pub const ROLE_BINDINGS: GroupResource = GroupResource::of("rbac.authorization.k8s.io", "rolebindings");
+    pub const CLUSTER_ROLES: GroupResource = GroupResource::of("rbac.authorization.k8s.io", "clusterroles");
+    pub const CLUSTER_ROLE_BINDINGS: GroupResource =
+        GroupResource::of("rbac.authorization.k8s.io", "clusterrolebindings");
 }
