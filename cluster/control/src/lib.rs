@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod act;
+pub mod clusterroles;
 pub mod controller;
 pub mod daemonset;
 pub mod deployment;
@@ -57,6 +58,7 @@ pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
         Arc::new(garbage::GarbageCollector { mapper: options.mapper }),
         Arc::new(nodelife::NodeLifecycle),
         Arc::new(podgc::PodCollector),
+        Arc::new(clusterroles::ClusterRoleAggregation),
     ]
 }
 
