@@ -1,7 +1,7 @@
 //! The control plane of this machine: opened once, then run by several services.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use futures::StreamExt as _;
 use kedge_api::resource::known::{NODES, PODS};
 use kedge_api::{Client, GroupResource, Informer, Object, Status, User};
 use kedge_registry::{Options as RegistryOptions, Registry};
+use kedge_serve::authn::fixed::{FixedError, FixedTokens};
 use kedge_serve::authn::issuer::Issuer;
 use kedge_serve::authn::token::{TokenError, Tokens};
 use kedge_serve::authz::Authorizer;
@@ -30,6 +31,8 @@ use crate::Settings;
 
 /// Certificates last months: looking often enough costs nothing.
 const RENEW: Duration = Duration::from_secs(6 * 3600);
+/// Below the state directory: a line of `TOKEN,USER,UID,"GROUP,…"` for each token that the administrator gives out.
+const TOKENS: &str = "tokens.csv";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,6 +42,10 @@ pub enum Error {
     Pki(#[from] PkiError),
     #[error("the key of service account tokens: {0}")]
     Token(#[from] TokenError),
+    #[error("the administrator's tokens: {0}")]
+    Fixed(#[from] FixedError),
+    #[error("the administrator's tokens: {path}: {source}")]
+    FixedFile { path: PathBuf, source: std::io::Error },
     #[error("the API server's TLS: {0}")]
     Assemble(#[from] AssembleError),
     #[error("what every cluster holds could not be written: {0}")]
@@ -76,7 +83,9 @@ impl ControlPlane {
         let cache = Cache::start(store.clone()).await?;
         let pki = Arc::new(pki.await??);
         let tokens = Arc::new(Tokens::new(pki.token_key(), clock.clone())?);
+        let fixed = fixed_tokens(&settings.state.join(TOKENS))?;
         let issuer = Issuer::new(tokens.clone(), cache.clone(), clock.clone());
+        let authorizer = Arc::new(Authorizer::new(cache.clone()));
         let registry = Arc::new(Registry::new(
             store,
             cache.clone(),
@@ -84,10 +93,12 @@ impl ControlPlane {
                 settings: kedge_registry::Settings {
                     service_network: settings.service_network,
                     node_ports: settings.node_ports.clone(),
+                    api_port: settings.api_port,
                 },
                 tokens: Some(Arc::new(issuer)),
+                guard: Some(authorizer.clone()),
                 webhooks: Some(Arc::new(Webhooks::new(cache.clone()))),
-                permissions: Some(Arc::new(Authorizer::of(cache.clone()))),
+                permissions: Some(authorizer.clone()),
                 now: jiff::Timestamp::now,
             },
         ));
@@ -97,6 +108,8 @@ impl ControlPlane {
         let (front, tls) = assemble(Setup {
             pki: pki.clone(),
             tokens,
+            fixed,
+            authorizer,
             backend: Arc::new(Served::new(registry.clone())),
             informer: cache.clone(),
             health: health.clone(),
@@ -118,6 +131,7 @@ impl ControlPlane {
     /// Keeps certificates and the service `kubernetes` right while addresses change. Never ends.
     pub async fn follow_addresses(&self, mut addresses: watch::Receiver<Vec<IpAddr>>) -> Result<(), Error> {
         let admin = self.client("system:apiserver", &["system:masters"]);
+        crate::authentication_config::converge(&*admin, &self.pki).await?;
         loop {
             let now = addresses.borrow_and_update().clone();
             self.pki.set_names(names(&self.settings, now.clone()))?;
@@ -210,6 +224,15 @@ impl ControlPlane {
     /// What pods trust the API server by.
     pub fn server_ca(&self) -> &str {
         self.pki.authority_pem(Signer::Server)
+    }
+}
+
+/// The administrator's own tokens; there need not be any.
+fn fixed_tokens(path: &Path) -> Result<FixedTokens, Error> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(FixedTokens::parse(&text)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(FixedTokens::default()),
+        Err(source) => Err(Error::FixedFile { path: path.to_owned(), source }),
     }
 }
 

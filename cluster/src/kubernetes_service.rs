@@ -18,7 +18,7 @@ pub async fn converge(
     addresses: &[IpAddr],
 ) -> Result<(), Status> {
     for (resource, object) in objects(settings, addresses) {
-        put(client, &resource, object).await?;
+        put(client, &resource, NAMESPACE, NAME, object).await?;
     }
     Ok(())
 }
@@ -60,14 +60,20 @@ fn objects(settings: &Settings, addresses: &[IpAddr]) -> Vec<(GroupResource, Val
 }
 
 /// Creates the object, or lays ours over the one that is there; an equal one stays as it is.
-async fn put(client: &(dyn Client + 'static), resource: &GroupResource, object: Value) -> Result<(), Status> {
+pub(crate) async fn put(
+    client: &(dyn Client + 'static),
+    resource: &GroupResource,
+    namespace: &str,
+    name: &str,
+    object: Value,
+) -> Result<(), Status> {
     let create =
-        client.verb(Verb::Create, resource, (NAMESPACE, "", ""), Options::default(), object.clone().into()).await;
+        client.verb(Verb::Create, resource, (namespace, "", ""), Options::default(), object.clone().into()).await;
     match create {
         Err(status) if status.is(Reason::AlreadyExists) => {}
         other => return other.map(drop),
     }
-    client.merge(resource, (NAMESPACE, NAME, ""), object).await.map(drop)
+    client.merge(resource, (namespace, name, ""), object).await.map(drop)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod authentication_config;
 mod control_plane;
 mod kubernetes_service;
 mod node;

@@ -7,6 +7,8 @@ mod admission_rule;
 pub(crate) mod api_service;
 mod binding;
 pub(crate) mod certificate;
+mod cluster_role;
+mod cluster_role_binding;
 pub(crate) mod columns;
 mod component_status;
 mod conditions;
@@ -40,6 +42,8 @@ pub(crate) mod priority_class;
 mod replica_set;
 mod replication_controller;
 mod resource_quota;
+mod role;
+mod role_binding;
 mod runtime_class;
 mod secret;
 mod service;
@@ -118,6 +122,10 @@ pub(crate) fn rows() -> Vec<Row> {
         device::claim::row(),
         device::claim::template_row(),
         device::slice::row(),
+        cluster_role_binding::row(),
+        cluster_role::row(),
+        role_binding::row(),
+        role::row(),
     ];
     rows.shrink_to_fit();
     rows

@@ -34,7 +34,7 @@ use std::ops::RangeInclusive;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
-use kedge_api::{Answer, Reason, Request, Status, User, Verb};
+use kedge_api::{Answer, Reason, Request, Resource, Status, Target, User, Verb};
 pub use kedge_cel::authorizer::Check;
 use kedge_store::Store;
 use kedge_watch::Cache;
@@ -58,17 +58,26 @@ pub trait Permissions: Send + Sync {
     fn may(&self, who: &User, check: &Check) -> Result<String, String>;
 }
 
+/// Says whether someone may write an object as it is to become, where only the object tells: who has a role may not grant more than that,
+/// and a node is kept to what is its own. Asked before the object is prepared and checked; an error is the client's answer.
+pub trait Guard: Send + Sync {
+    /// `old` is what is there already.
+    fn may_write(&self, who: &User, target: &Target, new: &Value, old: Option<&Value>) -> Result<(), Status>;
+}
+
 /// The cluster's settings that behaviour depends on.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Network and prefix length of service addresses.
     pub service_network: (Ipv4Addr, u8),
     pub node_ports: RangeInclusive<u16>,
+    /// Where the API server listens.
+    pub api_port: u16,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { service_network: (Ipv4Addr::new(10, 43, 0, 0), 16), node_ports: 30000..=32767 }
+        Self { service_network: (Ipv4Addr::new(10, 43, 0, 0), 16), node_ports: 30000..=32767, api_port: 6443 }
     }
 }
 
@@ -81,6 +90,8 @@ pub struct Options {
     pub webhooks: Option<Arc<dyn Webhooks>>,
     /// Without one, policies cannot ask what a user may do.
     pub permissions: Option<Arc<dyn Permissions>>,
+    /// Without one, whoever may write an object may write anything into it.
+    pub guard: Option<Arc<dyn Guard>>,
     /// The wall clock.
     pub now: fn() -> jiff::Timestamp,
 }
@@ -92,6 +103,7 @@ impl Default for Options {
             tokens: None,
             webhooks: None,
             permissions: None,
+            guard: None,
             now: jiff::Timestamp::now,
         }
     }
@@ -137,6 +149,13 @@ impl Registry {
         Ok(answer)
     }
 
+    fn guard(&self, request: &Request, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+        match &self.options.guard {
+            Some(guard) => guard.may_write(&request.who, &request.target, new, old),
+            None => Ok(()),
+        }
+    }
+
     async fn dispatch(&self, row: &Arc<Row>, request: Request) -> Result<Answer, Status> {
         if !request.target.subresource.is_empty() {
             return verbs::subresource::carry_out(self, row, request).await;
@@ -160,6 +179,16 @@ impl Registry {
             Verb::Connect => Err(no_method()),
         }
     }
+}
+
+/// Takes the body out of a request that creates an object of `resource`: of its kind and structure, with what there is to warn of in it. For
+/// kinds that are answered and not kept.
+pub fn body(resource: &Resource, request: &mut Request) -> Result<(Value, Vec<String>), Status> {
+    use verbs::incoming::{self, Expected, Incoming, Strictness};
+    let (value, duplicates) = incoming::body(request);
+    let strictness = Strictness::of(&request.options);
+    let Incoming { value, warnings } = incoming::conform(value, duplicates, &Expected::of(resource), strictness)?;
+    Ok((value, warnings))
 }
 
 fn no_resource() -> Status {

@@ -192,6 +192,7 @@ mod tests {
         let table: &[(Check, &[&str], &[&str])] = &[
             (label, &["a", "a-b", "0"], &["", "A", "-a", "a-", "a.b", "a_b", "\u{e4}"]),
             (subdomain, &["a", "a.b", "0.1-2"], &["", ".", "a.", "a..b", "A", "a_b", "a/b", "a b"]),
+            (path_segment, &["a", "system:node", "A b", "..."], &[".", "..", "a/b", "a%b"]),
             (config_key, &["a", "KEY_name.x-1"], &["", ".", "..", "..a", "a/b", "a b"]),
             (env_var, &["A", "a.b", "1", "a b"], &["", "a=b", "a\n"]),
             (old_label, &["a", "v1"], &["", "1", "a.b", "A", "a-"]),

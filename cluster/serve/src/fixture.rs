@@ -5,12 +5,24 @@ use std::sync::{Arc, Mutex};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use kedge_api::{Change, GroupResource, Informer, Key, Object, Revision, Snapshot};
+use kedge_registry::Registry;
+use kedge_store::{Memory, Store};
+use kedge_watch::Cache;
 use serde_json::Value;
 
 #[derive(Default)]
 pub struct Objects(Mutex<Snapshot>);
 
 impl Objects {
+    /// What every cluster has, roles above all.
+    pub async fn bootstrapped() -> Self {
+        let store: Arc<dyn Store> = Arc::new(Memory::new());
+        let cache = Cache::start(Arc::clone(&store)).await.unwrap();
+        let registry = Registry::new(store, Arc::clone(&cache), kedge_registry::Options::default());
+        kedge_registry::bootstrap(&registry).await.unwrap();
+        Self(Mutex::new(cache.snapshot()))
+    }
+
     pub fn put(&self, resource: GroupResource, mut value: Value) {
         let mut snapshot = self.0.lock().unwrap();
         let revision = Revision(snapshot.revision.0 + 1);

@@ -44,12 +44,13 @@ pub fn client_verifier(authority: &CertificateDer<'_>) -> Result<Arc<dyn ClientC
 }
 
 /// A server that asks for a client certificate but accepts any, or none: who it belongs to is for authentication to say,
-/// which answers 401 where a failed handshake would only puzzle.
+/// which answers 401 where a failed handshake would only puzzle. The client is told the authorities of `verifiers`.
 pub fn server_config(
     resolver: Arc<dyn ResolvesServerCert>,
-    verifier: Arc<dyn ClientCertVerifier>,
+    verifiers: &[&dyn ClientCertVerifier],
 ) -> Result<ServerConfig, TlsError> {
-    let verifier = Arc::new(AnyClient { verifier, provider: provider() });
+    let hints = verifiers.iter().flat_map(|verifier| verifier.root_hint_subjects()).cloned().collect();
+    let verifier = Arc::new(AnyClient { hints, provider: provider() });
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
@@ -107,7 +108,7 @@ pub fn plain(error: std::io::Error) -> std::io::Error {
 /// Lets every client certificate through whose key the client has.
 #[derive(Debug)]
 struct AnyClient {
-    verifier: Arc<dyn ClientCertVerifier>,
+    hints: Vec<DistinguishedName>,
     provider: Arc<CryptoProvider>,
 }
 
@@ -117,7 +118,7 @@ impl ClientCertVerifier for AnyClient {
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.verifier.root_hint_subjects()
+        &self.hints
     }
 
     fn verify_client_cert(

@@ -223,3 +223,44 @@ async fn it_is_who_its_credentials_say() {
     world.run(&["delete", "serviceaccount", "robot"]);
     has(&ask("robot", robot, &["auth", "whoami"]).err, &["Unauthorized"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_grants_and_is_kept_to_what_was_granted() {
+    let world = World::start().await;
+    world.run(&["create", "serviceaccount", "bot"]);
+    world.run(&["create", "role", "reader", "--verb=get,list", "--resource=configmaps"]);
+    world.run(&["create", "rolebinding", "bots", "--role=reader", "--serviceaccount=default:bot"]);
+    world.run(&["create", "clusterrolebinding", "granters", "--clusterrole=system:aggregate-to-admin", "--user=jane"]);
+    has(&world.run(&["get", "rolebinding", "bots", "-o", "wide"]), &["Role/reader", "default/bot"]);
+    let token = world.run(&["create", "token", "bot"]);
+    let bot = world.kubeconfig("bot", &json!({"token": token.trim()}));
+    let may = |as_whom: &[&str], verb: &str, what: &str| {
+        let args: Vec<&str> = ["auth", "can-i", verb, what].iter().chain(as_whom).copied().collect();
+        world.say(&args).out.trim() == "yes"
+    };
+    let account = ["--as=system:serviceaccount:default:bot"];
+    assert!(may(&account, "list", "configmaps") && !may(&account, "delete", "configmaps"));
+    assert!(may(&[], "delete", "nodes") && !may(&account, "list", "nodes"));
+    let own = |args: &[&str]| said(tokio::task::block_in_place(|| world.command_with(&bot, args).output().unwrap()));
+    assert!(own(&["get", "configmaps"]).good);
+    let refused = own(&["delete", "configmap", "a"]);
+    has(
+        &refused.err,
+        &["User \"system:serviceaccount:default:bot\" cannot delete resource \"configmaps\" in API group \"\""],
+    );
+    has(
+        &own(&["auth", "can-i", "--list"]).out,
+        &["configmaps", "[get list]", "selfsubjectreviews.authentication.k8s.io"],
+    );
+    // Jane may write roles, but gives away no more than she has.
+    let escalates = ["create", "role", "r", "--verb=get", "--resource=secrets", "--as=jane"];
+    has(
+        &world.fail(&escalates),
+        &["is attempting to grant RBAC permissions not currently held", "Resources:[\"secrets\"]"],
+    );
+    has(&world.feed(&["auth", "reconcile"], ROLE).out, &["role.rbac.authorization.k8s.io/reader reconciled"]);
+    assert!(may(&account, "watch", "configmaps"));
+}
+
+const ROLE: &str = r#"{"apiVersion":"rbac.authorization.k8s.io/v1","kind":"Role","metadata":{"name":"reader","namespace":"default"},
+ "rules":[{"verbs":["watch"],"apiGroups":[""],"resources":["configmaps"]}]}"#;

@@ -30,6 +30,7 @@ pub(crate) async fn create(registry: &Registry, row: &Arc<Row>, mut request: Req
     }
     let dry_run = options::write(&request.options, "CreateOptions")?;
     let mut incoming = incoming::object(row, &mut request)?;
+    registry.guard(&request, &incoming.value, None)?;
     Author::of(registry, row, &request).track(None, &mut incoming.value);
     (row.strategy.stamp)(&request.who, &mut incoming.value);
     store(registry, row, incoming, Writer::of(&request, dry_run)).await

@@ -27,6 +27,7 @@ pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Req
         let object = match get::find(registry, row, &request.target) {
             Ok(object) => object,
             Err(_) if row.strategy.create_on_update && how == How::Main => {
+                registry.guard(&request, &incoming.value, None)?;
                 let mut incoming = named(incoming, &request);
                 author.track(None, &mut incoming.value);
                 return create::store(registry, row, incoming, writer).await;
@@ -40,6 +41,7 @@ pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Req
             write::version_required(row, &request.target.name)?;
         }
         let mut new = incoming.value.clone();
+        registry.guard(&request, &new, Some(&old))?;
         author.track(Some(&old), &mut new);
         let mut warnings = incoming.warnings.clone();
         warnings.extend((row.strategy.warnings)(&new, Some(&old)));
@@ -114,6 +116,7 @@ pub(crate) async fn patch(registry: &Registry, row: &Arc<Row>, mut request: Requ
         incoming::store_form(row, &mut new);
         (row.strategy.default)(&mut new);
         let old = stored(row, &object, current)?;
+        registry.guard(&request, &new, Some(&old))?;
         author.track(Some(&old), &mut new);
         warnings.extend((row.strategy.warnings)(&new, Some(&old)));
         if let Some(written) = write::replace(registry, row, &object, &old, new, how, &mut writer).await? {
@@ -158,6 +161,7 @@ async fn apply(
             check_patched_name(&new, name)?;
             incoming::store_form(row, &mut new);
             (row.strategy.default)(&mut new);
+            registry.guard(request, &new, None)?;
             let incoming = Incoming { value: new, warnings: Vec::new() };
             match create::store(registry, row, incoming, Writer::of(request, dry_run)).await {
                 Err(status) if status.is(Reason::AlreadyExists) && !dry_run => continue,
@@ -169,6 +173,7 @@ async fn apply(
         incoming::store_form(row, &mut new);
         (row.strategy.default)(&mut new);
         let old = stored(row, &object, live.unwrap_or_default())?;
+        registry.guard(request, &new, Some(&old))?;
         let mut warnings = (row.strategy.warnings)(&new, Some(&old));
         let mut writer = Writer::of(request, dry_run);
         if let Some(written) = write::replace(registry, row, &object, &old, new, how, &mut writer).await? {

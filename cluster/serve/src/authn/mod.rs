@@ -1,7 +1,11 @@
-//! Who is asking: a client certificate, a ServiceAccount's token, or nobody.
+//! Who is asking: a client certificate, a token of a ServiceAccount, of a file or of a node that joins, whom a trusted proxy names, or
+//! nobody.
 //!
-//! Never says what they may do. Nobody (`system:anonymous`) gets as far as [`OPEN`] and no further.
+//! Never says what they may do. Nobody (`system:anonymous`) gets as far as roles let it: to health and version.
 
+pub mod bootstrap;
+pub mod fixed;
+pub mod front_proxy;
 mod impersonate;
 pub mod issuer;
 pub mod token;
@@ -18,12 +22,12 @@ use rustls::server::danger::ClientCertVerifier;
 use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
-use crate::pki::Seen;
+use crate::pki::{Pki, Seen, Signer};
+use crate::tls::{self, TlsError};
+use bootstrap::BootstrapError;
+use fixed::FixedTokens;
 pub use impersonate::impersonated;
 use token::{Bound, Claims, ISSUER, Ref, Tokens};
-
-/// Paths that are answered to anyone.
-pub const OPEN: &[&str] = &["/healthz", "/livez", "/readyz", "/version"];
 
 pub const AUTHENTICATED: &str = "system:authenticated";
 pub const ANONYMOUS: &str = "system:anonymous";
@@ -34,6 +38,8 @@ pub const UNAUTHENTICATED: &str = "system:unauthenticated";
 pub enum Refused {
     #[error(transparent)]
     Token(#[from] token::TokenError),
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
     #[error("{0}")]
     Bond(String),
 }
@@ -45,7 +51,7 @@ impl Refused {
             Self::Token(token::TokenError::Audience(named)) => format!(
                 "[invalid bearer token, token audiences {named:?} is invalid for the target audiences {audiences:?}]"
             ),
-            Self::Token(_) => "invalid bearer token".to_owned(),
+            Self::Token(_) | Self::Bootstrap(_) => "invalid bearer token".to_owned(),
             Self::Bond(why) => format!("[invalid bearer token, {why}]"),
         }
     }
@@ -61,38 +67,65 @@ pub enum Peer {
         not_before: u64,
         not_after: u64,
     },
+    /// A certificate of a proxy that says in headers who its client is.
+    Proxy {
+        not_before: u64,
+        not_after: u64,
+    },
     /// A certificate that is not valid here.
     Unknown {
         why: String,
     },
 }
 
+/// Whose certificates are believed.
+pub struct Trust {
+    pub clients: Arc<dyn ClientCertVerifier>,
+    pub proxies: Arc<dyn ClientCertVerifier>,
+}
+
+impl Trust {
+    pub fn of(pki: &Pki) -> Result<Self, TlsError> {
+        let verifier = |signer| tls::client_verifier(pki.authority(signer));
+        Ok(Self { clients: verifier(Signer::Client)?, proxies: verifier(Signer::FrontProxy)? })
+    }
+}
+
 /// Tells who sends a request.
 pub struct Authenticator {
-    verifier: Arc<dyn ClientCertVerifier>,
+    trust: Trust,
     tokens: Arc<Tokens>,
+    fixed: FixedTokens,
     informer: Arc<dyn Informer>,
     clock: Clock,
 }
 
 impl Authenticator {
     pub fn new(
-        verifier: Arc<dyn ClientCertVerifier>,
+        trust: Trust,
         tokens: Arc<Tokens>,
+        fixed: FixedTokens,
         informer: Arc<dyn Informer>,
         clock: Clock,
     ) -> Self {
-        Self { verifier, tokens, informer, clock }
+        Self { trust, tokens, fixed, informer, clock }
     }
 
     /// Checks the certificates of a handshake, the peer's own first.
     pub fn peer(&self, chain: Option<&[CertificateDer<'_>]>) -> Peer {
         let Some((own, rest)) = chain.and_then(<[_]>::split_first) else { return Peer::None };
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(self.clock.unix()));
-        if let Err(why) = self.verifier.verify_client_cert(own, rest, now) {
+        let proxy = self.trust.proxies.verify_client_cert(own, rest, now).is_ok();
+        if let Err(why) = self.trust.clients.verify_client_cert(own, rest, now)
+            && !proxy
+        {
             return Peer::Unknown { why: why.to_string() };
         }
         match Seen::of(own) {
+            Ok(seen) if proxy && front_proxy::ALLOWED.contains(&seen.common_name.as_str()) => {
+                Peer::Proxy { not_before: seen.not_before, not_after: seen.not_after }
+            }
+            Ok(_) if proxy => Peer::Unknown { why: "it is none of the proxies that are believed".to_owned() },
             Ok(seen) if seen.common_name.is_empty() => Peer::Unknown { why: "it has no common name".to_owned() },
             Ok(seen) => {
                 let id =
@@ -105,16 +138,20 @@ impl Authenticator {
         }
     }
 
-    /// The user of one request. `path` decides whether nobody is acceptable.
-    pub fn authenticate(&self, peer: &Peer, headers: &HeaderMap, path: &str) -> Result<User, Status> {
+    /// The user of one request. Who shows nothing is nobody; who shows something must be right about it.
+    pub fn authenticate(&self, peer: &Peer, headers: &HeaderMap) -> Result<User, Status> {
+        let now = self.clock.unix();
         let why = match peer {
-            Peer::Known { user, not_before, not_after } => {
-                let now = self.clock.unix();
-                if (*not_before..=*not_after).contains(&now) {
-                    return Ok(user.clone());
-                }
-                "its certificate is not valid now".to_owned()
+            Peer::Known { user, not_before, not_after } if (*not_before..=*not_after).contains(&now) => {
+                return Ok(user.clone());
             }
+            Peer::Proxy { not_before, not_after } if (*not_before..=*not_after).contains(&now) => {
+                match front_proxy::user(headers) {
+                    Some(user) => return Ok(user),
+                    None => "a proxy named nobody".to_owned(),
+                }
+            }
+            Peer::Known { .. } | Peer::Proxy { .. } => "its certificate is not valid now".to_owned(),
             Peer::Unknown { why } => why.clone(),
             Peer::None => String::new(),
         };
@@ -131,15 +168,21 @@ impl Authenticator {
             tracing::debug!(why, "refused a client certificate");
             return Err(unauthorized());
         }
-        if OPEN.iter().any(|open| path.strip_prefix(open).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
-        {
-            return Ok(User::new(ANONYMOUS, &[UNAUTHENTICATED]));
-        }
-        Err(unauthorized())
+        Ok(User::new(ANONYMOUS, &[UNAUTHENTICATED]))
     }
 
     /// The user of a token that is valid for one of `audiences`, and the audiences it is for.
     pub fn token(&self, token: &str, audiences: &[&str]) -> Result<(User, Vec<String>), Refused> {
+        // Tokens that name no audience are for this server.
+        if audiences.contains(&ISSUER) {
+            let ours = |user: User| (user, vec![ISSUER.to_owned()]);
+            if let Some(user) = self.fixed.user(token) {
+                return Ok(ours(user.clone()));
+            }
+            if let Some((id, secret)) = bootstrap::parts(token) {
+                return Ok(bootstrap::user(id, secret, &self.informer.snapshot(), self.clock.now()).map(ours)?);
+            }
+        }
         let claims = self.tokens.verify(token, audiences)?;
         self.exists(&claims.bound).map_err(Refused::Bond)?;
         let named = claims.aud.list();

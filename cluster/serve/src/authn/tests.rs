@@ -7,10 +7,8 @@ use serde_json::json;
 
 use super::*;
 use crate::authz::Authorizer;
-use crate::authz::table::Table;
 use crate::fixture::Objects;
-use crate::pki::{Names, Pki, Profile, Signer};
-use crate::tls;
+use crate::pki::{Names, Pki, Profile};
 
 const START: i64 = 1_790_000_000;
 
@@ -31,8 +29,8 @@ fn world() -> World {
     let pki = Pki::open(dir.path(), Names::new("n1", vec![]), clock.clone()).unwrap();
     let objects = Arc::new(Objects::default());
     let tokens = Arc::new(Tokens::new(pki.token_key(), clock.clone()).unwrap());
-    let verifier = tls::client_verifier(pki.authority(Signer::Client)).unwrap();
-    let authn = Authenticator::new(verifier, Arc::clone(&tokens), objects.clone(), clock);
+    let fixed = FixedTokens::parse("t0ken,root,,system:masters").unwrap();
+    let authn = Authenticator::new(Trust::of(&pki).unwrap(), Arc::clone(&tokens), fixed, objects.clone(), clock);
     World { _dir: dir, pki, objects, tokens, authn, now }
 }
 
@@ -48,13 +46,13 @@ fn peer(world: &World, profile: &Profile) -> Peer {
 fn a_certificate_is_its_subject_while_it_is_valid() {
     let world = world();
     let admin = peer(&world, &Profile::Admin);
-    let user = world.authn.authenticate(&admin, &HeaderMap::new(), "/api/v1/pods").unwrap();
+    let user = world.authn.authenticate(&admin, &HeaderMap::new()).unwrap();
     assert_eq!((&*user.name, &*user.groups), ("admin", &["system:masters".to_owned(), AUTHENTICATED.to_owned()][..]));
     assert!(user.extra["authentication.kubernetes.io/credential-id"][0].starts_with("X509SHA256="));
-    let node = world.authn.authenticate(&peer(&world, &Profile::Kubelet), &HeaderMap::new(), "/api").unwrap();
+    let node = world.authn.authenticate(&peer(&world, &Profile::Kubelet), &HeaderMap::new()).unwrap();
     assert_eq!(&*node.name, "system:node:n1");
     world.now.store(START + 400 * 86_400, Ordering::Relaxed);
-    assert!(world.authn.authenticate(&admin, &HeaderMap::new(), "/api/v1/pods").is_err());
+    assert!(world.authn.authenticate(&admin, &HeaderMap::new()).is_err());
 }
 
 #[test]
@@ -65,28 +63,44 @@ fn foreign_and_serving_certificates_are_refused_even_where_nobody_is_welcome() {
         world.authn.peer(Some(&[other.pki.identity(&Profile::Admin).unwrap().certificate.clone()])),
     ] {
         assert!(matches!(bad, Peer::Unknown { .. }), "{bad:?}");
-        let error = world.authn.authenticate(&bad, &HeaderMap::new(), "/healthz").unwrap_err();
+        let error = world.authn.authenticate(&bad, &HeaderMap::new()).unwrap_err();
         assert_eq!((error.reason, error.message.as_str()), (Reason::Unauthorized, "Unauthorized"));
     }
 }
 
 #[test]
-fn nobody_sees_health_and_version_only() {
+fn who_shows_nothing_is_nobody_and_who_shows_something_wrong_is_refused() {
     let world = world();
-    for (path, allowed) in [
-        ("/healthz", true),
-        ("/livez/ping", true),
-        ("/version", true),
-        ("/healthzz", false),
-        ("/api", false),
-        ("/metrics", false),
-    ] {
-        let user = world.authn.authenticate(&Peer::None, &HeaderMap::new(), path);
-        assert_eq!(user.is_ok_and(|u| &*u.name == ANONYMOUS), allowed, "{path}");
+    let ask = |value: Option<&str>| {
+        let header = value.map(|value| headers(&[("authorization", value)])).unwrap_or_default();
+        world.authn.authenticate(&Peer::None, &header).map(|user| user.name.to_string())
+    };
+    for nothing in [None, Some("Basic dTpw"), Some("Bearer"), Some("Bearer ")] {
+        assert_eq!(ask(nothing).unwrap(), ANONYMOUS, "{nothing:?}");
     }
-    for value in ["Bearer garbage", "bearer a.b.c"] {
-        assert!(world.authn.authenticate(&Peer::None, &headers(&[("authorization", value)]), "/healthz").is_err());
+    for wrong in ["Bearer garbage", "bearer a.b.c", "Bearer abcdef.0123456789abcdef"] {
+        assert_eq!(ask(Some(wrong)).unwrap_err().reason, Reason::Unauthorized, "{wrong}");
     }
+    assert_eq!(ask(Some("Bearer t0ken")).unwrap(), "root");
+    // Tokens that name no audience are good here only.
+    assert!(world.authn.token("t0ken", &[ISSUER]).is_ok());
+    assert!(world.authn.token("t0ken", &["vault"]).is_err());
+}
+
+#[test]
+fn only_a_proxy_with_its_certificate_speaks_for_others() {
+    let world = world();
+    let remote = headers(&[("x-remote-user", "jane"), ("x-remote-group", "devs")]);
+    let proxy = peer(&world, &Profile::FrontProxy);
+    let jane = world.authn.authenticate(&proxy, &remote).unwrap();
+    assert_eq!((&*jane.name, &*jane.groups), ("jane", &["devs".to_owned(), AUTHENTICATED.to_owned()][..]));
+    // It is nobody of its own.
+    assert!(world.authn.authenticate(&proxy, &HeaderMap::new()).is_err());
+    let admin = world.authn.authenticate(&peer(&world, &Profile::Admin), &remote).unwrap();
+    assert_eq!(&*admin.name, "admin");
+    assert_eq!(&*world.authn.authenticate(&Peer::None, &remote).unwrap().name, ANONYMOUS);
+    world.now.store(START + 400 * 86_400, Ordering::Relaxed);
+    assert!(world.authn.authenticate(&proxy, &remote).is_err());
 }
 
 #[test]
@@ -106,7 +120,7 @@ fn a_token_lives_as_long_as_what_it_is_bound_to() {
     };
     let token = world.tokens.issue(bound, &[], 600).unwrap();
     let header = headers(&[("authorization", &format!("Bearer {token}"))]);
-    let ask = || world.authn.authenticate(&Peer::None, &header, "/api/v1/pods");
+    let ask = || world.authn.authenticate(&Peer::None, &header);
     let user = ask().unwrap();
     assert_eq!((&*user.name, &*user.uid), ("system:serviceaccount:ns:sa", "sa-1"));
     assert_eq!(&*user.groups, ["system:serviceaccounts", "system:serviceaccounts:ns", AUTHENTICATED]);
@@ -122,7 +136,7 @@ fn a_token_lives_as_long_as_what_it_is_bound_to() {
 
 #[test]
 fn only_who_may_impersonate_does() {
-    let authorizer = Authorizer::new(vec![Box::new(Table)]);
+    let authorizer = Authorizer::new(Arc::new(Objects::default()));
     let admin = || User::new("admin", &["system:masters", AUTHENTICATED]);
     let as_of = |user, pairs: &[(&'static str, &str)]| impersonated(user, &headers(pairs), &authorizer);
     assert_eq!(as_of(admin(), &[]).unwrap(), admin());

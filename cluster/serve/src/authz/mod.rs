@@ -1,19 +1,29 @@
 //! What a user may do. Sources are asked in order; the first that allows ends it, and nobody's silence allows.
 //!
 //! ```text
-//! Attributes ─▶ table (masters, controllers, scheduler, everyone) ─▶ node ─▶ later: RBAC
+//! Attributes ─▶ masters ─▶ node ─▶ rbac
+//! Guard ─▶ restrict: what may a node write?
+//!       └▶ escalate: may a user hand on what a role grants? ─▶ rbac
 //! ```
 
+mod escalate;
+pub mod masters;
 pub mod node;
 mod permissions;
-pub mod table;
+pub mod rbac;
+mod restrict;
 
 use std::sync::Arc;
 
+use kedge_api::rbac::{GROUP, Rule};
 use kedge_api::{GroupResource, Informer, Reason, Status, Target, User, Verb};
+use kedge_registry::Guard;
+use serde_json::Value;
 
 use crate::wire::path::{About, Asked, selected_name};
-use table::Rule;
+use masters::Masters;
+use node::Nodes;
+use rbac::Rbac;
 
 /// One thing someone wants to do.
 #[derive(Clone, Copy, Debug)]
@@ -111,29 +121,53 @@ pub trait Source: Send + Sync {
 }
 
 /// All sources together.
-pub struct Authorizer(Vec<Box<dyn Source>>);
+pub struct Authorizer {
+    sources: Vec<Arc<dyn Source>>,
+    /// One of the sources, which is also asked what a role grants.
+    roles: Arc<Rbac>,
+    informer: Arc<dyn Informer>,
+}
+
+impl Guard for Authorizer {
+    fn may_write(&self, who: &User, target: &Target, new: &Value, old: Option<&Value>) -> Result<(), Status> {
+        if old.is_none() && !target.name.is_empty() && target.subresource.is_empty() {
+            self.may_create(who, target)?;
+        }
+        if let Some(node) = node::node_of(who) {
+            restrict::check(node, &self.informer.snapshot(), target, new, old)?;
+        }
+        if target.resource.group.as_str() == GROUP { self.may_grant(who, target, new, old) } else { Ok(()) }
+    }
+}
 
 impl Authorizer {
-    /// The built-in sources, which look at `informer`'s objects.
-    pub fn of(informer: Arc<dyn Informer>) -> Self {
-        Self::new(vec![Box::new(table::Table), Box::new(node::Nodes::new(informer))])
-    }
-
-    pub fn new(sources: Vec<Box<dyn Source>>) -> Self {
-        Self(sources)
+    /// Upstream's order: masters, nodes, roles.
+    pub fn new(informer: Arc<dyn Informer>) -> Self {
+        let roles = Arc::new(Rbac::new(informer.clone()));
+        let nodes = Arc::new(Nodes::new(informer.clone()));
+        Self { sources: vec![Arc::new(Masters), nodes, roles.clone()], roles, informer }
     }
 
     /// Why it is allowed, or why not, as far as anyone said.
     pub fn decide(&self, attributes: &Attributes<'_>) -> Result<String, String> {
         let mut reasons = Vec::new();
-        for source in &self.0 {
+        for source in &self.sources {
             match source.decide(attributes) {
                 Decision::Allow(why) => return Ok(why),
                 Decision::NoOpinion(why) if why.is_empty() => {}
                 Decision::NoOpinion(why) => reasons.push(why),
             }
         }
-        Err(reasons.join(", "))
+        Err(reasons.join("\n"))
+    }
+
+    /// A PUT or an apply that finds nothing creates, which is more than to change.
+    fn may_create(&self, who: &User, target: &Target) -> Result<(), Status> {
+        let attributes = Attributes::request(who, Verb::Create, target, "");
+        self.decide(&attributes).map(drop).map_err(|why| {
+            let (resource, name) = (&target.resource, &target.name);
+            Status::about(Reason::Forbidden, resource, name, format!("{resource} {name:?} is forbidden: {why}"))
+        })
     }
 
     /// Allowed, or the `Forbidden` that the client sees.
@@ -142,7 +176,7 @@ impl Authorizer {
     }
 
     pub fn rules(&self, user: &User, namespace: &str) -> Vec<Rule> {
-        self.0.iter().flat_map(|source| source.rules(user, namespace)).collect()
+        self.sources.iter().flat_map(|source| source.rules(user, namespace)).collect()
     }
 }
 

@@ -1,15 +1,15 @@
 //! What a node may do: its own Node object, lease and pods, and what those pods refer to. Nothing of other nodes.
 //!
 //! Follows upstream's Node authorizer with node selectors, and of its NodeRestriction admission what can be told without the
-//! body. The relations are looked up in the snapshot when asked, not kept as a graph: a node asks seldom, and has few pods.
+//! body; the rest is in [`super::restrict`]. The relations are looked up in the snapshot when asked, not kept as a graph: a node asks seldom, and has few pods.
 
 use std::sync::Arc;
 
+use kedge_api::rbac::Rule;
 use kedge_api::resource::known;
 use kedge_api::{Informer, Key, Object, Snapshot, User};
 use serde_json::Value;
 
-use super::table::{Rule, matches_resource};
 use super::{Attributes, Decision, Source, What};
 
 pub const GROUP: &str = "system:nodes";
@@ -57,7 +57,7 @@ impl Source for Nodes {
             return Decision::NoOpinion(String::new());
         }
         if ALWAYS.iter().any(|(verbs, group, resource)| {
-            verbs.contains(&a.verb) && *group == a.group && matches_resource(resource, a.resource, a.subresource)
+            verbs.contains(&a.verb) && *group == a.group && *resource == a.resource && a.subresource.is_empty()
         }) {
             return Decision::Allow(String::new());
         }
@@ -89,6 +89,8 @@ impl Nodes {
                 "get" | "update" | "patch" | "delete" if a.name == node => Ok(()),
                 _ => Err("can only access node lease with the same name as the requesting node".to_owned()),
             },
+            // Of a new one the body tells the name.
+            ("storage.k8s.io", "csinodes", "") if a.verb == "create" && a.name.is_empty() => Ok(()),
             ("storage.k8s.io", "csinodes", "") => own(a.name),
             ("", "pods", "") if matches!(a.verb, "list" | "watch") => match selects_node(a.field_selector, node) {
                 true => Ok(()),
@@ -188,22 +190,33 @@ const REFERENCES: &[(&str, &str)] = &[
     ("configmaps", "/*containers/*/envFrom/*/configMapRef/name"),
     ("persistentvolumeclaims", "/volumes/*/persistentVolumeClaim/claimName"),
     ("serviceaccounts", "/serviceAccountName"),
+    ("resourceclaims", "/resourceClaims/*/resourceClaimName"),
+    ("resourceclaims", "/resourceClaims/*/resourceClaimTemplateName"),
 ];
 
 fn refers(spec: &Value, resource: &str, name: &str) -> bool {
-    REFERENCES.iter().filter(|(kind, _)| *kind == resource).any(|(_, path)| finds(spec, path, name))
+    names(spec, resource, &|found| found == name)
 }
 
-fn finds(value: &Value, path: &str, name: &str) -> bool {
-    let Some(path) = path.strip_prefix('/') else { return value.as_str() == Some(name) };
+/// Whether the spec names any object of the kind.
+pub(super) fn refers_to_any(spec: &Value, resource: &str) -> bool {
+    names(spec, resource, &|found| !found.is_empty())
+}
+
+fn names(spec: &Value, resource: &str, is: &dyn Fn(&str) -> bool) -> bool {
+    REFERENCES.iter().filter(|(kind, _)| *kind == resource).any(|(_, path)| finds(spec, path, is))
+}
+
+fn finds(value: &Value, path: &str, is: &dyn Fn(&str) -> bool) -> bool {
+    let Some(path) = path.strip_prefix('/') else { return value.as_str().is_some_and(is) };
     let at = path.find('/').unwrap_or(path.len());
     let (step, rest) = path.split_at(at);
     match step {
-        "*" => value.as_array().is_some_and(|items| items.iter().any(|item| finds(item, rest, name))),
+        "*" => value.as_array().is_some_and(|items| items.iter().any(|item| finds(item, rest, is))),
         "*containers" => ["containers", "initContainers", "ephemeralContainers"]
             .iter()
             .filter_map(|key| value.get(key))
-            .any(|list| finds(list, rest, name)),
-        key => value.get(key).is_some_and(|inner| finds(inner, rest, name)),
+            .any(|list| finds(list, rest, is)),
+        key => value.get(key).is_some_and(|inner| finds(inner, rest, is)),
     }
 }

@@ -4,15 +4,13 @@ use http::Method;
 use kedge_api::resource::known;
 use serde_json::json;
 
-use super::node::Nodes;
-use super::table::Table;
 use super::*;
 use crate::fixture::Objects;
 use crate::wire::path::parse;
 use crate::wire::query::Query;
 
 fn authorizer(objects: Arc<Objects>) -> Authorizer {
-    Authorizer::new(vec![Box::new(Table), Box::new(Nodes::new(objects))])
+    Authorizer::new(objects)
 }
 
 fn ask(authorizer: &Authorizer, user: &User, method: &str, uri: &str) -> Result<(), String> {
@@ -24,9 +22,9 @@ fn ask(authorizer: &Authorizer, user: &User, method: &str, uri: &str) -> Result<
     authorizer.check(&attributes).map_err(|status| status.message)
 }
 
-#[test]
-fn role_by_verb_by_kind() {
-    let authorizer = authorizer(Arc::default());
+#[tokio::test]
+async fn role_by_verb_by_kind() {
+    let authorizer = authorizer(Arc::new(Objects::bootstrapped().await));
     let admin = User::new("admin", &["system:masters", "system:authenticated"]);
     let jane = User::new("jane", &["system:authenticated"]);
     let account = User::new("system:serviceaccount:a:b", &["system:serviceaccounts", "system:authenticated"]);
@@ -46,9 +44,11 @@ fn role_by_verb_by_kind() {
         ("GET", "/healthz", &[&admin, &jane, &account, &manager, &scheduler, &nobody]),
         ("GET", "/metrics", &[&admin]),
         ("GET", "/healthz/ping", &[&admin]),
+        ("GET", "/version", &[&admin, &jane, &account, &manager, &scheduler, &nobody]),
+        ("GET", "/api", &[&admin, &jane, &account, &manager, &scheduler]),
         ("GET", "/openid/v1/jwks", &[&admin, &account]),
         ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", &[&admin, &jane, &account, &manager, &scheduler]),
-        ("POST", "/apis/authentication.k8s.io/v1/tokenreviews", &[&admin, &manager]),
+        ("POST", "/apis/authentication.k8s.io/v1/tokenreviews", &[&admin, &manager, &scheduler]),
     ] {
         for user in [&admin, &jane, &account, &manager, &scheduler, &nobody] {
             let want = allowed.iter().any(|u| u.name == user.name);

@@ -168,7 +168,7 @@ pub fn leaf(facts: &Facts, by: &Identity, now: u64) -> Result<Identity, MintErro
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![match facts.signer {
         Signer::Server => ExtendedKeyUsagePurpose::ServerAuth,
-        Signer::Client => ExtendedKeyUsagePurpose::ClientAuth,
+        Signer::Client | Signer::FrontProxy => ExtendedKeyUsagePurpose::ClientAuth,
     }];
     params.use_authority_key_identifier_extension = true;
     let issuer = Issuer::from_ca_cert_der(&by.certificate, KeyPair::try_from(&by.key)?)?;

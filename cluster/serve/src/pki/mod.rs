@@ -61,6 +61,7 @@ pub struct Pki {
     clock: Clock,
     server: Identity,
     client: Identity,
+    front_proxy: Identity,
     token_key: PrivatePkcs8KeyDer<'static>,
     state: Mutex<State>,
 }
@@ -82,6 +83,7 @@ impl Pki {
             dir: dir.to_owned(),
             server: root(dir, Signer::Server, now)?,
             client: root(dir, Signer::Client, now)?,
+            front_proxy: root(dir, Signer::FrontProxy, now)?,
             token_key: token_key(dir)?,
             clock,
             state: Mutex::new(State { names, identities: HashMap::new(), resolvers: HashMap::new() }),
@@ -177,6 +179,7 @@ impl Pki {
         match signer {
             Signer::Server => &self.server,
             Signer::Client => &self.client,
+            Signer::FrontProxy => &self.front_proxy,
         }
     }
 

@@ -2,13 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Which of our two authorities signs.
+/// Which of our authorities signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Signer {
     /// Vouches for servers: the API server and kubelets.
     Server,
     /// Vouches for clients: their common name is the user, their organizations are the groups.
     Client,
+    /// Vouches for proxies that say in headers who their client is.
+    FrontProxy,
 }
 
 impl Signer {
@@ -16,6 +18,7 @@ impl Signer {
         match self {
             Self::Server => "server-ca.pem",
             Self::Client => "client-ca.pem",
+            Self::FrontProxy => "front-proxy-ca.pem",
         }
     }
 
@@ -23,6 +26,7 @@ impl Signer {
         match self {
             Self::Server => "kedge-server-ca",
             Self::Client => "kedge-client-ca",
+            Self::FrontProxy => "kedge-front-proxy-ca",
         }
     }
 }
@@ -40,6 +44,8 @@ pub enum Profile {
     KubeletClient,
     ControllerManager,
     Scheduler,
+    /// The API server towards servers that extend it.
+    FrontProxy,
 }
 
 /// What stands in certificates beside the holder: they change when a node is renamed or gets another address.
@@ -87,6 +93,7 @@ impl Profile {
             Self::KubeletClient => "client-kube-apiserver-kubelet.pem",
             Self::ControllerManager => "client-kube-controller-manager.pem",
             Self::Scheduler => "client-kube-scheduler.pem",
+            Self::FrontProxy => "client-front-proxy.pem",
         }
     }
 
@@ -115,6 +122,7 @@ impl Profile {
             Self::KubeletClient => client("kube-apiserver-kubelet-client", None),
             Self::ControllerManager => client("system:kube-controller-manager", None),
             Self::Scheduler => client("system:kube-scheduler", None),
+            Self::FrontProxy => Facts { signer: Signer::FrontProxy, ..client("front-proxy-client", None) },
         }
     }
 }

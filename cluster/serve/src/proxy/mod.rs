@@ -103,7 +103,10 @@ const HOP_BY_HOP: [header::HeaderName; 7] = [
 
 /// What the node gets to see: nothing of who the client is.
 fn forwarded(headers: &HeaderMap, authority: &str, upgrade: bool) -> HeaderMap {
-    let secret = |name: &str| name == "authorization" || name == "cookie" || name.starts_with("impersonate-");
+    let secret = |name: &str| {
+        let told = ["impersonate-", "x-remote-"].iter().any(|prefix| name.starts_with(prefix));
+        told || name == "authorization" || name == "cookie"
+    };
     let mut out: HeaderMap = headers
         .iter()
         .filter(|(name, _)| !secret(name.as_str()) && **name != header::HOST)

@@ -1,5 +1,7 @@
 //! The access reviews: what the question must say, and the authorizer's answer.
 
+use std::sync::Arc;
+
 use kedge_api::status::{Cause, Details};
 use kedge_api::{Reason, Request, Status, User};
 use serde_json::{Map, Value, json};
@@ -11,6 +13,7 @@ pub fn of_self(reviewer: &Reviewer<'_>, request: &Request, object: &mut Map<Stri
     let spec = object.get("spec").cloned().unwrap_or_default();
     let mut wrong = Vec::new();
     let attributes = attributes(&spec, &request.who, &mut wrong);
+    bare(object, false, &mut wrong);
     verdict(reviewer, attributes, wrong)
 }
 
@@ -18,17 +21,21 @@ pub fn of_other(reviewer: &Reviewer<'_>, request: &Request, object: &mut Map<Str
     let spec = object.get("spec").cloned().unwrap_or_default();
     let text = |key: &str| spec.get(key).and_then(Value::as_str).unwrap_or_default();
     let groups = strings(spec.get("groups"));
-    let user = User { uid: text("uid").into(), groups: groups.into(), ..User::new(text("user"), &[]) };
+    let extra = spec.get("extra").and_then(Value::as_object).into_iter().flatten();
+    let extra = extra.map(|(key, values)| (key.clone(), strings(Some(values)))).collect();
+    let user =
+        User { name: text("user").into(), uid: text("uid").into(), groups: groups.into(), extra: Arc::new(extra) };
     let mut wrong = Vec::new();
     let attributes = attributes(&spec, &user, &mut wrong);
     if user.name.is_empty() && user.groups.is_empty() {
         wrong.push(invalid("spec.user", "\"\"", "at least one of user or group must be specified"));
     }
     let namespace = request.target.namespace.as_str();
+    bare(object, !namespace.is_empty(), &mut wrong);
     if let (Some(asked), false) = (attributes, namespace.is_empty()) {
         match asked.what {
-            What::Path(path) => {
-                let value = format!("{{\"Path\":{path:?},\"Verb\":{:?}}}", asked.verb);
+            What::Path(_) => {
+                let value = shown_path(spec.get("nonResourceAttributes").unwrap_or(&Value::Null));
                 wrong.push(invalid("spec.nonResourceAttributes", &value, "disallowed on this kind of request"));
             }
             What::Resource if asked.namespace != namespace => {
@@ -41,23 +48,64 @@ pub fn of_other(reviewer: &Reviewer<'_>, request: &Request, object: &mut Map<Str
     verdict(reviewer, attributes, wrong)
 }
 
+/// A question is no object: it has no name, and at most a namespace.
+fn bare(object: &Map<String, Value>, namespaced: bool, wrong: &mut Vec<Cause>) {
+    let Some(metadata) = object.get("metadata").and_then(Value::as_object) else { return };
+    if metadata.keys().any(|key| !(namespaced && key == "namespace") && key != "managedFields") {
+        let why = if namespaced { "must be empty except for namespace" } else { "must be empty" };
+        wrong.push(invalid("metadata", &Value::from(metadata.clone()).to_string(), why));
+    }
+}
+
 fn attributes<'a>(spec: &'a Value, user: &'a User, wrong: &mut Vec<Cause>) -> Option<Attributes<'a>> {
     let (resource, path) = (spec.get("resourceAttributes"), spec.get("nonResourceAttributes"));
     let text = |key: &str| resource.or(path).and_then(|a| a.get(key)).and_then(Value::as_str).unwrap_or_default();
     match (resource, path) {
-        (Some(_), None) => Some(Attributes {
-            subresource: text("subresource"),
-            namespace: text("namespace"),
-            name: text("name"),
-            ..Attributes::resource(user, text("verb"), text("group"), text("resource"))
-        }),
+        (Some(resource), None) => {
+            let field_selector = selector(resource, "fieldSelector", wrong);
+            selector(resource, "labelSelector", wrong);
+            Some(Attributes {
+                subresource: text("subresource"),
+                namespace: text("namespace"),
+                name: text("name"),
+                field_selector,
+                ..Attributes::resource(user, text("verb"), text("group"), text("resource"))
+            })
+        }
         (None, Some(_)) => Some(Attributes::path(user, text("verb"), text("path"))),
-        (None, None) | (Some(_), Some(_)) => {
+        (Some(_), Some(path)) => {
+            let why = "cannot be specified in combination with resourceAttributes";
+            wrong.push(invalid("spec.nonResourceAttributes", &shown_path(path), why));
+            None
+        }
+        (None, None) => {
             let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
             wrong.push(invalid("spec.resourceAttributes", "null", why));
             None
         }
     }
+}
+
+/// The text of a selector that restricts a list or watch; it is given as text or as requirements, never both.
+fn selector<'a>(resource: &'a Value, name: &str, wrong: &mut Vec<Cause>) -> &'a str {
+    let Some(selector) = resource.get(name) else { return "" };
+    let raw = selector.get("rawSelector").and_then(Value::as_str).unwrap_or_default();
+    let required = selector.get("requirements").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+    let path = format!("spec.resourceAttributes.{name}");
+    if !raw.is_empty() && required {
+        let why = "may not specified at the same time as requirements";
+        wrong.push(invalid(&format!("{path}.rawSelector"), &format!("{raw:?}"), why));
+    }
+    if raw.is_empty() && !required {
+        let message = format!("Required value: when {path} is specified, requirements or rawSelector is required");
+        wrong.push(Cause { reason: "FieldValueRequired".to_owned(), message, field: format!("{path}.requirements") });
+    }
+    raw
+}
+
+fn shown_path(attributes: &Value) -> String {
+    let text = |key: &str| attributes.get(key).and_then(Value::as_str).unwrap_or_default();
+    format!("{{\"Path\":{:?},\"Verb\":{:?}}}", text("path"), text("verb"))
 }
 
 fn verdict(reviewer: &Reviewer<'_>, attributes: Option<Attributes<'_>>, wrong: Vec<Cause>) -> Result<Value, Status> {
@@ -83,16 +131,56 @@ fn refused(causes: Vec<Cause>) -> Status {
     Status { details: Some(Box::new(details)), ..Status::new(Reason::Invalid, message) }
 }
 
-/// Leaves empty texts and lists out, as upstream's encoder does.
-pub fn prune(spec: &mut Map<String, Value>) {
-    spec.retain(|_, value| match value {
-        Value::Null => false,
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(members) => {
-            prune(members);
-            true
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_about_one_thing_and_has_no_name() {
+        let user = User::new("u", &[]);
+        let told = |spec: Value, metadata: Value, namespaced: bool| -> Vec<String> {
+            let mut wrong = Vec::new();
+            attributes(&spec, &user, &mut wrong);
+            bare(json!({"metadata": metadata}).as_object().unwrap(), namespaced, &mut wrong);
+            wrong.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+        };
+        let pods = json!({"verb": "list", "resource": "pods"});
+        let with = |selector: Value| json!({"resourceAttributes": {"verb": "list", "resource": "pods", "labelSelector": selector}});
+        assert_eq!(told(json!({"resourceAttributes": pods}), json!({}), false), Vec::<String>::new());
+        assert_eq!(told(with(json!({"rawSelector": "a=b"})), json!({"namespace": "n"}), true), Vec::<String>::new());
+        for (spec, metadata, want) in [
+            (
+                json!({"resourceAttributes": pods, "nonResourceAttributes": {"path": "/x"}}),
+                json!({}),
+                r#"spec.nonResourceAttributes: Invalid value: {"Path":"/x","Verb":""}: cannot be specified in combination with resourceAttributes"#,
+            ),
+            (
+                json!({}),
+                json!({}),
+                "spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified",
+            ),
+            (
+                json!({"resourceAttributes": pods}),
+                json!({"name": "x"}),
+                r#"metadata: Invalid value: {"name":"x"}: must be empty"#,
+            ),
+            (
+                with(json!({})),
+                json!({}),
+                "spec.resourceAttributes.labelSelector.requirements: Required value: when spec.resourceAttributes.labelSelector is \
+                 specified, requirements or rawSelector is required",
+            ),
+            (
+                with(json!({"rawSelector": "a", "requirements": [{"key": "a", "operator": "Exists"}]})),
+                json!({}),
+                r#"spec.resourceAttributes.labelSelector.rawSelector: Invalid value: "a": may not specified at the same time as requirements"#,
+            ),
+        ] {
+            assert_eq!(told(spec, metadata, false), [want]);
         }
-        Value::Bool(_) | Value::Number(_) => true,
-    });
+        assert_eq!(
+            told(json!({"nonResourceAttributes": {"path": "/x"}}), json!({"name": "x", "namespace": "n"}), true),
+            [r#"metadata: Invalid value: {"name":"x","namespace":"n"}: must be empty except for namespace"#]
+        );
+    }
 }

@@ -4,6 +4,7 @@
 
 mod access;
 
+use kedge_api::rbac::Rule;
 use kedge_api::request::Payload;
 use kedge_api::{Answer, GroupResource, Request, Resource, Status, User, Verb};
 use serde_json::{Map, Value, json};
@@ -11,7 +12,6 @@ use serde_json::{Map, Value, json};
 use crate::authn::Authenticator;
 use crate::authn::token::ISSUER;
 use crate::authz::Authorizer;
-use crate::authz::table::Rule;
 use crate::clock::Clock;
 use crate::wire::set;
 
@@ -83,62 +83,54 @@ const REVIEWS: &[Review] = &[
 
 /// The reviews as rows of the catalog.
 pub fn rows() -> Vec<Resource> {
-    let row = |review: &Review| Resource {
-        id: review.id.clone(),
-        version: "v1".into(),
-        kind: review.kind.into(),
-        singular: review.singular.into(),
-        short_names: (&[]).into(),
-        categories: (&[]).into(),
-        namespaced: review.namespaced,
-        verbs: &[Verb::Create],
-        subresources: &[],
-        columns: &[],
-        selectable: &[],
-        schema: format!(
-            "io.k8s.api.{}.v1.{}",
-            review.id.group.as_str().split('.').next().unwrap_or_default(),
-            review.kind
-        )
-        .into(),
-        volatile: true,
-        deprecated: None,
-        stored_in: None,
-        made_annotations: &[],
-        custom: None,
-    };
-    REVIEWS.iter().map(row).collect()
+    REVIEWS.iter().map(Review::row).collect()
+}
+
+impl Review {
+    fn row(&self) -> Resource {
+        let package = self.id.group.as_str().split('.').next().unwrap_or_default();
+        Resource {
+            id: self.id.clone(),
+            version: "v1".into(),
+            kind: self.kind.into(),
+            singular: self.singular.into(),
+            short_names: (&[]).into(),
+            categories: (&[]).into(),
+            namespaced: self.namespaced,
+            verbs: &[Verb::Create],
+            subresources: &[],
+            columns: &[],
+            selectable: &[],
+            schema: format!("io.k8s.api.{package}.v1.{}", self.kind).into(),
+            volatile: true,
+            deprecated: None,
+            stored_in: None,
+            made_annotations: &[],
+            custom: None,
+        }
+    }
 }
 
 impl Reviewer<'_> {
     /// Answers the review that a request creates.
-    pub fn answer(&self, request: Request) -> Result<Answer, Status> {
+    pub fn answer(&self, mut request: Request) -> Result<Answer, Status> {
         let resource = &request.target.resource;
         let review = REVIEWS.iter().find(|review| review.id == *resource);
         let review = review.ok_or_else(|| Status::not_found(resource, &request.target.name))?;
-        let mut object = match &request.body {
-            kedge_api::Body::Object { value: Value::Object(object), .. } => object.clone(),
-            kedge_api::Body::None | kedge_api::Body::Object { .. } | kedge_api::Body::Patch(..) => Map::new(),
-        };
-        let expected = [("kind", review.kind.to_owned()), ("apiVersion", format!("{}/v1", review.id.group))];
-        for (field, want) in expected {
-            let got = object.get(field).and_then(Value::as_str).unwrap_or_default();
-            if !got.is_empty() && got != want {
-                let kind = review.kind;
-                return Err(Status::bad_request(format!(
-                    "{kind} in version \"v1\" cannot be handled as a {kind}: its {field} is {got:?}, not {want:?}"
-                )));
+        let (object, warnings) = kedge_registry::body(&review.row(), &mut request)?;
+        let Value::Object(mut object) = object else { return Err(Status::bad_request("a review is an object")) };
+        let metadata = object.entry("metadata").or_insert_with(|| json!({}));
+        if review.namespaced {
+            let given = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
+            if !given.is_empty() && given != request.target.namespace {
+                let why = "the namespace of the provided object does not match the namespace sent on the request";
+                return Err(Status::bad_request(why));
             }
-            object.insert(field.to_owned(), want.into());
-        }
-        let metadata = if review.namespaced { json!({"namespace": request.target.namespace}) } else { json!({}) };
-        object.insert("metadata".to_owned(), metadata);
-        if let Some(Value::Object(spec)) = object.get_mut("spec") {
-            access::prune(spec);
+            set(metadata, "namespace", request.target.namespace.as_str());
         }
         let status = (review.answer)(self, &request, &mut object)?;
         object.insert("status".to_owned(), status);
-        Ok(Answer { code: 201, warnings: Vec::new(), payload: Payload::Value(object.into()) })
+        Ok(Answer { code: 201, warnings, payload: Payload::Value(object.into()) })
     }
 }
 
@@ -185,22 +177,14 @@ fn rules(reviewer: &Reviewer<'_>, request: &Request, object: &mut Map<String, Va
     let rules = reviewer.authorizer.rules(&request.who, namespace);
     // The question is not repeated in the answer.
     object.insert("spec".to_owned(), json!({}));
-    let resource = |rule: &Rule| {
-        let mut out = json!({"verbs": rule.verbs, "apiGroups": rule.groups, "resources": rule.resources});
-        if !rule.names.is_empty() {
-            set(&mut out, "resourceNames", json!(rule.names));
-        }
-        out
-    };
-    let path = |rule: &Rule| json!({"verbs": rule.verbs, "nonResourceURLs": rule.paths});
     let (paths, resources): (Vec<&Rule>, Vec<&Rule>) = rules.iter().partition(|rule| rule.resources.is_empty());
+    let mut status = json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false});
     // What depends on objects cannot be listed: a node's permissions do.
-    let incomplete = crate::authz::node::node_of(&request.who).is_some();
-    Ok(json!({
-        "resourceRules": resources.into_iter().map(resource).collect::<Vec<_>>(),
-        "nonResourceRules": paths.into_iter().map(path).collect::<Vec<_>>(),
-        "incomplete": incomplete,
-    }))
+    if crate::authz::node::node_of(&request.who).is_some() {
+        set(&mut status, "incomplete", true);
+        set(&mut status, "evaluationError", "node authorizer does not support user rule resolution");
+    }
+    Ok(status)
 }
 
 fn strings(value: Option<&Value>) -> Vec<String> {

@@ -7,13 +7,14 @@ use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::front::{Front, Parts};
-use crate::authn::Authenticator;
+use crate::authn::fixed::FixedTokens;
 use crate::authn::token::Tokens;
+use crate::authn::{Authenticator, Trust};
 use crate::authz::Authorizer;
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::describe::health::Health;
-use crate::pki::{Pki, PkiError, Profile, Signer};
+use crate::pki::{Pki, PkiError, Profile};
 use crate::proxy::Proxy;
 use crate::tls::{self, TlsError};
 
@@ -32,6 +33,8 @@ pub enum AssembleError {
 pub struct Setup {
     pub pki: Arc<Pki>,
     pub tokens: Arc<Tokens>,
+    pub fixed: FixedTokens,
+    pub authorizer: Arc<Authorizer>,
     pub backend: Arc<dyn Backend>,
     pub informer: Arc<dyn Informer>,
     pub health: Health,
@@ -43,14 +46,13 @@ pub struct Setup {
 
 /// The front, for in-process clients and [`super::serve`], and the TLS that it is served with.
 pub fn assemble(setup: Setup) -> Result<(Arc<Front>, Arc<ServerConfig>), AssembleError> {
-    let Setup { pki, tokens, backend, informer, health, clock, address, stop } = setup;
-    let verifier = tls::client_verifier(pki.authority(Signer::Client))?;
-    let config = tls::server_config(pki.resolver(&Profile::ApiServer)?, Arc::clone(&verifier))?;
-    let authenticator = Authenticator::new(verifier, Arc::clone(&tokens), Arc::clone(&informer), clock.clone());
-    let authorizer = Authorizer::of(Arc::clone(&informer));
+    let Setup { pki, tokens, fixed, authorizer, backend, informer, health, clock, address, stop } = setup;
+    let trust = Trust::of(&pki)?;
+    let config = tls::server_config(pki.resolver(&Profile::ApiServer)?, &[&*trust.clients, &*trust.proxies])?;
+    let authenticator = Authenticator::new(trust, Arc::clone(&tokens), fixed, Arc::clone(&informer), clock.clone());
     let front = Front::new(Parts {
         authenticator,
-        authorizer: Arc::new(authorizer),
+        authorizer,
         backend,
         tokens,
         proxy: Proxy::new(pki, informer),

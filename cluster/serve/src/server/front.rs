@@ -95,8 +95,8 @@ impl Front {
         Reviewer { authenticator: &self.authenticator, authorizer: &self.authorizer, clock: &self.clock }
     }
 
-    pub(super) fn who(&self, peer: &Peer, headers: &http::HeaderMap, path: &str) -> Result<User, Status> {
-        let user = self.authenticator.authenticate(peer, headers, path)?;
+    pub(super) fn who(&self, peer: &Peer, headers: &http::HeaderMap) -> Result<User, Status> {
+        let user = self.authenticator.authenticate(peer, headers)?;
         impersonated(user, headers, &self.authorizer)
     }
 
@@ -166,7 +166,7 @@ impl Front {
         query: &Query,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
-        let user = self.who(peer, request.headers(), &asked.path)?;
+        let user = self.who(peer, request.headers())?;
         if *request.method() == Method::OPTIONS
             || *request.method() == Method::CONNECT
             || *request.method() == Method::TRACE

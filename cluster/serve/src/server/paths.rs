@@ -69,16 +69,16 @@ impl Front {
                 Ok(respond::respond(200, respond::TEXT, respond::full(index.to_string())))
             }
             ["openapi", "v3", name @ ..] => Ok(openapi_v3(&rows(), &name.join("/"), headers, query)),
-            [".well-known", "openid-configuration"] => Ok(respond::json(&json!({
+            [".well-known", "openid-configuration"] => Ok(cached(respond::json(&json!({
                 "issuer": ISSUER,
                 "jwks_uri": format!("https://{}/openid/v1/jwks", self.address),
                 "response_types_supported": ["id_token"],
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": ["ES256"],
-            }))),
+            })))),
             ["openid", "v1", "jwks"] => {
                 let text = self.tokens.key_set().to_string();
-                Ok(respond::respond(200, "application/jwk-set+json", respond::full(text)))
+                Ok(cached(respond::respond(200, "application/jwk-set+json", respond::full(text))))
             }
             _ => Ok(page_not_found()),
         }
@@ -122,6 +122,12 @@ impl Front {
 
 pub(super) fn accept(headers: &HeaderMap) -> Option<&str> {
     headers.get(ACCEPT).and_then(|v| v.to_str().ok())
+}
+
+/// For those who check tokens themselves: keys change seldom.
+fn cached(mut response: Response<Body>) -> Response<Body> {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    response
 }
 
 fn matches_tag(headers: &HeaderMap, tag: &str) -> bool {

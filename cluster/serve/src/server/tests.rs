@@ -18,7 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::authn::fixed::FixedTokens;
 use crate::authn::token::Tokens;
+use crate::authz::Authorizer;
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::describe::health::Health;
@@ -142,12 +144,14 @@ async fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::system();
     let pki = Arc::new(Pki::open(dir.path(), Names::new("n1", vec![]), clock.clone()).unwrap());
-    let (echo, objects) = (Arc::new(Echo::default()), Arc::new(Objects::default()));
+    let (echo, objects) = (Arc::new(Echo::default()), Arc::new(Objects::bootstrapped().await));
     let stop = CancellationToken::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let setup = Setup {
         tokens: Arc::new(Tokens::new(pki.token_key(), clock.clone()).unwrap()),
+        fixed: FixedTokens::default(),
+        authorizer: Arc::new(Authorizer::new(objects.clone())),
         pki: Arc::clone(&pki),
         backend: echo.clone(),
         informer: objects.clone(),
@@ -373,7 +377,7 @@ async fn the_in_process_client_is_who_it_was_made_for() {
 /// A kubelet that echoes upgraded connections, and answers everything else with what was asked.
 async fn kubelet(pki: &Pki) -> u16 {
     let verifier = tls::client_verifier(pki.authority(Signer::Client)).unwrap();
-    let mut config = tls::server_config(pki.resolver(&Profile::KubeletServing).unwrap(), verifier).unwrap();
+    let mut config = tls::server_config(pki.resolver(&Profile::KubeletServing).unwrap(), &[&*verifier]).unwrap();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

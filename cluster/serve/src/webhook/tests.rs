@@ -11,7 +11,7 @@ use crate::pki::{Names, Pki, Profile, Signer};
 
 async fn webhook(pki: &Pki) -> u16 {
     let verifier = tls::client_verifier(pki.authority(Signer::Client)).unwrap();
-    let mut config = tls::server_config(pki.resolver(&Profile::ApiServer).unwrap(), verifier).unwrap();
+    let mut config = tls::server_config(pki.resolver(&Profile::ApiServer).unwrap(), &[&*verifier]).unwrap();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kedge_registry::{Options, Registry};
+use kedge_serve::authn::fixed::FixedTokens;
 use kedge_serve::authn::issuer::Issuer;
 use kedge_serve::authn::token::Tokens;
 use kedge_serve::authz::Authorizer;
@@ -35,10 +36,12 @@ pub async fn start(dir: &Path, at: SocketAddr) -> Result<Server, Box<dyn Error>>
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(dir.join("state.db"), options)?);
     let cache = Cache::start(Arc::clone(&store)).await?;
     let issuer = Issuer::new(Arc::clone(&tokens), cache.clone(), clock.clone());
+    let authorizer = Arc::new(Authorizer::new(cache.clone()));
     let options = Options {
         tokens: Some(Arc::new(issuer)),
+        guard: Some(authorizer.clone()),
         webhooks: Some(Arc::new(Webhooks::new(cache.clone()))),
-        permissions: Some(Arc::new(Authorizer::of(cache.clone()))),
+        permissions: Some(authorizer.clone()),
         ..Options::default()
     };
     let registry = Arc::new(Registry::new(store, Arc::clone(&cache), options));
@@ -50,6 +53,8 @@ pub async fn start(dir: &Path, at: SocketAddr) -> Result<Server, Box<dyn Error>>
     let setup = Setup {
         pki: Arc::clone(&pki),
         tokens,
+        fixed: FixedTokens::default(),
+        authorizer,
         backend: Arc::new(Served::new(registry)),
         informer: cache,
         health: Health::default(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kedge_api::request::Payload;
 use kedge_api::resource::known;
-use kedge_api::{Answer, GroupResource, Key, Request, Status};
+use kedge_api::{Answer, GroupResource, Key, Request, Status, Target};
 use serde_json::{Value, json};
 
 use super::super::incoming::{self, Expected, Strictness};
@@ -29,10 +29,12 @@ pub(super) async fn issue(registry: &Registry, row: &Arc<Row>, mut request: Requ
     let (value, duplicates) = incoming::body(&mut request);
     let incoming = incoming::conform(value, duplicates, &EXPECTED, Strictness::of(&request.options))?;
     let mut token = incoming.value;
+    named(&token, &request.target)?;
     let account = get::find(registry, row, &request.target)?;
     token.fill("spec", json!({}));
     token.fill("spec.expirationSeconds", 3600);
     token.fill("spec.boundObjectRef", Value::Null);
+    registry.guard(&request, &token, None)?;
     check(&token)?;
     bound(registry, &mut token, &request.target.namespace)?;
     let now = crate::metadata::stamp((registry.options.now)());
@@ -46,6 +48,21 @@ pub(super) async fn issue(registry: &Registry, row: &Arc<Row>, mut request: Requ
     let issuer = registry.options.tokens.as_ref().ok_or_else(crate::no_method)?;
     let signed = issuer.issue(&account.key.namespace, &account.key.name, account.uid(), token).await?;
     Ok(answer(201, incoming.warnings, Payload::Value(signed)))
+}
+
+/// A request that says whose token it wants means the account of the path.
+fn named(token: &Value, target: &Target) -> Result<(), Status> {
+    let metadata = Path::root("metadata");
+    for (field, want) in [("name", &target.name), ("namespace", &target.namespace)] {
+        let got = token.look("metadata").text(field);
+        if !got.is_empty() && got != want {
+            let mut errors = Errors::default();
+            let why = format!("must match the service account {field} if specified");
+            errors.invalid(&metadata.child(field), got, &why);
+            errors.into_result(EXPECTED.group, EXPECTED.kind, &target.name)?;
+        }
+    }
+    Ok(())
 }
 
 fn check(token: &Value) -> Result<(), Status> {
