@@ -50,7 +50,6 @@ const STRATEGY: Strategy = Strategy {
         default_status(scaler);
     },
     validate,
-    validate_update,
     validate_status,
     ..Strategy::PLAIN
 };
@@ -159,11 +158,6 @@ fn scaling(rules: &Value, path: &Path<'_>, errors: &mut Errors) {
         }
     }
     resources::negative(rules.look("tolerance"), &path.child("tolerance"), errors);
-}
-
-/// Upstream checks the specification a second time.
-fn validate_update(new: &Value, _: &Value, errors: &mut Errors) {
-    validate(new, errors);
 }
 
 fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {

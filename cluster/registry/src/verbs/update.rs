@@ -44,13 +44,18 @@ pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Req
         registry.guard(&request, &new, Some(&old))?;
         author.track(Some(&old), &mut new);
         let mut warnings = incoming.warnings.clone();
-        warnings.extend((row.strategy.warnings)(&new, Some(&old)));
+        warnings.extend(said(row, &new, &old, how));
         if let Some(written) = write::replace(registry, row, &object, &old, new, how, &mut writer).await? {
             warnings.append(&mut writer.warnings);
             return Ok(answer(200, warnings, written.payload(row)?));
         }
     }
     Err(write::modified(row, &request.target.name))
+}
+
+/// What the kind warns of: not of what only its status's writer sends along.
+fn said(row: &Row, new: &Value, old: &Value, how: How) -> Vec<String> {
+    if how == How::Main { (row.strategy.warnings)(new, Some(old)) } else { Vec::new() }
 }
 
 fn named(incoming: Incoming, request: &Request) -> Incoming {
@@ -118,7 +123,7 @@ pub(crate) async fn patch(registry: &Registry, row: &Arc<Row>, mut request: Requ
         let old = stored(row, &object, current)?;
         registry.guard(&request, &new, Some(&old))?;
         author.track(Some(&old), &mut new);
-        warnings.extend((row.strategy.warnings)(&new, Some(&old)));
+        warnings.extend(said(row, &new, &old, how));
         if let Some(written) = write::replace(registry, row, &object, &old, new, how, &mut writer).await? {
             warnings.append(&mut writer.warnings);
             return Ok(answer(200, warnings, written.payload(row)?));
@@ -174,7 +179,7 @@ async fn apply(
         (row.strategy.default)(&mut new);
         let old = stored(row, &object, live.unwrap_or_default())?;
         registry.guard(request, &new, Some(&old))?;
-        let mut warnings = (row.strategy.warnings)(&new, Some(&old));
+        let mut warnings = said(row, &new, &old, how);
         let mut writer = Writer::of(request, dry_run);
         if let Some(written) = write::replace(registry, row, &object, &old, new, how, &mut writer).await? {
             warnings.append(&mut writer.warnings);

@@ -1,4 +1,4 @@
-//! Requests that end at a node: logs, exec, attach, port-forward, and the kubelet's API itself.
+//! Requests that end at a node: logs, exec, attach, port-forward, and the kubelet's API itself. And those that end at a pod or service.
 //!
 //! ```text
 //! client ─▶ handle ─▶ plan (pod, container, node) ─▶ kubelet::send ─▶ answer streamed, or both connections spliced
@@ -7,6 +7,7 @@
 //! What goes over an upgraded connection is between client and kubelet: bytes are passed on, not read.
 
 mod kubelet;
+mod outside;
 mod plan;
 mod splice;
 
@@ -35,6 +36,9 @@ pub struct Passed<'a> {
     pub asked: &'a ResourceAsked,
     pub query: &'a Query,
     pub raw_query: &'a str,
+    pub raw_path: &'a str,
+    /// The path ends in one.
+    pub slash: bool,
 }
 
 impl Proxy {
@@ -43,6 +47,9 @@ impl Proxy {
     }
 
     pub async fn pass(&self, passed: Passed<'_>, request: Request<Incoming>) -> Result<Response<Body>, Status> {
+        if matches!(passed.connection, Connection::Pod | Connection::Service) {
+            return self.pass_out(&passed, request).await;
+        }
         let plan = plan::plan(&passed, &self.informer.snapshot())?;
         let Some(plan) = plan else {
             // A pod that is nowhere yet has no log.
@@ -81,6 +88,38 @@ impl Proxy {
         }
         if passed.connection == Connection::Log {
             head.headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static(respond::TEXT));
+        }
+        Ok(Response::from_parts(head, body.map_err(std::io::Error::other).boxed_unsync()))
+    }
+
+    /// To a pod's own server, or one behind a service.
+    async fn pass_out(&self, passed: &Passed<'_>, request: Request<Incoming>) -> Result<Response<Body>, Status> {
+        let to = outside::locate(passed, &self.informer.snapshot())?;
+        if let Some(location) = outside::redirect(passed, request.method()) {
+            let mut moved = respond::respond(301, respond::TEXT, respond::full(""));
+            let location = HeaderValue::from_str(&location).map_err(|e| Status::bad_request(e.to_string()))?;
+            moved.headers_mut().insert(header::LOCATION, location);
+            return Ok(moved);
+        }
+        let upgrade = request.headers().contains_key(header::UPGRADE);
+        let (parts, body) = request.into_parts();
+        let mut outgoing =
+            Request::new(if upgrade { respond::full("") } else { body.map_err(std::io::Error::other).boxed_unsync() });
+        *outgoing.method_mut() = parts.method.clone();
+        *outgoing.uri_mut() =
+            to.path.parse().map_err(|e| Status::bad_request(format!("the path is not a URL: {e}")))?;
+        *outgoing.headers_mut() = forwarded(&parts.headers, &to.authority, upgrade);
+        let mut answer = outside::send(&to, outgoing).await.map_err(|error| plan::no_answer(&error))?;
+        if upgrade && answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+            let theirs = hyper::upgrade::on(&mut answer);
+            let ours = hyper::upgrade::on(Request::from_parts(parts, ()));
+            tokio::spawn(splice::splice(ours, theirs));
+            let (head, _) = answer.into_parts();
+            return Ok(Response::from_parts(head, respond::full("")));
+        }
+        let (mut head, body) = answer.into_parts();
+        for name in HOP_BY_HOP {
+            head.headers.remove(name);
         }
         Ok(Response::from_parts(head, body.map_err(std::io::Error::other).boxed_unsync()))
     }

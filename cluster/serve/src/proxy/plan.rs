@@ -22,6 +22,9 @@ pub enum Connection {
     PortForward,
     /// Anything of the kubelet's API.
     Node,
+    /// What a pod answers itself.
+    Pod,
+    Service,
 }
 
 /// Which connection a resource's subresource is, if it is one.
@@ -32,6 +35,8 @@ pub fn connection(resource: &str, group: &str, subresource: &str) -> Option<Conn
         ("", "pods", "attach") => Some(Connection::Attach),
         ("", "pods", "portforward") => Some(Connection::PortForward),
         ("", "nodes", "proxy") => Some(Connection::Node),
+        ("", "pods", "proxy") => Some(Connection::Pod),
+        ("", "services", "proxy") => Some(Connection::Service),
         _ => None,
     }
 }
@@ -68,7 +73,7 @@ pub fn plan(passed: &Passed<'_>, snapshot: &Snapshot) -> Result<Option<Plan>, St
     let query = passed.query;
     let log = if passed.connection == Connection::Log { Some(log_options(&target.name, query)?) } else { None };
     let container = match passed.connection {
-        Connection::PortForward => String::new(),
+        Connection::PortForward | Connection::Pod | Connection::Service => String::new(),
         Connection::Log | Connection::Exec | Connection::Attach | Connection::Node => {
             container(&pod, &target.name, query)?
         }
@@ -77,7 +82,7 @@ pub fn plan(passed: &Passed<'_>, snapshot: &Snapshot) -> Result<Option<Plan>, St
     let what = match passed.connection {
         Connection::Exec => "exec into",
         Connection::Attach => "attach to",
-        Connection::Log | Connection::PortForward | Connection::Node => "",
+        Connection::Log | Connection::PortForward | Connection::Node | Connection::Pod | Connection::Service => "",
     };
     if !what.is_empty() && matches!(phase, "Succeeded" | "Failed") {
         return Err(Status::bad_request(format!(
@@ -88,7 +93,12 @@ pub fn plan(passed: &Passed<'_>, snapshot: &Snapshot) -> Result<Option<Plan>, St
     if node.is_empty() {
         return match passed.connection {
             Connection::Log => Ok(None),
-            Connection::Exec | Connection::Attach | Connection::PortForward | Connection::Node => {
+            Connection::Exec
+            | Connection::Attach
+            | Connection::PortForward
+            | Connection::Node
+            | Connection::Pod
+            | Connection::Service => {
                 Err(Status::bad_request(format!("pod {} does not have a host assigned", target.name)))
             }
         };
@@ -103,7 +113,7 @@ pub fn plan(passed: &Passed<'_>, snapshot: &Snapshot) -> Result<Option<Plan>, St
             let ports = query.all("ports").flat_map(|p| p.split(',')).map(|p| ("port", p.to_owned())).collect();
             (format!("/portForward/{namespace}/{name}"), ports)
         }
-        Connection::Node => return Ok(None),
+        Connection::Node | Connection::Pod | Connection::Service => return Ok(None),
     };
     let text: Vec<String> =
         parameters.iter().map(|(name, value)| format!("{name}={}", encoded(value, false))).collect();
@@ -225,7 +235,7 @@ fn log_options(pod: &str, query: &Query) -> Result<Parameters, Status> {
 }
 
 /// Percent-encodes all but unreserved characters (RFC 3986, 2.3), and slashes where they separate.
-fn encoded(text: &str, slashes: bool) -> String {
+pub(super) fn encoded(text: &str, slashes: bool) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -237,6 +247,11 @@ fn encoded(text: &str, slashes: bool) -> String {
     out
 }
 
+/// What the client is told when what it wants to reach does not answer.
+pub(super) fn no_answer(error: &KubeletError) -> Status {
+    Status::new(Reason::ServiceUnavailable, format!("error trying to reach service: {error}"))
+}
+
 impl Plan {
     /// What the client is told when the node does not answer, as upstream words it.
     pub fn unreachable(&self, connection: Connection, error: &KubeletError) -> Status {
@@ -245,9 +260,7 @@ impl Plan {
             Connection::Exec | Connection::Attach | Connection::PortForward => {
                 format!("error dialing backend: {error}")
             }
-            Connection::Node => {
-                return Status::new(Reason::ServiceUnavailable, format!("error trying to reach service: {error}"));
-            }
+            Connection::Node | Connection::Pod | Connection::Service => return no_answer(error),
         };
         Status::internal(message)
     }
@@ -282,7 +295,9 @@ mod tests {
         let query = Query::parse(raw_query);
         let About::Resource(asked) = parse(&http::Method::GET, path, &query).unwrap().about else { panic!("{uri}") };
         let connection = connection(asked.target.resource.resource.as_str(), "", &asked.target.subresource).unwrap();
-        let plan = plan(&Passed { connection, asked: &asked, query: &query, raw_query }, &world().snapshot());
+        let passed =
+            Passed { connection, asked: &asked, query: &query, raw_query, raw_path: path, slash: path.ends_with('/') };
+        let plan = plan(&passed, &world().snapshot());
         plan.map(|plan| plan.map(|plan| format!("{} {}", plan.authority, plan.path))).map_err(|e| e.message)
     }
 

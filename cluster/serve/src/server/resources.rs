@@ -128,7 +128,10 @@ impl Front {
             self.authorizer.check(&attributes)?;
         }
         let raw_query = request.uri().query().unwrap_or_default().to_owned();
-        self.proxy.pass(Passed { connection, asked, query, raw_query: &raw_query }, request).await
+        let raw_path = request.uri().path().to_owned();
+        let slash = raw_path.ends_with('/');
+        let passed = Passed { connection, asked, query, raw_query: &raw_query, raw_path: &raw_path, slash };
+        self.proxy.pass(passed, request).await
     }
 }
 

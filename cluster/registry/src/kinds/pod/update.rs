@@ -199,3 +199,77 @@ pub(crate) fn resize(new: &Value, old: &mut Value) {
         }
     }
 }
+
+/// What may not come of it.
+pub(crate) fn resized(new: &Value, old: &Value, errors: &mut Errors) {
+    let spec = Path::root("spec");
+    if old.text("spec.os.name") == "windows" {
+        errors.forbidden(&spec, "windows pods cannot be resized");
+        return;
+    }
+    let started = old.items("status.containerStatuses").iter().find(|s| s.has("state.running"));
+    if old.text("status.phase") == "Running" && started.is_some_and(|status| !status.has("resources")) {
+        errors.forbidden(&spec, "Pod running on node without support for resize");
+    }
+    let mut same = new.look("spec").clone();
+    for list in ["containers", "initContainers"] {
+        let path = spec.child(list);
+        let before = old.look("spec").items(list);
+        for (at, (container, before)) in same.items_mut(list).iter_mut().zip(before).enumerate() {
+            let item = path.index(at);
+            let resources = item.child("resources");
+            for kind in ["requests", "limits"] {
+                let held = format!("resources.{kind}");
+                let (now, had) = (container.look(&held), before.look(&held));
+                if had.as_object().into_iter().flatten().any(|(name, _)| now.get(name).is_none()) {
+                    let why = format!("resource {kind} cannot be removed");
+                    errors.forbidden(&resources.child(kind), &why);
+                }
+                let had = had.clone();
+                let fixed = list == "initContainers" && before.text("restartPolicy") != "Always";
+                for name in ["cpu", "memory"].into_iter().filter(|_| !fixed) {
+                    match had.get(name) {
+                        Some(amount) => container.set(&format!("{held}.{name}"), amount.clone()),
+                        None => {
+                            container.cut(&format!("{held}.{name}"));
+                        }
+                    }
+                }
+                if container.look(&held).as_object().is_some_and(serde_json::Map::is_empty) && had.is_null() {
+                    container.cut(&held);
+                }
+            }
+            match before.look("resizePolicy") {
+                Value::Null => {
+                    container.cut("resizePolicy");
+                }
+                policy => container.set("resizePolicy", policy.clone()),
+            }
+        }
+    }
+    let before = old.look("spec");
+    if &same != before {
+        let what = crate::golang::difference(before, &same, golang::SPEC);
+        errors.forbidden(&spec, &format!("only cpu and memory resources are mutable\n{what}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_cpu_and_memory_are_resized() {
+        let pod =
+            |requests: Value| json!({"spec": {"containers": [{"name": "c", "resources": {"requests": requests}}]}});
+        let wrong = |now: Value, before: Value| {
+            let mut errors = Errors::default();
+            resized(&pod(now), &pod(before), &mut errors);
+            errors.len()
+        };
+        assert_eq!(wrong(json!({"cpu": "2", "memory": "1Gi"}), json!({"cpu": "1"})), 0);
+        assert_eq!(wrong(json!({"memory": "1Gi"}), json!({"cpu": "1"})), 1);
+        assert_eq!(wrong(json!({"cpu": "1", "example.com/x": "2"}), json!({"cpu": "1", "example.com/x": "1"})), 1);
+    }
+}

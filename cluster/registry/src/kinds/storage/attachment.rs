@@ -85,6 +85,8 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
         ("Source", "source", Go::Struct(SOURCE)),
         ("NodeName", "nodeName", Go::Plain("\"\"")),
     ];
+    // Upstream checks all of it a second time.
+    validate(new, errors);
     let spec = new.look("spec");
     if spec != old.look("spec") {
         errors.invalid_json(&Path::root("spec"), &golang::show(spec, SPEC), "field is immutable");

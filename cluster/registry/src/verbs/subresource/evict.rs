@@ -50,6 +50,7 @@ pub(super) async fn evict(registry: &Registry, row: &Arc<Row>, mut request: Requ
         let pod: Value = object.decode()?;
         let guard = match guard(registry, &pod, &object)? {
             Guard::None => None,
+            Guard::Several => return Ok(answer(201, incoming.warnings, Payload::Value(several()))),
             Guard::Unchanged => Some(object.revision),
             Guard::Spend(budget) => {
                 spend(registry, &budget, &request, dry_run).await?;
@@ -72,6 +73,12 @@ pub(super) async fn evict(registry: &Registry, row: &Arc<Row>, mut request: Requ
         }
     }
     Err(update_conflict(&request.target))
+}
+
+/// Upstream answers this failure as what was created.
+fn several() -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 500,
+        "message": "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."})
 }
 
 fn update_conflict(target: &Target) -> Status {
@@ -101,6 +108,8 @@ fn deletion(eviction: &Value, dry_run: &[String]) -> Result<Value, Status> {
 /// What stands between a pod and its eviction.
 enum Guard {
     None,
+    /// More than one budget: none of them can be spent of alone.
+    Several,
     /// It may go only as long as it is what it is now.
     Unchanged,
     /// A budget has to be spent of.
@@ -117,8 +126,7 @@ fn guard(registry: &Registry, pod: &Value, object: &Object) -> Result<Guard, Sta
     let mut budgets = budgets(registry, object)?;
     let Some((budget, value)) = budgets.pop() else { return Ok(Guard::None) };
     if !budgets.is_empty() {
-        let why = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
-        return Err(Status::new(Reason::InternalError, why));
+        return Ok(Guard::Several);
     }
     let ready = pod.items("status.conditions").iter().any(|c| c.text("type") == "Ready" && c.text("status") == "True");
     let count = |field: &str| value.look("status").int(field).unwrap_or(0);

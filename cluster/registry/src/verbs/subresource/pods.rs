@@ -147,15 +147,19 @@ pub(super) async fn change(registry: &Registry, row: &Arc<Row>, mut request: Req
 }
 
 fn check_resize(pod: &Value, before: &Value, errors: &mut Errors) {
-    let root = Path::root("spec.containers");
-    for (at, container) in pod.items("spec.containers").iter().enumerate() {
-        let item = root.index(at);
-        let claims = pod.items("spec.resourceClaims");
-        resources::requirements(container.look("resources"), claims, &item.child("resources"), errors);
+    let spec = Path::root("spec");
+    for list in ["containers", "initContainers"] {
+        let root = spec.child(list);
+        for (at, container) in pod.look("spec").items(list).iter().enumerate() {
+            let item = root.index(at);
+            let claims = pod.items("spec.resourceClaims");
+            resources::requirements(container.look("resources"), claims, &item.child("resources"), errors);
+        }
     }
     if qos::class(pod) != qos::class(before) {
-        errors.invalid(&Path::root("spec"), qos::class(before), "Pod QOS Class may not change as a result of resizing");
+        errors.invalid(&spec, qos::class(before), "Pod QOS Class may not change as a result of resizing");
     }
+    rules::resized(pod, before, errors);
 }
 
 /// `bindings` themselves: the pod is named by the body.
