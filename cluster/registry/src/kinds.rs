@@ -50,7 +50,7 @@ mod service;
 mod service_account;
 mod service_cidr;
 mod stateful_set;
-mod storage;
+pub(crate) mod storage;
 mod webhook_configuration;
 pub(crate) mod workload;
 

@@ -71,21 +71,14 @@ impl Proxy {
             plan.path.parse().map_err(|e| Status::bad_request(format!("the path for the node is not a URL: {e}")))?;
         *outgoing.headers_mut() = headers;
         let answer = kubelet::send(&self.pki, &plan, outgoing).await;
-        let mut answer = answer.map_err(|error| plan.unreachable(passed.connection, &error))?;
+        let answer = answer.map_err(|error| plan.unreachable(passed.connection, &error))?;
         if answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
             if !upgrade {
                 return Err(Status::internal(format!("node {} switched protocols unasked", plan.node)));
             }
-            let theirs = hyper::upgrade::on(&mut answer);
-            let ours = hyper::upgrade::on(Request::from_parts(parts, ()));
-            tokio::spawn(splice::splice(ours, theirs));
-            let (head, _) = answer.into_parts();
-            return Ok(Response::from_parts(head, respond::full("")));
+            return Ok(switched(Request::from_parts(parts, ()), answer));
         }
-        let (mut head, body) = answer.into_parts();
-        for name in HOP_BY_HOP {
-            head.headers.remove(name);
-        }
+        let (mut head, body) = end_to_end(answer);
         if passed.connection == Connection::Log {
             head.headers.entry(header::CONTENT_TYPE).or_insert(HeaderValue::from_static(respond::TEXT));
         }
@@ -109,20 +102,29 @@ impl Proxy {
         *outgoing.uri_mut() =
             to.path.parse().map_err(|e| Status::bad_request(format!("the path is not a URL: {e}")))?;
         *outgoing.headers_mut() = forwarded(&parts.headers, &to.authority, upgrade);
-        let mut answer = outside::send(&to, outgoing).await.map_err(|error| plan::no_answer(&error))?;
+        let answer = outside::send(&to, outgoing).await.map_err(|error| plan::no_answer(&error))?;
         if upgrade && answer.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-            let theirs = hyper::upgrade::on(&mut answer);
-            let ours = hyper::upgrade::on(Request::from_parts(parts, ()));
-            tokio::spawn(splice::splice(ours, theirs));
-            let (head, _) = answer.into_parts();
-            return Ok(Response::from_parts(head, respond::full("")));
+            return Ok(switched(Request::from_parts(parts, ()), answer));
         }
-        let (mut head, body) = answer.into_parts();
-        for name in HOP_BY_HOP {
-            head.headers.remove(name);
-        }
+        let (head, body) = end_to_end(answer);
         Ok(Response::from_parts(head, body.map_err(std::io::Error::other).boxed_unsync()))
     }
+}
+
+/// Both connections become one.
+fn switched(ours: Request<()>, mut answer: Response<Incoming>) -> Response<Body> {
+    let theirs = hyper::upgrade::on(&mut answer);
+    tokio::spawn(splice::splice(hyper::upgrade::on(ours), theirs));
+    answer.map(|_| respond::full(""))
+}
+
+/// Without what was said of the connection behind.
+fn end_to_end(answer: Response<Incoming>) -> (http::response::Parts, Incoming) {
+    let (mut head, body) = answer.into_parts();
+    for name in HOP_BY_HOP {
+        head.headers.remove(name);
+    }
+    (head, body)
 }
 
 fn method(method: &Method) -> Method {

@@ -16,7 +16,7 @@ mod env;
 mod mounts;
 mod probes;
 
-const PULLS: &[&str] = &["Always", "IfNotPresent", "Never"];
+pub(crate) const PULLS: &[&str] = &["Always", "IfNotPresent", "Never"];
 const MESSAGES: &[&str] = &["File", "FallbackToLogsOnError"];
 
 pub(crate) fn validate(spec: &Value, known: &Known<'_>, path: &Path<'_>, place: In, errors: &mut Errors) {
@@ -90,9 +90,37 @@ fn common<'a>(
         &path.child("resources"),
         errors,
     );
+    resizing(container.items("resizePolicy"), spec, &path.child("resizePolicy"), errors);
     security(container, spec, &path.child("securityContext"), errors);
     if !name.is_empty() && !seen.insert(name) {
         errors.duplicate(&path.child("name"), name);
+    }
+}
+
+/// What a change of an amount needs.
+fn resizing(policies: &[Value], spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const RESOURCES: &[&str] = &["cpu", "memory"];
+    const POLICIES: &[&str] = &["NotRequired", "RestartContainer"];
+    let mut seen = HashSet::new();
+    for (at, entry) in policies.iter().enumerate() {
+        let item = path.index(at);
+        let (resource, policy) = (entry.text("resourceName"), entry.text("restartPolicy"));
+        if !seen.insert(resource) {
+            errors.duplicate(&item, resource);
+        }
+        match resource {
+            "" => errors.required(path, ""),
+            known if RESOURCES.contains(&known) => {}
+            other => errors.not_supported(path, other, RESOURCES),
+        }
+        match policy {
+            "" => errors.required(path, ""),
+            known if POLICIES.contains(&known) => {}
+            other => errors.not_supported(path, other, POLICIES),
+        }
+        if spec.text("restartPolicy") == "Never" && policy != "NotRequired" {
+            errors.invalid(path, policy, "must be 'NotRequired' when `restartPolicy` is 'Never'");
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::containers;
 use crate::errors::{Errors, Path};
+use crate::kinds::{persistent_volume_claim, storage};
 use crate::names;
 use crate::value::Look as _;
 
@@ -18,7 +19,6 @@ const REQUIRED: &[(&str, &[&str])] = &[
     ("configMap", &["name"]),
     ("persistentVolumeClaim", &["claimName"]),
     ("iscsi", &["targetPortal", "iqn"]),
-    ("csi", &["driver"]),
     ("rbd", &["monitors", "image"]),
     ("glusterfs", &["endpoints", "path"]),
     ("flexVolume", &["driver"]),
@@ -32,6 +32,8 @@ const REQUIRED: &[(&str, &[&str])] = &[
     ("scaleIO", &["gateway", "system", "volumeName"]),
     ("storageos", &["volumeName"]),
     ("gitRepo", &["repository"]),
+    ("photonPersistentDisk", &["pdID"]),
+    ("ephemeral", &["volumeClaimTemplate"]),
 ];
 
 pub(crate) fn validate<'a>(volumes: &'a [Value], path: &Path<'_>, errors: &mut Errors) -> Known<'a> {
@@ -65,20 +67,14 @@ pub(crate) fn source(volume: &Value, path: &Path<'_>, errors: &mut Errors) {
             continue;
         }
         found = true;
-        if kind == "fc" && source.items("targetWWNs").is_empty() == source.items("wwids").is_empty() {
-            errors.required(&here.child("targetWWNs"), "must specify either targetWWNs or wwids, but not both");
-        }
         if kind == "quobyte" && !source.text("registry").contains(':') {
             errors.required(&here.child("registry"), "must be a host:port pair or multiple pairs separated by commas");
         }
         if kind == "quobyte" && source.text("volume").is_empty() {
             errors.required(&here.child("volume"), "");
         }
-        if kind == "flocker" && source.text("datasetName").is_empty() && source.text("datasetUUID").is_empty() {
-            errors.required(&here, "one of datasetName and datasetUUID is required");
-        }
         for field in REQUIRED.iter().filter(|(k, _)| k == kind).flat_map(|(_, fields)| *fields) {
-            if source.text(field).is_empty() && source.items(field).is_empty() {
+            if source.text(field).is_empty() && source.items(field).is_empty() && !source.look(field).is_object() {
                 errors.required(&here.child(field), "");
             }
         }
@@ -122,14 +118,64 @@ pub(crate) fn source(volume: &Value, path: &Path<'_>, errors: &mut Errors) {
                     errors.not_supported(&here.child("diskURI"), uri, &[URI]);
                 }
             }
-            "image" if source.text("reference").is_empty() => {
-                errors.required(&here.child("reference"), "");
+            "image" => {
+                if source.text("reference").is_empty() {
+                    errors.required(&here.child("reference"), "");
+                }
+                let policy = source.text("pullPolicy");
+                if !policy.is_empty() && !containers::PULLS.contains(&policy) {
+                    errors.not_supported(&here.child("pullPolicy"), policy, containers::PULLS);
+                }
+            }
+            "csi" => storage::driver(source.text("driver"), &here.child("driver"), errors),
+            "fc" => fibre_channel(source, &here, errors),
+            "flocker" => flocker(source, &here, errors),
+            "ephemeral" if source.has("volumeClaimTemplate") => {
+                let template = here.child("volumeClaimTemplate");
+                let spec = source.look("volumeClaimTemplate.spec");
+                persistent_volume_claim::spec(spec, &template.child("spec"), errors);
             }
             _ => {}
         }
     }
     if !found {
         errors.required(path, "must specify a volume type");
+    }
+}
+
+fn fibre_channel(source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let (targets, ids) = (source.items("targetWWNs"), source.items("wwids"));
+    let here = path.child("targetWWNs");
+    match (targets.is_empty(), ids.is_empty()) {
+        (true, true) => errors.required(&here, "must specify either targetWWNs or wwids, but not both"),
+        (false, false) => {
+            let why = "targetWWNs and wwids can not be specified simultaneously";
+            errors.invalid(&here, targets.to_vec(), why);
+        }
+        _ => {}
+    }
+    let unit = path.child("lun");
+    match source.int("lun") {
+        None if !targets.is_empty() => errors.required(&unit, "lun is required if targetWWNs is specified"),
+        Some(number) if !targets.is_empty() && !(0..=255).contains(&number) => {
+            errors.invalid(&unit, number, "must be between 0 and 255, inclusive");
+        }
+        _ => {}
+    }
+}
+
+fn flocker(source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let (name, id) = (source.text("datasetName"), source.text("datasetUUID"));
+    match (name.is_empty(), id.is_empty()) {
+        (true, true) => errors.required(path, "one of datasetName and datasetUUID is required"),
+        (false, false) => {
+            let why = "datasetName and datasetUUID can not be specified simultaneously";
+            errors.invalid(path, "resource", why);
+        }
+        _ => {}
+    }
+    if name.contains('/') {
+        errors.invalid(&path.child("datasetName"), name, "must not contain '/'");
     }
 }
 
@@ -276,5 +322,31 @@ fn projected(source: &Value, path: &Path<'_>, errors: &mut Errors) {
                 place(target, target, errors);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn sources_that_need_one_of_two_take_exactly_one() {
+        let wrong = |source: Value| {
+            let mut errors = Errors::default();
+            super::source(&source, &Path::root("v"), &mut errors);
+            errors.len()
+        };
+        for (kind, one, other) in [
+            ("fc", json!({"targetWWNs": ["a"], "lun": 1}), json!({"wwids": ["b"]})),
+            ("flocker", json!({"datasetName": "a"}), json!({"datasetUUID": "b"})),
+        ] {
+            assert_eq!((wrong(json!({kind: one})), wrong(json!({kind: other}))), (0, 0), "{kind}");
+            let mut both = one.clone();
+            both.as_object_mut().unwrap().extend(other.as_object().unwrap().clone());
+            assert_eq!((wrong(json!({kind: both})), wrong(json!({kind: {}}))), (1, 1), "{kind}");
+        }
+        assert_eq!(wrong(json!({"fc": {"targetWWNs": ["a"], "lun": 300}})), 1);
+        assert_eq!(wrong(json!({"ephemeral": {"volumeClaimTemplate": {"spec": {}}}})), 2);
     }
 }
