@@ -5,6 +5,7 @@ pub(crate) mod class;
 pub(crate) mod slice;
 
 mod capacity;
+mod expression;
 mod golang;
 mod request;
 mod status;
@@ -123,6 +124,8 @@ fn validate_selectors(place: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.required(&path.child("cel"), "");
         } else if selector.text("cel.expression").len() > LONGEST_TEXT {
             errors.too_long(&path.child("cel.expression"), LONGEST_TEXT);
+        } else {
+            expression::validate(selector.text("cel.expression"), &path.child("cel.expression"), errors);
         }
     });
 }
