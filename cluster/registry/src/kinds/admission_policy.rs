@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::admission_rule::{self as rule, FAILURE_POLICIES, GROUP, REINVOCATION_POLICIES};
 use super::{API_EXTENSIONS, STATUS, cluster_resource, columns, conditions};
-use crate::admission::policy::compile::{Sees, environment};
+use crate::admission::policy::compile::{self, Sees, environment};
 use crate::errors::{Errors, Path};
 use crate::names;
 use crate::strategy::Strategy;
@@ -270,7 +270,8 @@ fn validate_mutation(mutation: &Value, environment: &Environment, path: &Path<'_
     match mutation.look(own) {
         Value::Null => errors.required(&path.child(own), &format!("must be specified when patchType is {kind}")),
         patch => {
-            rule::validate_expression(patch, "expression", environment, &[], &path.child(own), errors);
+            let wanted = [compile::mutation(kind)];
+            rule::validate_expression(patch, "expression", environment, &wanted, &path.child(own), errors);
         }
     }
     for (_, other) in PATCHES.iter().filter(|(_, field)| field != own && mutation.has(field)) {

@@ -84,14 +84,31 @@ pub(crate) fn environment(sees: Sees, variables: BTreeMap<String, Type>) -> Envi
 pub(crate) fn compile(text: &str, environment: &Environment, wanted: &[Type]) -> Result<Program, String> {
     let program = Program::compile(text, environment).map_err(|e| format!("compilation failed: {e}"))?;
     let found = program.result();
-    if wanted.is_empty() || *found == Type::Dyn || wanted.contains(found) {
+    if wanted.is_empty() || wanted.iter().any(|wanted| accepts(wanted, found)) {
         return Ok(program);
     }
-    let names: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+    let name = |of: &Type| if *of == Type::Null { "null_type".to_owned() } else { of.to_string() };
+    let names: Vec<String> = wanted.iter().map(name).collect();
     Err(match names.as_slice() {
         [one] => format!("must evaluate to {one} but got {found}"),
-        many => format!("must evaluate to one of {} but got {found}", many.join(", ")),
+        many => format!("must evaluate to one of [{}] but got {found}", many.join(" ")),
     })
+}
+
+fn accepts(wanted: &Type, found: &Type) -> bool {
+    match (wanted, found) {
+        (_, Type::Dyn) => true,
+        (Type::List(wanted), Type::List(found)) => accepts(wanted, found),
+        (wanted, found) => wanted == found,
+    }
+}
+
+/// What a mutation of a type must give.
+pub(crate) fn mutation(patch_type: &str) -> Type {
+    match patch_type {
+        "JSONPatch" => Type::list(Type::object("JSONPatch", BTreeMap::new())),
+        _ => Type::object("Object", BTreeMap::new()),
+    }
 }
 
 pub(super) type Compiled = Result<Program, String>;
@@ -160,7 +177,8 @@ impl Policy {
         let mutations = mutations
             .map(|mutation| {
                 let path = if mutation.text("patchType") == "JSONPatch" { "jsonPatch" } else { "applyConfiguration" };
-                named(mutation.look(path), "expression", &environment, &[])
+                let wanted = self::mutation(mutation.text("patchType"));
+                named(mutation.look(path), "expression", &environment, &[wanted])
             })
             .collect();
         Self { conditions, variables, validations, mutations, value }
@@ -189,6 +207,21 @@ fn named(value: &Value, field: &str, environment: &Environment, wanted: &[Type])
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mutations_give_patches() {
+        let sees = Sees::Policy { params: false, patches: true };
+        for (text, patch_type, wrong) in [
+            ("[JSONPatch{op: 'remove', path: '/a'}]", "JSONPatch", None),
+            ("[]", "JSONPatch", None),
+            ("Object{a: Object.a{b: 1}}", "ApplyConfiguration", None),
+            ("true", "ApplyConfiguration", Some("must evaluate to Object but got bool")),
+            ("['a']", "JSONPatch", Some("must evaluate to list(JSONPatch) but got list(string)")),
+        ] {
+            let said = compile(text, &environment(sees, BTreeMap::new()), &[mutation(patch_type)]);
+            assert_eq!(said.err().as_deref(), wrong, "{text}");
+        }
+    }
 
     #[test]
     fn expressions_name_what_they_may() {
