@@ -47,6 +47,8 @@ pub(crate) enum Operation {
     Create,
     Update,
     Delete,
+    /// A subresource's connection is opened, as its options say.
+    Connect,
 }
 
 impl Operation {
@@ -56,6 +58,7 @@ impl Operation {
             Self::Create => "CREATE",
             Self::Update => "UPDATE",
             Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
         }
     }
 }
@@ -257,7 +260,7 @@ fn plugins_mutate(registry: &Registry, attributes: &Attributes<'_>, object: &mut
     plugins.try_for_each(|admit| admit(&scope, attributes, object))
 }
 
-/// Lets plugins and webhooks judge what is about to be stored or, then as it was, deleted.
+/// Lets plugins, policies and webhooks judge what is about to be stored or, then as it was, deleted; or how a connection is opened.
 pub(crate) async fn validate(
     registry: &Registry,
     row: &Row,
@@ -270,7 +273,8 @@ pub(crate) async fn validate(
         return Ok(());
     }
     let attributes = Attributes::of(writer, row, operation, old);
-    if operation == Operation::Delete && !webhook::is_silent(registry, true) {
+    let fixed = matches!(operation, Operation::Delete | Operation::Connect);
+    if fixed && !webhook::is_silent(registry, true) {
         // There is nothing to change, but mutating webhooks may refuse.
         webhook::mutate(registry, row, writer, &attributes, &mut object.clone(), None).await?;
     }

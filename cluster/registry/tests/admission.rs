@@ -240,6 +240,32 @@ async fn validating_webhooks_refuse_by_word_silence_or_side_effect() {
 }
 
 #[tokio::test]
+async fn connections_are_judged_by_their_options() {
+    let world = World::new().await;
+    let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CONNECT"], "resources": ["pods/exec"]});
+    let conditions = json!([{"name": "c", "expression": "object.kind == 'PodExecOptions' && 'sh' in object.command"}]);
+    let more = json!({"rules": [rule], "matchConditions": conditions});
+    world.hooks("validatingwebhookconfigurations", "v", &[("deny", more)]).await;
+    let connect = async |subresource: &str, command: &str| {
+        let target = Target {
+            resource: known::PODS,
+            version: String::new(),
+            namespace: "default".into(),
+            name: "p".into(),
+            subresource: subresource.into(),
+        };
+        let body = json!({"kind": "PodExecOptions", "apiVersion": "v1", "command": [command]}).into();
+        let who = User::new("admin", &["system:masters"]);
+        let request = Request { who, verb: Verb::Connect, target, options: Options::default(), body };
+        world.registry.carry_out(request).await.map(drop).map_err(|status| status.message)
+    };
+    let refused = "admission webhook \"deny.example.com\" denied the request: no".to_owned();
+    assert_eq!(connect("exec", "sh").await, Err(refused));
+    assert_eq!(connect("exec", "ls").await, Ok(()));
+    assert_eq!(connect("attach", "sh").await, Ok(()));
+}
+
+#[tokio::test]
 async fn validating_policies_judge() {
     let deny = json!({"validationActions": ["Deny"]});
     let denied = "configmaps \"a\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: ";

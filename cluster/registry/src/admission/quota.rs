@@ -46,7 +46,7 @@ fn applies(attributes: &Attributes<'_>) -> bool {
     let takes = match attributes.operation {
         Operation::Create => attributes.subresource.is_empty(),
         Operation::Update => quota::changes(id, attributes.subresource),
-        Operation::Delete => false,
+        Operation::Delete | Operation::Connect => false,
     };
     resource.namespaced && counted && takes
 }

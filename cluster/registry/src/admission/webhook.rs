@@ -72,7 +72,7 @@ pub(super) async fn mutate(
     again: Option<&BTreeSet<(String, String)>>,
 ) -> Result<Round, Status> {
     let mut round = Round { changed: false, again: BTreeSet::new(), last: BTreeSet::new() };
-    let deletion = attributes.operation == Operation::Delete;
+    let fixed = matches!(attributes.operation, Operation::Delete | Operation::Connect);
     let mut asked = Asked::of(row, attributes, object);
     let hooks = hook::matching(registry, writer, &MUTATING, &asked)?;
     refuse_dry_runs(&hooks, writer)?;
@@ -85,7 +85,7 @@ pub(super) async fn mutate(
         for warning in response.warnings {
             writer.warn(warning);
         }
-        if let Some(patch) = response.patch.filter(|_| !deletion) {
+        if let Some(patch) = response.patch.filter(|_| !fixed) {
             let patched = review::patched(row, asked.object.as_ref().unwrap_or(&Value::Null), &patch)?;
             if patched != *object {
                 *object = patched;

@@ -7,8 +7,9 @@ mod tokens;
 
 use std::sync::Arc;
 
+use kedge_api::request::Payload;
 use kedge_api::resource::known;
-use kedge_api::{Answer, Request, Status, Verb};
+use kedge_api::{Answer, Request, Resource, Status, Verb};
 use serde_json::{Value, json};
 
 pub(crate) use pods::create_binding;
@@ -16,12 +17,15 @@ pub(crate) use pods::create_binding;
 use super::write::How;
 use super::{answer, get, incoming, options, update};
 use crate::Registry;
-use crate::admission::Writer;
+use crate::admission::{self, Operation, Writer};
 use crate::kinds::certificate;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
 
 pub(crate) async fn carry_out(registry: &Registry, row: &Arc<Row>, request: Request) -> Result<Answer, Status> {
+    if request.verb == Verb::Connect {
+        return connect(registry, row, request).await;
+    }
     let name = request.target.subresource.clone();
     let known = row.resource.subresources.iter().find(|s| s.name == name).ok_or_else(crate::no_resource)?;
     if !known.verbs.contains(&request.verb) {
@@ -46,6 +50,16 @@ pub(crate) async fn carry_out(registry: &Registry, row: &Arc<Row>, request: Requ
         // Connections to nodes and pods are made before a request comes here.
         _ => Err(crate::no_method()),
     }
+}
+
+/// Whether a connection may be opened as the options in the body say. Nothing is opened here.
+async fn connect(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
+    let (options, _) = incoming::body(&mut request);
+    let resource = Resource { kind: options.text("kind").to_owned().into(), ..row.resource.clone() };
+    let row = Row::new(resource, row.strategy);
+    let mut writer = Writer::of(&request, false);
+    admission::validate(registry, &row, &mut writer, Operation::Connect, &options, None).await?;
+    Ok(answer(200, writer.warnings, Payload::Value(Value::Null)))
 }
 
 /// Replaces a namespace's own finalizers: the last one takes the namespace with it.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use kedge_api::resource::known;
 use kedge_api::status::{Cause, Details};
 use kedge_api::{Key, Reason, Snapshot, Status};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Passed;
 use super::kubelet::KubeletError;
@@ -42,6 +42,45 @@ pub fn connection(resource: &str, group: &str, subresource: &str) -> Option<Conn
 }
 
 impl Connection {
+    /// How it is to be opened, as the object that admission is asked about; none for what only reads.
+    pub fn options(self, query: &Query, path: &str) -> Option<Value> {
+        let kind = match self {
+            Self::Log => return None,
+            Self::Exec => "PodExecOptions",
+            Self::Attach => "PodAttachOptions",
+            Self::PortForward => "PodPortForwardOptions",
+            Self::Node => "NodeProxyOptions",
+        };
+        let mut options = Map::from_iter([("kind".to_owned(), kind.into()), ("apiVersion".to_owned(), "v1".into())]);
+        let mut set = |name: &str, value: Value| options.insert(name.to_owned(), value);
+        match self {
+            Self::Exec | Self::Attach => {
+                for flag in ["stdin", "stdout", "stderr", "tty"].into_iter().filter(|flag| query.flag(flag)) {
+                    set(flag, true.into());
+                }
+                if let Some(container) = query.first("container") {
+                    set("container", container.into());
+                }
+                let command: Vec<&str> = query.all("command").collect();
+                if !command.is_empty() {
+                    set("command", command.into());
+                }
+            }
+            Self::PortForward => {
+                let ports = query.all("ports").flat_map(|ports| ports.split(','));
+                let ports: Vec<i64> = ports.filter_map(|port| port.parse().ok()).collect();
+                if !ports.is_empty() {
+                    set("ports", ports.into());
+                }
+            }
+            Self::Node => {
+                set("path", path.into());
+            }
+            Self::Log => {}
+        }
+        Some(options.into())
+    }
+
     /// Whether it is nothing without an HTTP upgrade.
     pub const fn upgrades(self) -> bool {
         matches!(self, Self::Exec | Self::Attach | Self::PortForward)

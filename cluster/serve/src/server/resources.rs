@@ -127,6 +127,12 @@ impl Front {
             let attributes = Attributes::request(user, Verb::Connect, &asked.target, "");
             self.authorizer.check(&attributes)?;
         }
+        if let Some(options) = connection.options(query, &asked.rest) {
+            let (who, target) = (user.clone(), asked.target.clone());
+            let options =
+                ApiRequest { who, verb: Verb::Connect, target, options: Default::default(), body: options.into() };
+            self.backend.carry_out(options).await?;
+        }
         let raw_query = request.uri().query().unwrap_or_default().to_owned();
         let raw_path = request.uri().path().to_owned();
         let slash = raw_path.ends_with('/');

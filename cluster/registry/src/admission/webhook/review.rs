@@ -64,6 +64,8 @@ pub(in crate::admission) fn about(writer: &Writer<'_>, asked: &Asked<'_>) -> Val
 
 fn options(writer: &Writer<'_>, operation: Operation) -> Value {
     let kind = match (writer.verb, operation) {
+        // How a connection is opened is the object itself.
+        (_, Operation::Connect) => return Value::Null,
         (Verb::Patch, _) => "PatchOptions",
         (_, Operation::Create) => "CreateOptions",
         (_, Operation::Update) => "UpdateOptions",
