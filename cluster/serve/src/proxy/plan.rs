@@ -50,6 +50,8 @@ impl Connection {
             Self::Attach => "PodAttachOptions",
             Self::PortForward => "PodPortForwardOptions",
             Self::Node => "NodeProxyOptions",
+            Self::Pod => "PodProxyOptions",
+            Self::Service => "ServiceProxyOptions",
         };
         let mut options = Map::from_iter([("kind".to_owned(), kind.into()), ("apiVersion".to_owned(), "v1".into())]);
         let mut set = |name: &str, value: Value| options.insert(name.to_owned(), value);
@@ -73,7 +75,7 @@ impl Connection {
                     set("ports", ports.into());
                 }
             }
-            Self::Node => {
+            Self::Node | Self::Pod | Self::Service => {
                 set("path", path.into());
             }
             Self::Log => {}
