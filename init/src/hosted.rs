@@ -30,11 +30,18 @@ struct Options {
     data_dir: PathBuf,
     https_port: Option<u16>,
     disable_agent: bool,
+    disable_controllers: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { config: None, data_dir: STATE_DIR.into(), https_port: None, disable_agent: false }
+        Self {
+            config: None,
+            data_dir: STATE_DIR.into(),
+            https_port: None,
+            disable_agent: false,
+            disable_controllers: false,
+        }
     }
 }
 
@@ -55,6 +62,7 @@ const FLAGS: &[Flag] = &[
     Flag { name: "--data-dir", takes: Takes::Path(|options, path| options.data_dir = path) },
     Flag { name: "--https-port", takes: Takes::Port(|options, port| options.https_port = Some(port)) },
     Flag { name: "--disable-agent", takes: Takes::Nothing(|options| options.disable_agent = true) },
+    Flag { name: "--disable-controllers", takes: Takes::Nothing(|options| options.disable_controllers = true) },
 ];
 
 pub fn run(role: &str, options: &[&str]) -> ExitCode {
@@ -124,6 +132,7 @@ fn live(role: Role, options: Options) -> anyhow::Result<()> {
         board: None,
         disk: None,
         agent: !options.disable_agent,
+        controllers: !options.disable_controllers,
         run: if data_dir == Path::new(STATE_DIR) { RUN_DIR.into() } else { data_dir.join("run") },
         state: data_dir,
         started: kedge_stage1::report::now(),

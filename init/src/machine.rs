@@ -23,6 +23,8 @@ pub struct Machine {
     pub disk: Option<Disk>,
     /// Whether containers run here.
     pub agent: bool,
+    /// Whether controllers and scheduler run here.
+    pub controllers: bool,
     /// Where all that lasts is kept.
     pub state: PathBuf,
     /// Where is kept what lasts until the next boot.

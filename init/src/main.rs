@@ -35,10 +35,11 @@ usage: kedge server [OPTION]...   run a server on this machine
        kedge agent  [OPTION]...   join this machine to a server
        kedge --version
 
-  --config FILE      machine config (default: /etc/kedge/kedge.yaml, if there is one)
-  --data-dir DIR     what lasts: database, keys, admin.kubeconfig (default: /var/lib/kedge)
-  --https-port PORT  of the API server (default: 6443)
-  --disable-agent    the control plane alone, without containers: needs no root
+  --config FILE          machine config (default: /etc/kedge/kedge.yaml, if there is one)
+  --data-dir DIR         what lasts: database, keys, admin.kubeconfig (default: /var/lib/kedge)
+  --https-port PORT      of the API server (default: 6443)
+  --disable-agent        the control plane alone, without containers: needs no root
+  --disable-controllers  without controllers and scheduler: objects stay as clients write them
 
 As process 1 kedge takes no arguments: it is the machine's init.
 ";

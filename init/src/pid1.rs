@@ -91,6 +91,7 @@ fn machine(
         board: boot.board.get().cloned(),
         disk: boot.disk.get().cloned(),
         agent: true,
+        controllers: true,
         state: STATE_DIR.into(),
         run: RUN_DIR.into(),
         started,

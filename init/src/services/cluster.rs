@@ -53,11 +53,15 @@ pub fn services(machine: &Arc<Machine>) -> Vec<Service> {
     let mut table = vec![
         row(&shared, "control-plane", &[], control_plane),
         row(&shared, "api-server", &["control-plane"], api_server),
-        row(&shared, "controllers", &["api-server"], controllers),
-        row(&shared, "scheduler", &["api-server"], scheduler),
         row(&shared, "kubeconfig", &["api-server"], kubeconfig),
         row(&shared, "milestones", &["control-plane"], milestones),
     ];
+    if machine.controllers {
+        table.extend([
+            row(&shared, "controllers", &["api-server"], controllers),
+            row(&shared, "scheduler", &["api-server"], scheduler),
+        ]);
+    }
     if machine.agent {
         table.extend([
             row(&shared, "containers", &["modules"], containers),
