@@ -186,9 +186,15 @@ mod tests {
 
     #[test]
     fn options_are_read_and_nonsense_is_told() {
-        let expected =
-            Options { config: Some("/a".into()), data_dir: "/b".into(), https_port: Some(7443), disable_agent: true };
-        let words = ["--config", "/a", "--data-dir=/b", "--https-port", "7443", "--disable-agent"];
+        let expected = Options {
+            config: Some("/a".into()),
+            data_dir: "/b".into(),
+            https_port: Some(7443),
+            disable_agent: true,
+            disable_controllers: true,
+        };
+        let words =
+            ["--config", "/a", "--data-dir=/b", "--https-port", "7443", "--disable-agent", "--disable-controllers"];
         assert_eq!(parse(&words).unwrap(), expected);
         assert_eq!(parse(&[]).unwrap(), Options::default());
         for (words, says) in [
