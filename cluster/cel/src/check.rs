@@ -134,7 +134,7 @@ impl<'a> Checker<'a> {
     }
 
     fn call(&mut self, function: &str, target: Option<&'a Expr>, args: &'a [Expr], at: usize) -> Type {
-        let mixed = std::mem::replace(&mut self.mixed, function == "format");
+        let mixed = std::mem::replace(&mut self.mixed, ["format", "@new"].contains(&function));
         let types: Vec<Type> = target.into_iter().chain(args).map(|arg| self.infer(arg)).collect();
         self.mixed = mixed;
         let Some(known) = overloads(function) else {

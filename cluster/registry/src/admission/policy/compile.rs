@@ -214,6 +214,7 @@ mod tests {
         for (text, patch_type, wrong) in [
             ("[JSONPatch{op: 'remove', path: '/a'}]", "JSONPatch", None),
             ("[]", "JSONPatch", None),
+            ("[JSONPatch{op: 'add', path: '/metadata/labels', value: {'m': '1'}}]", "JSONPatch", None),
             ("Object{a: Object.a{b: 1}}", "ApplyConfiguration", None),
             ("true", "ApplyConfiguration", Some("must evaluate to Object but got bool")),
             ("['a']", "JSONPatch", Some("must evaluate to list(JSONPatch) but got list(string)")),
