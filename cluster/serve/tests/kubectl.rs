@@ -146,7 +146,16 @@ const DEFINITION: &str = r#"{"apiVersion":"apiextensions.k8s.io/v1","kind":"Cust
 async fn it_uses_kinds_that_were_just_defined() {
     let world = World::start().await;
     world.feed(&["create"], DEFINITION);
-    world.run(&["wait", "--for=condition=Established", "crd/boats.e.com", "--timeout=10s"]);
+    // kubectl gives up at once where it finds no conditions yet, as those of a definition are in its first moment.
+    let wait = ["wait", "--for=condition=Established", "crd/boats.e.com", "--timeout=10s"];
+    let established = (0..100).any(|_| {
+        let met = world.say(&wait).good;
+        if !met {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        met
+    });
+    assert!(established, "{}", world.fail(&wait));
     let boat = r#"{"apiVersion":"e.com/v1","kind":"Boat","metadata":{"name":"a"},"spec":{}}"#;
     has(&world.feed(&["create"], boat).out, &["boat.e.com/a created"]);
     has(&world.run(&["get", "bt"]), &["NAME", "SAILS", "a ", "1"]);
