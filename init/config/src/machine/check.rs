@@ -7,6 +7,9 @@ type Path = &'static [&'static str];
 /// Tells the first way in which a law is broken.
 type Law = fn(&MachineConfig) -> Option<String>;
 
+/// Whether the document says something there.
+type Said = fn(&MachineConfig) -> bool;
+
 const LAWS: &[(Path, Law)] = &[
     (&["hostname"], hostname),
     (&["server"], server),
@@ -27,7 +30,7 @@ const LAWS: &[(Path, Law)] = &[
 
 /// What the document may one day say: its form is settled, but nothing acts on it in this version. Refused, since a device that ignores
 /// what it was told is worse than one that says so before it is flashed. The list may only shrink.
-const NOT_YET: &[(Path, fn(&MachineConfig) -> bool)] = &[
+const NOT_YET: &[(Path, Said)] = &[
     (&["role"], |config| config.role == Role::Agent),
     (&["cluster", "tlsSANs"], |config| !config.cluster.tls_sans.is_empty()),
     (&["node", "maxPods"], |config| config.node.max_pods != Node::default().max_pods),
