@@ -82,7 +82,7 @@ pub fn run(setup: &Setup, dir: &Path) -> Result<()> {
             let code = "jsonpath={.status.phase} {.status.containerStatuses[0].state.terminated.exitCode}";
             kubectl.until(SOON, &["get", "pod", "waiter", "-o", code], |t| t == "Failed 5").map(drop)
         })?;
-        kubectl.run(&["delete", "pod", "ticker", "waiter", "--now"])?;
+        kubectl.run(&["delete", "pod", "ticker", "waiter", "--now", "--ignore-not-found"])?;
     }
     Ok(())
 }
