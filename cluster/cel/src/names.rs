@@ -2,7 +2,8 @@
 //!
 //! Source: "CustomResourceDefinition: property names" of Kubernetes' documentation.
 
-const RESERVED: [&str; 24] = [
+/// Words of the language, and those it keeps for later.
+const WORDS: [&str; 21] = [
     "true",
     "false",
     "null",
@@ -24,15 +25,20 @@ const RESERVED: [&str; 24] = [
     "void",
     "var",
     "while",
-    "__true__",
-    "__in__",
-    "__null__",
 ];
+/// Names that would read as escaped words.
+const ESCAPED: [&str; 3] = ["__true__", "__in__", "__null__"];
 const SIGNS: [(&str, &str); 4] = [("__", "__underscores__"), (".", "__dot__"), ("-", "__dash__"), ("/", "__slash__")];
+
+/// Whether a name in expressions may be this.
+pub fn is_identifier(name: &str) -> bool {
+    let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+    !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(fits) && !WORDS.contains(&name)
+}
 
 /// The name in expressions; none if no expression can name it.
 pub fn escape(name: &str) -> Option<String> {
-    if RESERVED.contains(&name) {
+    if WORDS.contains(&name) || ESCAPED.contains(&name) {
         return Some(format!("__{name}__"));
     }
     let mut out = String::with_capacity(name.len());

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use kedge_api::Resource;
 use kedge_api::resource::Column;
+use kedge_cel::names::is_identifier;
 use kedge_cel::{Environment, Type};
 use serde_json::{Value, json};
 
@@ -118,34 +119,6 @@ fn validate(policy: &Value, errors: &mut Errors) -> Environment {
         types.insert(name.to_owned(), found.unwrap_or(Type::Dyn));
     }
     environment(sees, types)
-}
-
-fn is_identifier(name: &str) -> bool {
-    const RESERVED: &[&str] = &[
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ];
-    let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    !name.starts_with(|c: char| c.is_ascii_digit()) && name.bytes().all(fits) && !RESERVED.contains(&name)
 }
 
 fn validate_param_kind(kind: &Value, path: &Path<'_>, errors: &mut Errors) {
