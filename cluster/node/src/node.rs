@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use kedge_api::resource::known::{LEASES, NODES};
 use kedge_api::{Client, ClientExt, Options, Reason, Status, Verb};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::machine::{Machine, Room};
@@ -89,7 +90,7 @@ async fn register(client: &dyn Client, name: &str, identity: &Identity) -> Resul
         "metadata": {"name": name, "labels": labels},
         "spec": {"podCIDR": identity.pod_cidrs.first(), "podCIDRs": identity.pod_cidrs, "taints": identity.taints},
     });
-    let node: Node = serde_json::from_value(node).map_err(|e| Status::internal(format!("making a Node: {e}")))?;
+    let node = Node::deserialize(&node).map_err(|e| Status::internal(format!("making a Node: {e}")))?;
     match client.create(&NODES, &node).await {
         Err(error) if error.is(Reason::AlreadyExists) => {
             // Others may have labelled it meanwhile: only our own are set again.

@@ -8,6 +8,7 @@ use kedge_api::Snapshot;
 use kedge_api::resource::known::PODS;
 use kedge_runtime::cgroup::Usage;
 use kedge_runtime::{ContainerState, Status};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::machine::Room;
@@ -45,9 +46,7 @@ fn measure(site: &Site, pod: &Pod, states: &[ContainerState]) -> (Usage, Vec<Mea
 /// Every pod of the node with what it and its containers use.
 fn all(site: &Site) -> Vec<(Pod, Usage, Vec<Measured>)> {
     let states = site.runtime.list();
-    let pods = own(&site.informer.snapshot(), &site.node)
-        .filter_map(|v| serde_json::from_value::<Pod>(v).ok())
-        .collect::<Vec<_>>();
+    let pods = own(&site.informer.snapshot(), &site.node).filter_map(|v| Pod::deserialize(&v).ok()).collect::<Vec<_>>();
     let with = |pod: Pod| {
         let (usage, containers) = measure(site, &pod, &states);
         (pod, usage, containers)

@@ -5,6 +5,7 @@ use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::core::v1::Pod;
 use kedge_api::resource::known;
 use kedge_api::{Body, Client, ClientExt, Options, Status, Verb};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::payload::TokenAsk;
@@ -29,8 +30,8 @@ pub async fn request(client: &dyn Client, pod: &Pod, ask: &TokenAsk, now: Timest
     });
     let at = (namespace, account, "token");
     let answer = client.verb(Verb::Create, &known::SERVICE_ACCOUNTS, at, Options::default(), Body::from(body)).await?;
-    let answer: TokenRequest =
-        serde_json::from_value(answer).map_err(|e| Status::internal(format!("decoding a TokenRequest: {e}")))?;
+    let answer =
+        TokenRequest::deserialize(&answer).map_err(|e| Status::internal(format!("decoding a TokenRequest: {e}")))?;
     let status = answer.status.and_then(|s| s.token.zip(s.expiration_timestamp));
     let (text, end) = status.ok_or_else(|| Status::internal("a TokenRequest was answered without a token"))?;
     let life = end.0.duration_since(now).as_secs().max(10);
