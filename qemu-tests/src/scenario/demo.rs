@@ -110,19 +110,23 @@ fn measured(setup: &Setup, idle: f64, busy: &Metrics, written: f64) -> Result<Ve
     let since = |milestone: &str| -> Result<String> {
         Ok(format!("{:.1} s", busy.get(&format!("kedge_boot_milestone_seconds{{milestone=\"{milestone}\"}}"))?))
     };
+    let disk = setup.out.join(format!("{}.img", setup.board));
     let rows = [
-        ("kernel start → stage 1", since("stage1")?),
-        ("kernel start → PID 1 from the squashfs", since("init")?),
-        ("kernel start → API answers", since("api")?),
-        ("kernel start → node Ready", since("ready")?),
-        ("kernel start → first pod Running", since("pod")?),
-        ("memory of PID 1 (PSS), no pods", mib(idle)),
-        ("memory of PID 1 (PSS), ten pods", mib(busy.get(PSS)?)),
-        ("written to STATE an hour, at rest", mib(written)),
-        ("kedge", size(setup.bin.join("kedge"))?),
-        ("kernel image", size(setup.out.join("kernel"))?),
-        ("initramfs", size(setup.out.join("initramfs"))?),
-        ("squashfs", size(setup.out.join("system.squashfs"))?),
+        ("kernel start → stage 1", since("stage1")?, ""),
+        ("kernel start → PID 1 from the squashfs", since("init")?, ""),
+        ("kernel start → API answers", since("api")?, ""),
+        ("kernel start → node Ready", since("ready")?, "8 s after stage 1"),
+        ("kernel start → first pod Running", since("pod")?, ""),
+        ("memory of PID 1 (PSS), no pods", mib(idle), "48 MB"),
+        ("memory of PID 1 (PSS), ten pods", mib(busy.get(PSS)?), ""),
+        ("written to STATE an hour, at rest", mib(written), "1 MB"),
+        ("kedge", size(setup.bin.join("kedge"))?, "24 MB"),
+        ("kernel", size(setup.out.join("kernel"))?, "20 MB with the initramfs"),
+        ("initramfs", size(setup.out.join("initramfs"))?, ""),
+        ("squashfs", size(setup.out.join("system.squashfs"))?, "32 MB"),
+        ("disk image", size(disk)?, ""),
     ];
-    Ok(rows.into_iter().map(|(what, value)| vec![format!("  {what}"), value]).collect())
+    let head = ["  what", "measured", "at most"].map(str::to_owned).to_vec();
+    let row = |(what, value, bar): (&str, String, &str)| vec![format!("  {what}"), value, bar.to_owned()];
+    Ok(std::iter::once(head).chain(rows.into_iter().map(row)).collect())
 }
