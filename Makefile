@@ -58,7 +58,7 @@ test: unit-test boot-test
 .PHONY: unit-test
 unit-test: setup ## unit and API tests; those that need root run under sudo
 	cargo test --locked --workspace --no-run
-	$(if $(SUDO),CARGO_TARGET_$(shell echo '$(TARGET)' | tr a-z- A-Z_)_RUNNER='sudo -E') cargo test --locked --workspace
+	$(if $(SUDO),CARGO_TARGET_$(shell echo '$(TARGET)' | tr a-z- A-Z_)_RUNNER='$(CURDIR)/.ci/root-where-needed') cargo test --locked --workspace
 
 .PHONY: boot-test
 boot-test: PROFILE = boot
