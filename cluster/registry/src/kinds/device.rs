@@ -6,7 +6,6 @@ pub(crate) mod slice;
 
 mod capacity;
 mod expression;
-mod golang;
 mod request;
 mod status;
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::pod::affinity;
 use super::{STATUS, columns, conditions, resource, workload};
 use crate::errors::{Errors, Path};
-use crate::golang::{self, Go};
+use crate::golang;
 use crate::strategy::Strategy;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
@@ -65,17 +65,11 @@ fn default(budget: &mut Value) {
 
 fn validate(budget: &Value, errors: &mut Errors) {
     const POLICIES: &[&str] = &["AlwaysAllow", "IfHealthyBudget"];
-    const SPEC: &[golang::Field] = &[
-        ("MinAvailable", "minAvailable", Go::Plain("null")),
-        ("Selector", "selector", Go::Plain("null")),
-        ("MaxUnavailable", "maxUnavailable", Go::Plain("null")),
-        ("UnhealthyPodEvictionPolicy", "unhealthyPodEvictionPolicy", Go::Plain("null")),
-    ];
     let path = Path::root("spec");
     let spec = budget.look("spec");
     if spec.has("minAvailable") && spec.has("maxUnavailable") {
         let why = "minAvailable and maxUnavailable cannot be both set";
-        errors.invalid_json(&path, &golang::show(spec, SPEC), why);
+        errors.invalid_json(&path, &golang::show(spec, "PodDisruptionBudgetSpec"), why);
     }
     for field in ["minAvailable", "maxUnavailable"] {
         workload::int_or_percent(spec.look(field), &path.child(field), errors);

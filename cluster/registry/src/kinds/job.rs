@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::columns::{self, count};
 use super::{STATUS, resource, workload};
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Path, quote};
+use crate::golang;
 use crate::select::pick;
 use crate::strategy::Strategy;
 use crate::table::Row;
@@ -331,7 +332,7 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
         }
     }
     if &same != old.look("spec.template") {
-        let shown = super::pod::golang::template(new.look("spec.template"));
+        let shown = shown(new.look("spec.template"));
         errors.invalid_json(&Path::root("spec.template"), &shown, "field is immutable");
     }
 }
@@ -364,4 +365,16 @@ fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
             errors.invalid_unshown(&conditions, &format!("cannot disable the {kind}=True condition"));
         }
     }
+}
+
+/// A template of pods as upstream's internal types show it: `{"labels":…,"Spec":…}`: the metadata keeps its names, and leaves out what is empty.
+fn shown(template: &Value) -> String {
+    const META: &[&str] =
+        &["name", "generateName", "namespace", "labels", "annotations", "ownerReferences", "finalizers"];
+    let given = META.iter().filter_map(|name| {
+        let value = template.look("metadata").get(name)?;
+        Some(format!("{}:{value}", quote(name)))
+    });
+    let spec = format!("\"Spec\":{}", golang::show(template.look("spec"), "PodSpec"));
+    format!("{{{}}}", given.chain([spec]).collect::<Vec<_>>().join(","))
 }

@@ -7,12 +7,11 @@ use kedge_api::Resource;
 use kedge_api::resource::Column;
 use serde_json::{Map, Value, json};
 
-use super::pod::golang::{HOST_PATH, NFS, NODE_SELECTOR};
 use super::pod::resources::parse;
 use super::pod::{affinity, default, volumes, warnings as pod_warnings};
 use super::{STATUS, columns, resource, storage};
 use crate::errors::{Errors, Path};
-use crate::golang::{self, Go};
+use crate::golang;
 use crate::names;
 use crate::strategy::Strategy;
 use crate::table::Row;
@@ -298,7 +297,7 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
     }
     if now != before {
         let why = "spec.persistentvolumesource is immutable after creation";
-        let why = format!("{why}\n{}", golang::difference(&before, &now, SOURCE));
+        let why = format!("{why}\n{}", golang::difference(&before, &now, "PersistentVolumeSource"));
         errors.forbidden(&Path::root("spec.persistentvolumesource"), &why);
     }
     if new.look("spec.volumeMode") != old.look("spec.volumeMode") {
@@ -307,7 +306,7 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
     let (now, before) = (new.look("spec.nodeAffinity"), old.look("spec.nodeAffinity"));
     if !before.is_null() && now != before && now != &with_newer_labels(before) {
         let why = "field is immutable, except for updating from beta label to GA";
-        let shown = if now.is_null() { "null".into() } else { golang::show(now, AFFINITY) };
+        let shown = if now.is_null() { "null".into() } else { golang::show(now, "VolumeNodeAffinity") };
         errors.invalid_json(&Path::root("nodeAffinity"), &shown, why);
     }
     if old.has("spec.volumeAttributesClassName") && !new.has("spec.volumeAttributesClassName") {
@@ -315,34 +314,6 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
         errors.forbidden(&Path::root("spec.volumeAttributesClassName"), why);
     }
 }
-
-/// Most sources keep the names that they have in the API.
-const SOURCE: &[golang::Field] = &[
-    ("GCEPersistentDisk", "gcePersistentDisk", Go::Plain("null")),
-    ("AWSElasticBlockStore", "awsElasticBlockStore", Go::Plain("null")),
-    ("HostPath", "hostPath", Go::Pointer(HOST_PATH)),
-    ("Glusterfs", "glusterfs", Go::Plain("null")),
-    ("NFS", "nfs", Go::Pointer(NFS)),
-    ("RBD", "rbd", Go::Plain("null")),
-    ("Quobyte", "quobyte", Go::Plain("null")),
-    ("ISCSI", "iscsi", Go::Plain("null")),
-    ("FlexVolume", "flexVolume", Go::Plain("null")),
-    ("Cinder", "cinder", Go::Plain("null")),
-    ("CephFS", "cephfs", Go::Plain("null")),
-    ("FC", "fc", Go::Plain("null")),
-    ("Flocker", "flocker", Go::Plain("null")),
-    ("AzureFile", "azureFile", Go::Plain("null")),
-    ("VsphereVolume", "vsphereVolume", Go::Plain("null")),
-    ("AzureDisk", "azureDisk", Go::Plain("null")),
-    ("PhotonPersistentDisk", "photonPersistentDisk", Go::Plain("null")),
-    ("PortworxVolume", "portworxVolume", Go::Plain("null")),
-    ("ScaleIO", "scaleIO", Go::Plain("null")),
-    ("Local", "local", Go::Plain("null")),
-    ("StorageOS", "storageos", Go::Plain("null")),
-    ("CSI", "csi", Go::Plain("null")),
-];
-
-const AFFINITY: &[golang::Field] = &[("Required", "required", Go::Pointer(NODE_SELECTOR))];
 
 fn with_newer_labels(affinity: &Value) -> Value {
     let mut affinity = affinity.clone();

@@ -11,7 +11,7 @@ use super::pod::resources::parse;
 use super::pod::warnings::fraction;
 use super::{STATUS, columns, persistent_volume as volume, resource};
 use crate::errors::{Errors, Path};
-use crate::golang::{self, Go};
+use crate::golang;
 use crate::names;
 use crate::strategy::Strategy;
 use crate::table::Row;
@@ -26,31 +26,6 @@ const COLUMNS: &[Column] = &[
     columns::text("VolumeAttributesClass", |o| volume::or_unset(o.text("spec.volumeAttributesClassName")).into()),
     columns::AGE,
     columns::wide("VolumeMode", |o| volume::or_unset(o.text("spec.volumeMode")).into()),
-];
-
-const RESOURCES: &[golang::Field] =
-    &[("Limits", "limits", Go::Plain("null")), ("Requests", "requests", Go::Plain("null"))];
-const REFERENCE: &[golang::Field] = &[
-    ("APIGroup", "apiGroup", Go::Plain("null")),
-    ("Kind", "kind", Go::Plain("\"\"")),
-    ("Name", "name", Go::Plain("\"\"")),
-];
-const REFERENCE_ANYWHERE: &[golang::Field] = &[
-    ("APIGroup", "apiGroup", Go::Plain("null")),
-    ("Kind", "kind", Go::Plain("\"\"")),
-    ("Name", "name", Go::Plain("\"\"")),
-    ("Namespace", "namespace", Go::Plain("null")),
-];
-const SPEC: &[golang::Field] = &[
-    ("AccessModes", "accessModes", Go::Plain("null")),
-    ("Selector", "selector", Go::Plain("null")),
-    ("Resources", "resources", Go::Struct(RESOURCES)),
-    ("VolumeName", "volumeName", Go::Plain("\"\"")),
-    ("StorageClassName", "storageClassName", Go::Plain("null")),
-    ("VolumeMode", "volumeMode", Go::Plain("null")),
-    ("DataSource", "dataSource", Go::Pointer(REFERENCE)),
-    ("DataSourceRef", "dataSourceRef", Go::Pointer(REFERENCE_ANYWHERE)),
-    ("VolumeAttributesClassName", "volumeAttributesClassName", Go::Plain("null")),
 ];
 
 const SNAPSHOTS: &str = "snapshot.storage.k8s.io";
@@ -209,7 +184,10 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
     }
     let path = Path::root("spec");
     if &same != old.look("spec") {
-        errors.forbidden(&path, &format!("{WHY}\n{}", golang::difference(old.look("spec"), &same, SPEC)));
+        errors.forbidden(
+            &path,
+            &format!("{WHY}\n{}", golang::difference(old.look("spec"), &same, "PersistentVolumeClaimSpec")),
+        );
     }
     let (now, before) = (parse(new.look(REQUEST)), parse(old.look(REQUEST)));
     if now < before && now <= parse(old.look("status.capacity.storage")) {

@@ -4,7 +4,6 @@ pub(crate) mod affinity;
 pub(crate) mod cells;
 pub(crate) mod containers;
 pub(crate) mod default;
-pub(crate) mod golang;
 pub(crate) mod qos;
 pub(crate) mod resources;
 pub(crate) mod spec;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::pod::resources::{self, parse};
 use super::{STATUS, columns, resource, workload};
 use crate::errors::{Errors, Path};
-use crate::golang::{self, Go};
+use crate::golang;
 use crate::strategy::Strategy;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
@@ -127,12 +127,6 @@ fn scopes(quota: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 fn selector(quota: &Value, spec: &Path<'_>, errors: &mut Errors) {
-    const TERM: &[golang::Field] = &[
-        ("ScopeName", "scopeName", Go::Plain("\"\"")),
-        ("Operator", "operator", Go::Plain("\"\"")),
-        ("Values", "values", Go::Plain("null")),
-    ];
-    const SELECTOR: &[golang::Field] = &[("MatchExpressions", "matchExpressions", Go::List(TERM))];
     let selector = spec.child("scopeSelector");
     let path = selector.child("matchExpressions");
     let terms = quota.items("spec.scopeSelector.matchExpressions");
@@ -142,7 +136,7 @@ fn selector(quota: &Value, spec: &Path<'_>, errors: &mut Errors) {
             errors.invalid(&path.child("scopeName"), scope, "unsupported scope");
         }
         for _ in fits(quota, scope).filter(|fits| !fits) {
-            let shown = golang::show(quota.look("spec.scopeSelector"), SELECTOR);
+            let shown = golang::show(quota.look("spec.scopeSelector"), "ScopeSelector");
             errors.invalid_json(&path, &shown, "unsupported scope applied to resource");
         }
         if PLAIN.contains(&scope) && operator != "Exists" {

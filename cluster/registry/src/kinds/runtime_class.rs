@@ -4,7 +4,6 @@ use kedge_api::Resource;
 use kedge_api::resource::Column;
 use serde_json::{Value, json};
 
-use super::pod::golang::TOLERATION;
 use super::pod::{resources, spec};
 use super::{columns, resource, workload};
 use crate::errors::{Errors, Path};
@@ -50,7 +49,7 @@ fn validate(class: &Value, errors: &mut Errors) {
     spec::tolerations(tolerations, &list, errors);
     for (at, toleration) in tolerations.iter().enumerate() {
         if tolerations.iter().take(at).any(|earlier| earlier == toleration) {
-            errors.duplicate_json(&list.index(at), &golang::show(toleration, TOLERATION), "");
+            errors.duplicate_json(&list.index(at), &golang::show(toleration, "Toleration"), "");
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::columns::{self, count};
 use super::{SCALE, STATUS, deployment, persistent_volume_claim as claim, resource, workload};
 use crate::errors::{Errors, Path};
-use crate::golang::{self, Go};
+use crate::golang;
 use crate::names;
 use crate::strategy::Strategy;
 use crate::table::Row;
@@ -110,17 +110,13 @@ fn validate(set: &Value, errors: &mut Errors) {
 }
 
 fn strategy(strategy: &Value, path: &Path<'_>, errors: &mut Errors) {
-    const ROLLING: &[golang::Field] =
-        &[("Partition", "partition", Go::Plain("0")), ("MaxUnavailable", "maxUnavailable", Go::Plain("null"))];
-    const STRATEGY: &[golang::Field] =
-        &[("Type", "type", Go::Plain("\"\"")), ("RollingUpdate", "rollingUpdate", Go::Pointer(ROLLING))];
     let rolling = strategy.look("rollingUpdate");
     let here = path.child("rollingUpdate");
     match strategy.text("type") {
         "OnDelete" if !rolling.is_null() => {
             errors.invalid_json(
                 &here,
-                &golang::show(rolling, ROLLING),
+                &golang::show(rolling, "RollingUpdateStatefulSetStrategy"),
                 "only allowed for updateStrategy 'RollingUpdate'",
             );
         }
@@ -130,7 +126,11 @@ fn strategy(strategy: &Value, path: &Path<'_>, errors: &mut Errors) {
                 errors.invalid(&here.child("partition"), number, "must be greater than or equal to 0");
             }
         }
-        _ => errors.invalid_json(path, &golang::show(strategy, STRATEGY), "must be 'RollingUpdate' or 'OnDelete'"),
+        _ => errors.invalid_json(
+            path,
+            &golang::show(strategy, "StatefulSetUpdateStrategy"),
+            "must be 'RollingUpdate' or 'OnDelete'",
+        ),
     }
 }
 

@@ -4,7 +4,6 @@ use kedge_api::resource::{Column, known};
 use kedge_api::{Key, Resource};
 use serde_json::{Value, json};
 
-use super::golang::{SPEC, TEMPLATE};
 use super::{GROUP, request, status};
 use crate::errors::{Errors, Path};
 use crate::golang;
@@ -29,7 +28,7 @@ pub(crate) fn row() -> Row {
         validate_create: |claim, errors| request::validate(claim.look("spec"), &Path::root("spec"), errors),
         validate_update: |new, old, errors| {
             if new.look("spec") != old.look("spec") {
-                let shown = golang::show(new.look("spec"), SPEC);
+                let shown = golang::show(new.look("spec"), "ResourceClaimSpec");
                 errors.invalid_json(&Path::root("spec"), &shown, "field is immutable");
             }
         },
@@ -54,7 +53,7 @@ pub(crate) fn template_row() -> Row {
         validate_create: validate_template,
         validate_update: |new, old, errors| {
             if new.look("spec") != old.look("spec") {
-                let shown = golang::show(new.look("spec"), TEMPLATE);
+                let shown = golang::show(new.look("spec"), "ResourceClaimTemplateSpec");
                 errors.invalid_json(&Path::root("spec"), &shown, "field is immutable");
             }
         },
@@ -139,7 +138,7 @@ mod tests {
             json!({"spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": "c"}}]}}});
         default(&mut claim);
         assert_eq!(
-            golang::show(claim.look("spec"), SPEC),
+            golang::show(claim.look("spec"), "ResourceClaimSpec"),
             r#"{"Devices":{"Requests":[{"Name":"r","Exactly":{"DeviceClassName":"c","Selectors":null,"AllocationMode":"ExactCount","Count":1,"AdminAccess":null,"Tolerations":null,"Capacity":null},"FirstAvailable":null}],"Constraints":null,"Config":null}}"#
         );
     }

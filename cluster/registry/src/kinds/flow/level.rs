@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{EXEMPT, GROUP, STRATEGY, bootstrap, validate_conditions};
 use crate::errors::{Errors, Path};
-use crate::golang::{self, Field, Go};
+use crate::golang;
 use crate::kinds::{STATUS, cluster_resource, columns};
 use crate::strategy::Strategy;
 use crate::table::Row;
@@ -93,7 +93,7 @@ fn validate(level: &Value, errors: &mut Errors) {
     let also = if name == EXEMPT { " except the 'spec.exempt' field" } else { "" };
     if bootstrap::mandatory_level(name).is_some_and(|fixed| !same(&fixed) || (also.is_empty() && spec.has("exempt"))) {
         let why = format!("spec of '{name}'{also} must equal the fixed value");
-        errors.invalid_json(&path, &golang::show(spec, SPEC), &why);
+        errors.invalid_json(&path, &golang::show(spec, "PriorityLevelConfigurationSpec"), &why);
     }
     validate_conditions(level, errors);
 }
@@ -163,28 +163,6 @@ fn needs_more_bits(queues: i64, hand: i64) -> bool {
     let power = u32::try_from(hand).ok().and_then(|hand| base.checked_pow(hand));
     power.is_none_or(|power| power > 1 << HASH_BITS)
 }
-
-const QUEUING: &[Field] = &[
-    ("Queues", "queues", Go::Plain("0")),
-    ("HandSize", "handSize", Go::Plain("0")),
-    ("QueueLengthLimit", "queueLengthLimit", Go::Plain("0")),
-];
-const RESPONSE: &[Field] = &[("Type", "type", Go::Plain("\"\"")), ("Queuing", "queuing", Go::Pointer(QUEUING))];
-const LIMITED: &[Field] = &[
-    ("NominalConcurrencyShares", "nominalConcurrencyShares", Go::Plain("0")),
-    ("LimitResponse", "limitResponse", Go::Struct(RESPONSE)),
-    ("LendablePercent", "lendablePercent", Go::Plain("null")),
-    ("BorrowingLimitPercent", "borrowingLimitPercent", Go::Plain("null")),
-];
-const EXEMPT_LEVEL: &[Field] = &[
-    ("NominalConcurrencyShares", "nominalConcurrencyShares", Go::Plain("null")),
-    ("LendablePercent", "lendablePercent", Go::Plain("null")),
-];
-const SPEC: &[Field] = &[
-    ("Type", "type", Go::Plain("\"\"")),
-    ("Limited", "limited", Go::Pointer(LIMITED)),
-    ("Exempt", "exempt", Go::Pointer(EXEMPT_LEVEL)),
-];
 
 #[cfg(test)]
 mod tests {

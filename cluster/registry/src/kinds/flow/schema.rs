@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{EXEMPT, GROUP, STRATEGY, bootstrap, validate_conditions};
 use crate::errors::{Errors, Path};
-use crate::golang::{self, Field, Go};
+use crate::golang;
 use crate::kinds::{STATUS, cluster_resource, columns};
 use crate::names;
 use crate::strategy::Strategy;
@@ -68,7 +68,7 @@ fn validate(schema: &Value, errors: &mut Errors) {
     }
     let method = schema.look("spec.distinguisherMethod");
     if !method.is_null() && !METHODS.contains(&method.text("type")) {
-        let shown = golang::show(method, METHOD);
+        let shown = golang::show(method, "FlowDistinguisherMethod");
         errors.not_supported_json(&path.child("distinguisherMethod.type"), &shown, METHODS);
     }
     let (level, here) =
@@ -85,7 +85,7 @@ fn validate(schema: &Value, errors: &mut Errors) {
     let fixed = bootstrap::mandatory_schema(name);
     if fixed.is_some_and(|fixed| fixed.look("spec") != schema.look("spec")) {
         let why = format!("spec of '{name}' must equal the fixed value");
-        errors.invalid_json(&path, &golang::show(schema.look("spec"), SPEC), &why);
+        errors.invalid_json(&path, &golang::show(schema.look("spec"), "FlowSchemaSpec"), &why);
     }
     validate_conditions(schema, errors);
 }
@@ -224,36 +224,6 @@ fn wrong_path(text: &str) -> Option<&'static str> {
         None
     }
 }
-
-const NAME: &[Field] = &[("Name", "name", Go::Plain("\"\""))];
-const METHOD: &[Field] = &[("Type", "type", Go::Plain("\"\""))];
-const ACCOUNT: &[Field] = &[("Namespace", "namespace", Go::Plain("\"\"")), ("Name", "name", Go::Plain("\"\""))];
-const SUBJECT: &[Field] = &[
-    ("Kind", "kind", Go::Plain("\"\"")),
-    ("User", "user", Go::Pointer(NAME)),
-    ("Group", "group", Go::Pointer(NAME)),
-    ("ServiceAccount", "serviceAccount", Go::Pointer(ACCOUNT)),
-];
-const RESOURCE_RULE: &[Field] = &[
-    ("Verbs", "verbs", Go::Plain("null")),
-    ("APIGroups", "apiGroups", Go::Plain("null")),
-    ("Resources", "resources", Go::Plain("null")),
-    ("ClusterScope", "clusterScope", Go::Plain("false")),
-    ("Namespaces", "namespaces", Go::Plain("null")),
-];
-const PATH_RULE: &[Field] =
-    &[("Verbs", "verbs", Go::Plain("null")), ("NonResourceURLs", "nonResourceURLs", Go::Plain("null"))];
-const RULE: &[Field] = &[
-    ("Subjects", "subjects", Go::List(SUBJECT)),
-    ("ResourceRules", "resourceRules", Go::List(RESOURCE_RULE)),
-    ("NonResourceRules", "nonResourceRules", Go::List(PATH_RULE)),
-];
-const SPEC: &[Field] = &[
-    ("PriorityLevelConfiguration", "priorityLevelConfiguration", Go::Struct(NAME)),
-    ("MatchingPrecedence", "matchingPrecedence", Go::Plain("0")),
-    ("DistinguisherMethod", "distinguisherMethod", Go::Pointer(METHOD)),
-    ("Rules", "rules", Go::List(RULE)),
-];
 
 #[cfg(test)]
 mod tests {

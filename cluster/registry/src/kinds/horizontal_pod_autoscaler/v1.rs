@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::golang::{self, Field, Go};
+use crate::golang::{self, Field, Shape};
 use crate::value::{Fill as _, Look as _};
 
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
@@ -111,20 +111,8 @@ const STATUS: &[(&str, &[(&str, &str)])] = &[
     ),
 ];
 
-/// The annotation of the behaviour is of upstream's internal type, which has names of its own.
-const POLICY: &[Field] = &[
-    ("Type", "type", Go::Plain("\"\"")),
-    ("Value", "value", Go::Plain("0")),
-    ("PeriodSeconds", "periodSeconds", Go::Plain("0")),
-];
-const RULES: &[Field] = &[
-    ("StabilizationWindowSeconds", "stabilizationWindowSeconds", Go::Plain("null")),
-    ("SelectPolicy", "selectPolicy", Go::Plain("null")),
-    ("Policies", "policies", Go::List(POLICY)),
-    ("Tolerance", "tolerance", Go::Plain("null")),
-];
-const DIRECTIONS: &[Field] =
-    &[("ScaleUp", "scaleUp", Go::Pointer(RULES)), ("ScaleDown", "scaleDown", Go::Pointer(RULES))];
+/// Upstream's internal type of the behaviour, as which the annotation has it.
+const INTERNAL: &str = "HorizontalPodAutoscalerBehavior";
 
 pub(super) fn show(scaler: &mut Value) {
     scaler.set("apiVersion", "autoscaling/v1");
@@ -152,7 +140,7 @@ pub(super) fn show(scaler: &mut Value) {
     let behavior = scaler.cut("spec.behavior");
     let lists =
         [(METRICS, older(&others, SPEC)), (CURRENT, older(&current, STATUS)), (CONDITIONS, listed(&conditions))];
-    let behavior = behavior.map(|behavior| (BEHAVIOR, golang::show(&behavior, DIRECTIONS)));
+    let behavior = behavior.map(|behavior| (BEHAVIOR, golang::show(&behavior, INTERNAL)));
     for (key, text) in lists.into_iter().filter(|(_, text)| text != "[]").chain(behavior) {
         let annotations = scaler.slot("metadata.annotations");
         if !annotations.is_object() {
@@ -219,7 +207,7 @@ pub(super) fn keep(scaler: &mut Value) {
             .push(json!({"type": "Resource", "resource": {"name": "cpu", "current": {"averageUtilization": percent}}}));
     }
     let conditions = said(scaler, CONDITIONS);
-    let behavior = said(scaler, BEHAVIOR).map(|behavior| named(&behavior, DIRECTIONS));
+    let behavior = said(scaler, BEHAVIOR).map(|behavior| named(&behavior, INTERNAL));
     for (path, value) in [
         ("spec.metrics", some(metrics)),
         ("status.currentMetrics", some(current)),
@@ -276,19 +264,19 @@ fn target_type(metric: &mut Value) {
 }
 
 /// The names of the API instead of Go's. Upstream's decoder does not mind how they are written, so neither is asked here.
-fn named(value: &Value, fields: &[Field]) -> Value {
+fn named(value: &Value, of: &str) -> Value {
     let given = |name: &str| {
         let mut entries = value.as_object().into_iter().flatten();
         entries.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).filter(|value| !value.is_null())
     };
-    let pairs = fields.iter().filter_map(|(name, ours, go)| {
+    let pairs = golang::fields(of).into_iter().filter_map(|Field { name, path, shape }| {
         let value = given(name)?;
-        let value = match go {
-            Go::Struct(inner) | Go::Pointer(inner) => named(value, inner),
-            Go::List(inner) => value.as_array().into_iter().flatten().map(|item| named(item, inner)).collect(),
-            Go::Plain(_) => value.clone(),
+        let value = match shape {
+            Shape::Struct(inner) | Shape::Pointer(inner) => named(value, inner),
+            Shape::List(inner) => value.as_array().into_iter().flatten().map(|item| named(item, inner)).collect(),
+            Shape::Plain(_) => value.clone(),
         };
-        Some(((*ours).to_owned(), value))
+        Some((path, value))
     });
     pairs.collect::<Map<_, _>>().into()
 }

@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use super::{golang, qos};
+use super::qos;
 use crate::errors::{Errors, Path};
+use crate::golang;
 use crate::kinds::address;
 use crate::names;
 use crate::value::{Fill as _, Look as _};
@@ -66,7 +67,7 @@ pub(crate) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
         }
     }
     if &same != before {
-        errors.forbidden(&spec, &format!("{WHY}\n{}", crate::golang::difference(before, &same, golang::SPEC)));
+        errors.forbidden(&spec, &format!("{WHY}\n{}", golang::difference(before, &same, "PodSpec")));
     }
 }
 
@@ -249,7 +250,7 @@ pub(crate) fn resized(new: &Value, old: &Value, errors: &mut Errors) {
     }
     let before = old.look("spec");
     if &same != before {
-        let what = crate::golang::difference(before, &same, golang::SPEC);
+        let what = golang::difference(before, &same, "PodSpec");
         errors.forbidden(&spec, &format!("only cpu and memory resources are mutable\n{what}"));
     }
 }

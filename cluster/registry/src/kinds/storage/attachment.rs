@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{cluster_wide, driver, parameters};
 use crate::errors::{Errors, Path};
-use crate::golang::{self, Go};
+use crate::golang;
 use crate::kinds::{STATUS, columns, persistent_volume as volume};
 use crate::names;
 use crate::strategy::Strategy;
@@ -76,19 +76,10 @@ fn status(attachment: &Value, errors: &mut Errors) {
 }
 
 fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
-    const SOURCE: &[golang::Field] = &[
-        ("PersistentVolumeName", "persistentVolumeName", Go::Plain("null")),
-        ("InlineVolumeSpec", "inlineVolumeSpec", Go::Plain("null")),
-    ];
-    const SPEC: &[golang::Field] = &[
-        ("Attacher", "attacher", Go::Plain("\"\"")),
-        ("Source", "source", Go::Struct(SOURCE)),
-        ("NodeName", "nodeName", Go::Plain("\"\"")),
-    ];
     // Upstream checks all of it a second time.
     validate(new, errors);
     let spec = new.look("spec");
     if spec != old.look("spec") {
-        errors.invalid_json(&Path::root("spec"), &golang::show(spec, SPEC), "field is immutable");
+        errors.invalid_json(&Path::root("spec"), &golang::show(spec, "VolumeAttachmentSpec"), "field is immutable");
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::cluster_wide;
 use crate::errors::{Errors, Path};
-use crate::golang::{self, Go};
+use crate::golang;
 use crate::kinds::columns;
 use crate::names;
 use crate::strategy::Strategy;
@@ -77,18 +77,15 @@ fn validate(node: &Value, errors: &mut Errors) {
 
 /// A driver that stays, stays what it is; only how many volumes it can have may be learnt anew.
 fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
-    const ALLOCATABLE: &[golang::Field] = &[("Count", "count", Go::Plain("null"))];
-    const DRIVER: &[golang::Field] = &[
-        ("Name", "name", Go::Plain("\"\"")),
-        ("NodeID", "nodeID", Go::Plain("\"\"")),
-        ("TopologyKeys", "topologyKeys", Go::Plain("null")),
-        ("Allocatable", "allocatable", Go::Pointer(ALLOCATABLE)),
-    ];
     for driver in new.items("spec.drivers") {
         let before = old.items("spec.drivers").iter().find(|d| d.text("name") == driver.text("name"));
         let same = |field: &str| before.is_none_or(|before| before.look(field) == driver.look(field));
         if !same("nodeID") || !same("topologyKeys") {
-            errors.invalid_json(&Path::root("spec.drivers"), &golang::show(driver, DRIVER), "field is immutable");
+            errors.invalid_json(
+                &Path::root("spec.drivers"),
+                &golang::show(driver, "CSINodeDriver"),
+                "field is immutable",
+            );
         }
     }
 }
