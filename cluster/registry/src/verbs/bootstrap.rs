@@ -1,10 +1,6 @@
 //! What exists in every cluster before anyone asks for it.
 
-mod bindings;
-mod controllers;
-mod namespaced;
 mod policy;
-mod roles;
 
 use kedge_api::client::User;
 use kedge_api::rbac::MASTERS;

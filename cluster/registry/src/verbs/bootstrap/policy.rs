@@ -12,96 +12,26 @@ use kedge_api::resource::known;
 use kedge_api::{GroupResource, Key, Object, Status, Verb};
 use serde_json::{Map, Value, json};
 
-use super::{bindings, controllers, namespaced, roles, write};
+use self::table::{Binding, Grant, Role, Who};
+use super::write;
 use crate::Registry;
 use crate::value::{Fill as _, Look as _};
 
+mod table;
+
 const LABEL: &str = "kubernetes.io/bootstrapping";
-const DEFAULTS: &str = "rbac-defaults";
+/// The core group, as the table calls it.
+const CORE: &str = "core";
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 /// Writes on their way at once: the store commits them in groups.
 const AT_ONCE: usize = 32;
 
-/// A rule in words: each list is one text, its items apart by a space. The core group is the empty one.
-#[derive(Clone, Copy)]
-pub(super) struct Grant {
-    verbs: &'static str,
-    groups: &'static str,
-    resources: &'static str,
-    names: &'static str,
-    urls: &'static str,
-}
-
-pub(super) const fn on(verbs: &'static str, groups: &'static str, resources: &'static str) -> Grant {
-    Grant { verbs, groups, resources, names: "", urls: "" }
-}
-
-pub(super) const fn named(
-    verbs: &'static str,
-    groups: &'static str,
-    resources: &'static str,
-    names: &'static str,
-) -> Grant {
-    Grant { verbs, groups, resources, names, urls: "" }
-}
-
-pub(super) const fn urls(verbs: &'static str, urls: &'static str) -> Grant {
-    Grant { verbs, groups: "", resources: "", names: "", urls }
-}
-
-pub(super) const CORE: &str = "";
-pub(super) const READ: &str = "get list watch";
-pub(super) const WRITE: &str = "create delete deletecollection patch update";
-pub(super) const READ_WRITE: &str = "create delete deletecollection get list patch update watch";
-/// What everyone may do who tells of what happens.
-pub(super) const EVENTS: Grant = on("create patch update", " events.k8s.io", "events");
-
-/// A ClusterRole, or a Role of a namespace.
-#[derive(Clone, Copy)]
-pub(super) struct Role {
-    pub(super) namespace: &'static str,
-    pub(super) name: &'static str,
-    pub(super) grants: &'static [Grant],
-    /// Goes into the roles that gather by this label.
-    pub(super) adds_to: &'static str,
-    /// Gathers the roles with this label instead of having rules of its own.
-    pub(super) gathers: &'static str,
-    /// Value of the label that says who brought it.
-    pub(super) origin: &'static str,
-}
-
-pub(super) const fn role(name: &'static str, grants: &'static [Grant]) -> Role {
-    Role { namespace: "", name, grants, adds_to: "", gathers: "", origin: DEFAULTS }
-}
-
-#[derive(Clone, Copy)]
-pub(super) enum Who {
-    User(&'static str),
-    Group(&'static str),
-    /// Of `kube-system`.
-    Account(&'static str),
-}
-
-/// A ClusterRoleBinding, or a RoleBinding of a namespace, to a role of the same scope.
-#[derive(Clone, Copy)]
-pub(super) struct Binding {
-    pub(super) namespace: &'static str,
-    pub(super) name: &'static str,
-    pub(super) role: &'static str,
-    pub(super) subjects: &'static [Who],
-    pub(super) origin: &'static str,
-}
-
-pub(super) const fn binding(role: &'static str, subjects: &'static [Who]) -> Binding {
-    Binding { namespace: "", name: role, role, subjects, origin: DEFAULTS }
-}
-
 /// Sees to it that all of them are there, in the order roles, bindings. A write that is refused is told and no more: an admission webhook
 /// may stand in its way that only runs once the API server does.
 pub(super) async fn reconcile(registry: &Registry) {
-    let roles = roles::all().chain(controllers::roles()).chain(namespaced::ROLES.iter().copied());
-    let bindings = bindings::all().chain(controllers::bindings()).chain(namespaced::BINDINGS.iter().copied());
-    for objects in [roles.map(|r| r.object()).collect::<Vec<_>>(), bindings.map(|b| b.object()).collect()] {
+    let (roles, bindings) = table::read();
+    for objects in [roles.iter().map(Role::object).collect::<Vec<_>>(), bindings.iter().map(Binding::object).collect()]
+    {
         let each = stream::iter(objects).for_each_concurrent(AT_ONCE, async |(resource, object)| {
             let name = object.text("metadata.name").to_owned();
             if let Err(status) = ensure(registry, resource.clone(), object).await {
@@ -169,19 +99,12 @@ fn rules(role: &Value) -> Vec<Rule> {
     serde_json::from_value(role.look("rules").clone()).unwrap_or_default()
 }
 
-/// The words of a text, in upstream's order; an empty text is the one empty word where that means something.
-fn words(text: &str) -> Vec<String> {
-    let mut words: Vec<_> = text.split(' ').map(str::to_owned).collect();
-    words.sort_unstable();
-    words
-}
-
 impl Grant {
-    pub(super) fn rule(&self) -> Rule {
-        let list = |text: &str| if text.is_empty() { Vec::new() } else { words(text) };
+    fn rule(&self) -> Rule {
+        let list = |text: &str| table::words(text, |word| word.to_owned());
         Rule {
             verbs: list(self.verbs),
-            api_groups: if self.urls.is_empty() { words(self.groups) } else { Vec::new() },
+            api_groups: table::words(self.groups, |group| if group == CORE { String::new() } else { group.to_owned() }),
             resources: list(self.resources),
             resource_names: list(self.names),
             non_resource_urls: list(self.urls),
@@ -208,7 +131,7 @@ impl Role {
     fn object(&self) -> (GroupResource, Value) {
         let cluster = self.namespace.is_empty();
         let (resource, kind) = if cluster { (known::CLUSTER_ROLES, "ClusterRole") } else { (known::ROLES, "Role") };
-        let mut role = object(kind, self.namespace, self.name, labels(self.origin, self.adds_to));
+        let mut role = object(kind, self.namespace, &self.name, labels(self.origin, self.adds_to));
         if self.gathers.is_empty() {
             let rules: Vec<Rule> = self.grants.iter().map(Grant::rule).collect();
             role.set("rules", json!(rules));
@@ -227,10 +150,10 @@ impl Binding {
             "" => (known::CLUSTER_ROLE_BINDINGS, "ClusterRoleBinding", "ClusterRole"),
             _ => (known::ROLE_BINDINGS, "RoleBinding", "Role"),
         };
-        let mut binding = object(kind, self.namespace, self.name, labels(self.origin, ""));
-        binding.set("roleRef", json!({"apiGroup": GROUP, "kind": role, "name": self.role}));
+        let mut binding = object(kind, self.namespace, &self.name, labels(self.origin, ""));
+        binding.set("roleRef", json!({"apiGroup": GROUP, "kind": role, "name": &*self.role}));
         if !self.subjects.is_empty() {
-            let subjects: Vec<Value> = self.subjects.iter().map(|who| who.subject()).collect();
+            let subjects: Vec<Value> = self.subjects.iter().map(Who::subject).collect();
             binding.set("subjects", subjects);
         }
         (resource, binding)
@@ -238,7 +161,7 @@ impl Binding {
 }
 
 impl Who {
-    fn subject(self) -> Value {
+    fn subject(&self) -> Value {
         match self {
             Self::User(name) => json!({"kind": "User", "apiGroup": GROUP, "name": name}),
             Self::Group(name) => json!({"kind": "Group", "apiGroup": GROUP, "name": name}),

@@ -6,22 +6,22 @@ use kedge_watch::Cache;
 use super::*;
 
 fn all_roles() -> Vec<Role> {
-    roles::all().chain(controllers::roles()).chain(namespaced::ROLES.iter().copied()).collect()
+    table::read().0
 }
 
 fn all_bindings() -> Vec<Binding> {
-    bindings::all().chain(controllers::bindings()).chain(namespaced::BINDINGS.iter().copied()).collect()
+    table::read().1
 }
 
 #[test]
 fn every_name_stands_once_and_every_binding_finds_its_role() {
-    let roles: Vec<_> = all_roles().iter().map(|r| (r.namespace, r.name)).collect();
-    let bindings: Vec<_> = all_bindings().iter().map(|b| (b.namespace, b.name)).collect();
+    let roles: Vec<_> = all_roles().iter().map(|r| (r.namespace, r.name.clone())).collect();
+    let bindings: Vec<_> = all_bindings().iter().map(|b| (b.namespace, b.name.clone())).collect();
     for names in [&roles, &bindings] {
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
     }
     for binding in all_bindings() {
-        assert!(roles.contains(&(binding.namespace, binding.role)), "{}", binding.name);
+        assert!(roles.contains(&(binding.namespace, binding.role.clone())), "{}", binding.name);
     }
 }
 
@@ -88,9 +88,8 @@ fn admin_edits_edit_views_and_view_reads_no_secrets() {
 
 #[test]
 fn what_was_added_stays_and_what_is_missing_comes_back() {
-    const ROLE: Role = role("x", &[on("get list", CORE, "pods")]);
-    const BINDING: Binding = binding("x", &[Who::Group("g"), Who::Account("a")]);
-    let (_, wanted) = ROLE.object();
+    let (roles, bindings) = table::parse("role x\n get list | core | pods\nbinding x Group:g Account:a");
+    let (_, wanted) = roles[0].object();
     assert_eq!(merged(&wanted, &wanted), Merged::Same);
     let mut found = wanted.clone();
     found.set("rules", json!([{"verbs": ["get", "delete"], "apiGroups": [""], "resources": ["pods"]}]));
@@ -101,11 +100,11 @@ fn what_was_added_stays_and_what_is_missing_comes_back() {
         &json!([{"verbs": ["get", "delete"], "apiGroups": [""], "resources": ["pods"]},
                 {"verbs": ["list"], "apiGroups": [""], "resources": ["pods"]}])
     );
-    assert_eq!(new.look("metadata.labels"), &json!({"own": "1", LABEL: DEFAULTS}));
+    assert_eq!(new.look("metadata.labels"), &json!({"own": "1", LABEL: "rbac-defaults"}));
     found.set("metadata.annotations", json!({AUTOUPDATE: "false"}));
     assert_eq!(merged(&found, &wanted), Merged::Same);
 
-    let (_, wanted) = BINDING.object();
+    let (_, wanted) = bindings[0].object();
     let mut found = wanted.clone();
     found.set("subjects", json!([{"kind": "User", "apiGroup": GROUP, "name": "u"}]));
     let Merged::Changed(new) = merged(&found, &wanted) else { panic!() };
@@ -123,7 +122,7 @@ async fn a_second_start_writes_nothing_and_a_third_repairs() {
     let first = cache.snapshot();
     let names = |resource| first.list(&resource, "").count();
     assert_eq!(names(known::CLUSTER_ROLES), all_roles().iter().filter(|r| r.namespace.is_empty()).count());
-    assert_eq!(names(known::ROLE_BINDINGS), namespaced::BINDINGS.len());
+    assert_eq!(names(known::ROLE_BINDINGS), all_bindings().iter().filter(|b| !b.namespace.is_empty()).count());
     crate::bootstrap(&registry).await.unwrap();
     assert_eq!(cache.snapshot().revision, first.revision);
     let view = json!({"metadata": {"name": "system:discovery"}});
