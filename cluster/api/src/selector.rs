@@ -3,9 +3,17 @@
 //! Owns their grammar and their error texts, which are upstream's; never knows which fields a resource has.
 //! Source: "Labels and Selectors" and "Field Selectors" of Kubernetes' documentation.
 
+mod fields;
+mod keys;
+mod parse;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+pub use fields::{FieldSelector, FieldTerm};
+use keys::check_key;
+pub use keys::{label_key_error, label_value_error};
 
 /// The text of a refused selector, as upstream words it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -167,7 +175,7 @@ impl Selector {
 
     /// The string form: `a=b,c!=d,e in (x,y),!f,g`.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
-        Parser { tokens: lex(text), at: 0 }.selector()
+        parse::selector(text)
     }
 
     /// A Service's or ReplicationController's map: every pair must be there. Values are taken as they are.
@@ -203,313 +211,6 @@ impl Selector {
     pub fn matches(&self, labels: &impl Labels) -> bool {
         !self.nothing && self.requirements.iter().all(|requirement| requirement.matches(labels))
     }
-}
-
-#[derive(Clone, Debug, PartialEq)]
-enum Token {
-    Word(String),
-    Symbol(&'static str),
-    Bad(String),
-}
-
-impl Token {
-    fn text(&self) -> &str {
-        match self {
-            Self::Word(text) | Self::Bad(text) => text,
-            Self::Symbol(text) => text,
-        }
-    }
-}
-
-/// Longest first, so that `!=` is not `!` and `=`.
-const SYMBOLS: &[&str] = &["==", "!=", "=", "!", "(", ")", ",", ">", "<"];
-
-fn lex(text: &str) -> Vec<Token> {
-    let special = |c: char| "=!(),><".contains(c);
-    let blank = |c: char| " \t\r\n".contains(c);
-    let mut rest = text.trim_start_matches(blank);
-    let mut tokens = Vec::new();
-    while !rest.is_empty() {
-        let symbol = SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol));
-        let length = match symbol {
-            Some(symbol) => symbol.len(),
-            None => rest.find(|c| special(c) || blank(c)).unwrap_or(rest.len()),
-        };
-        let (token, after) = rest.split_at(length);
-        tokens.push(match symbol {
-            Some(symbol) => Token::Symbol(symbol),
-            None if token.is_empty() => Token::Bad(rest.to_owned()),
-            None => Token::Word(token.to_owned()),
-        });
-        rest = after.trim_start_matches(blank);
-    }
-    tokens
-}
-
-struct Parser {
-    tokens: Vec<Token>,
-    at: usize,
-}
-
-impl Parser {
-    fn peek(&self) -> Option<&Token> {
-        self.tokens.get(self.at)
-    }
-
-    fn peek_symbol(&self, symbol: &str) -> bool {
-        matches!(self.peek(), Some(Token::Symbol(s)) if *s == symbol)
-    }
-
-    fn take(&mut self) -> Option<Token> {
-        let token = self.peek().cloned();
-        self.at += 1;
-        token
-    }
-
-    fn unexpected<T>(token: Option<&Token>, expected: &'static str) -> Result<T, SelectorError> {
-        let found = token.map(Token::text).unwrap_or_default().to_owned();
-        Err(SelectorError::Unexpected { found, expected })
-    }
-
-    fn selector(mut self) -> Result<Selector, SelectorError> {
-        let mut requirements = Vec::new();
-        loop {
-            match self.peek() {
-                None => break,
-                Some(Token::Word(_) | Token::Symbol("!")) => {}
-                other => return Self::unexpected(other, "!, identifier, or 'end of string'"),
-            }
-            requirements.push(self.requirement().map_err(|e| SelectorError::Requirement(Box::new(e)))?);
-            match self.take() {
-                None => break,
-                Some(Token::Symbol(",")) => {
-                    if !matches!(self.peek(), Some(Token::Word(_) | Token::Symbol("!"))) {
-                        return Self::unexpected(self.peek(), "identifier after ','");
-                    }
-                }
-                other => return Self::unexpected(other.as_ref(), "',' or 'end of string'"),
-            }
-        }
-        Ok(Selector { requirements, nothing: false })
-    }
-
-    fn requirement(&mut self) -> Result<Requirement, SelectorError> {
-        let absent = self.peek_symbol("!");
-        if absent {
-            self.at += 1;
-        }
-        let key = match self.take() {
-            Some(Token::Word(key)) => key,
-            other => return Self::unexpected(other.as_ref(), "identifier"),
-        };
-        check_key(&key)?;
-        if absent || self.peek().is_none() || self.peek_symbol(",") {
-            let operator = if absent { Operator::DoesNotExist } else { Operator::Exists };
-            return Requirement::new(&key, operator, Vec::new());
-        }
-        let (operator, many) = match self.take() {
-            Some(Token::Symbol("=" | "==")) => (Operator::In, false),
-            Some(Token::Symbol("!=")) => (Operator::NotIn, false),
-            Some(Token::Symbol(">")) => (Operator::Gt, false),
-            Some(Token::Symbol("<")) => (Operator::Lt, false),
-            Some(Token::Word(word)) if word == "in" => (Operator::In, true),
-            Some(Token::Word(word)) if word == "notin" => (Operator::NotIn, true),
-            other => return Self::unexpected(other.as_ref(), "in, notin, =, ==, !=, gt, lt"),
-        };
-        let values = if many { self.values()? } else { vec![self.value()?] };
-        Requirement::new(&key, operator, values)
-    }
-
-    fn value(&mut self) -> Result<String, SelectorError> {
-        if self.peek().is_none() || self.peek_symbol(",") {
-            return Ok(String::new());
-        }
-        match self.take() {
-            Some(Token::Word(value)) => Ok(value),
-            other => Self::unexpected(other.as_ref(), "identifier"),
-        }
-    }
-
-    /// `(x,y)`; an empty place between commas is the empty value.
-    fn values(&mut self) -> Result<Vec<String>, SelectorError> {
-        match self.take() {
-            Some(Token::Symbol("(")) => {}
-            other => {
-                return Err(SelectorError::NoList(other.as_ref().map(Token::text).unwrap_or_default().to_owned()));
-            }
-        }
-        match self.peek() {
-            // `()` holds one empty value, as `(,)` does.
-            Some(Token::Word(_) | Token::Symbol("," | ")")) => {}
-            other => return Self::unexpected(other, "',', ')' or identifier"),
-        }
-        let mut values = Vec::new();
-        loop {
-            match self.peek() {
-                Some(Token::Word(word)) => {
-                    values.push(word.clone());
-                    self.at += 1;
-                }
-                Some(Token::Symbol("," | ")")) => values.push(String::new()),
-                other => return Self::unexpected(other, "',', or identifier"),
-            }
-            match self.take() {
-                Some(Token::Symbol(")")) => return Ok(values),
-                Some(Token::Symbol(",")) => {}
-                other => return Self::unexpected(other.as_ref(), "',' or ')'"),
-            }
-        }
-    }
-}
-
-fn check_key(key: &str) -> Result<(), SelectorError> {
-    match label_key_error(key) {
-        None => Ok(()),
-        // "<nil>" is what upstream prints for a key without a path.
-        Some(why) => Err(SelectorError::Invalid { path: "<nil>".into(), value: format!("{key:?}"), why }),
-    }
-}
-
-fn name_shaped(text: &str) -> bool {
-    let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
-    let bytes = text.as_bytes();
-    edge(bytes.first())
-        && edge(bytes.last())
-        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-}
-
-fn subdomain_shaped(text: &str) -> bool {
-    text.split('.').all(|label| {
-        let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        let bytes = label.as_bytes();
-        edge(bytes.first())
-            && edge(bytes.last())
-            && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
-    })
-}
-
-/// Why a text is no label key (a "qualified name"), in upstream's words.
-pub fn label_key_error(key: &str) -> Option<String> {
-    const SHAPE: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric \
-        character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
-        '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-    let mut parts = key.split('/');
-    let (prefix, name) = match (parts.next(), parts.next(), parts.next()) {
-        (Some(name), None, None) => (None, name),
-        (Some(prefix), Some(name), None) => (Some(prefix), name),
-        _ => {
-            return Some(format!(
-                "a valid label key {SHAPE} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
-            ));
-        }
-    };
-    match prefix {
-        Some("") => return Some("prefix part must be non-empty".into()),
-        Some(prefix) if prefix.len() > 253 => return Some("prefix part must be no more than 253 bytes".into()),
-        Some(prefix) if !subdomain_shaped(prefix) => {
-            return Some(
-                "prefix part a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must \
-                 start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
-                 '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
-                    .into(),
-            );
-        }
-        Some(_) | None => {}
-    }
-    if name.is_empty() {
-        return Some("name part must be non-empty".into());
-    }
-    if name.len() > 63 {
-        return Some("name part must be no more than 63 bytes".into());
-    }
-    (!name_shaped(name)).then(|| format!("name part {SHAPE}"))
-}
-
-/// Why a text is no label value, in upstream's words.
-pub fn label_value_error(value: &str) -> Option<String> {
-    if value.len() > 63 {
-        return Some("must be no more than 63 bytes".into());
-    }
-    (!value.is_empty() && !name_shaped(value)).then(|| {
-        "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end \
-         with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is \
-         '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"
-            .into()
-    })
-}
-
-/// `metadata.name=x,status.phase!=Running`. Which fields there are is for the resource's row to say.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FieldSelector {
-    pub terms: Vec<FieldTerm>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldTerm {
-    pub field: String,
-    pub equal: bool,
-    pub value: String,
-}
-
-impl FieldSelector {
-    pub fn parse(text: &str) -> Result<Self, SelectorError> {
-        let mut terms = Vec::new();
-        for term in split_unescaped(text).filter(|term| !term.is_empty()) {
-            let unknown = || SelectorError::Term { selector: text.to_owned(), term: term.to_owned() };
-            let (field, operator, value) = split_term(term).ok_or_else(unknown)?;
-            terms.push(FieldTerm { field: field.to_owned(), equal: operator != "!=", value: unescape(value)? });
-        }
-        Ok(Self { terms })
-    }
-
-    /// `field` answers a field's value; an absent one is the empty text.
-    pub fn matches<'a>(&self, field: impl Fn(&str) -> Option<&'a str>) -> bool {
-        self.terms.iter().all(|term| (field(&term.field).unwrap_or_default() == term.value) == term.equal)
-    }
-
-    /// The one value that a field must have, if the selector demands one: lets a list by name be a get.
-    pub fn required(&self, field: &str) -> Option<&str> {
-        self.terms.iter().find(|term| term.equal && term.field == field).map(|term| term.value.as_str())
-    }
-}
-
-/// Splits at commas that no backslash escapes.
-fn split_unescaped(text: &str) -> impl Iterator<Item = &str> {
-    let mut escaped = false;
-    text.split(move |c| {
-        let cut = c == ',' && !escaped;
-        escaped = c == '\\' && !escaped;
-        cut
-    })
-}
-
-fn split_term(term: &str) -> Option<(&str, &str, &str)> {
-    let mut escaped = false;
-    for (i, c) in term.char_indices() {
-        let rest = term.get(i..)?;
-        if !escaped && let Some(operator) = ["!=", "==", "="].into_iter().find(|operator| rest.starts_with(operator)) {
-            return Some((term.get(..i)?, operator, rest.get(operator.len()..)?));
-        }
-        escaped = c == '\\' && !escaped;
-    }
-    None
-}
-
-fn unescape(value: &str) -> Result<String, SelectorError> {
-    let mut out = String::with_capacity(value.len());
-    let mut chars = value.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => match chars.next() {
-                Some(c @ ('\\' | ',' | '=')) => out.push(c),
-                Some(c) => return Err(SelectorError::Escape(format!("\\{c}"))),
-                None => return Err(SelectorError::Escape("\\".into())),
-            },
-            ',' | '=' => return Err(SelectorError::Unescaped(c)),
-            c => out.push(c),
-        }
-    }
-    Ok(out)
 }
 
 #[cfg(test)]
@@ -605,33 +306,6 @@ mod tests {
         assert!(select(&expression("DoesNotExist", &[]), "app=web"));
         let refused = Selector::from_label_selector(Some(&expression("Gt", &["1"]))).unwrap_err();
         assert_eq!(refused.to_string(), "\"Gt\" is not a valid label selector operator");
-    }
-
-    #[test]
-    fn field_selectors() {
-        let pod = |field: &str| match field {
-            "metadata.name" => Some("web"),
-            "status.phase" => Some("Running"),
-            "spec.odd" => Some("a,b=c"),
-            _ => None,
-        };
-        for (selector, expected) in [
-            ("", true),
-            ("metadata.name=web", true),
-            ("metadata.name==web,status.phase!=Running", false),
-            ("spec.nodeName=", true),
-            ("spec.nodeName!=", false),
-            ("spec.odd=a\\,b\\=c", true),
-            (",metadata.name=web,", true),
-        ] {
-            assert_eq!(FieldSelector::parse(selector).unwrap().matches(pod), expected, "{selector}");
-        }
-        assert_eq!(FieldSelector::parse("a=1,metadata.name=web").unwrap().required("metadata.name"), Some("web"));
-        assert_eq!(FieldSelector::parse("metadata.name!=web").unwrap().required("metadata.name"), None);
-        let message = FieldSelector::parse("a=b,c").unwrap_err().to_string();
-        assert_eq!(message, "invalid selector: 'a=b,c'; can't understand 'c'");
-        assert!(FieldSelector::parse("a=b\\x").is_err());
-        assert!(FieldSelector::parse("a=b=c").is_err());
     }
 
     proptest! {
