@@ -170,11 +170,17 @@ pub(crate) async fn delete_one(
     let target = writer.target;
     (row.strategy.may_delete)(&target.name)
         .map_err(|why| Status::about(kedge_api::Reason::Forbidden, &row.resource.id, &target.name, why))?;
-    let mut marked = None;
+    // As it was stored with no time left.
+    let mut marked: Option<Arc<Object>> = None;
     for _ in 0..ATTEMPTS {
-        let object = get::find(registry, row, target)?;
+        let object = match (get::find(registry, row, target), &marked) {
+            // Who saw the mark was quicker, and has done what was asked for.
+            (Err(_), Some(last)) => return Ok(Deleted::Gone(Arc::clone(last))),
+            (Ok(next), Some(last)) if next.uid() != last.uid() => return Ok(Deleted::Gone(Arc::clone(last))),
+            (found, _) => found?,
+        };
         let old = get::decode(row, &object)?;
-        if marked != Some(object.revision) {
+        if marked.as_ref().is_none_or(|marked| marked.revision != object.revision) {
             check(row, &object, wish)?;
             admission::validate(registry, row, writer, Operation::Delete, &old, Some(&old)).await?;
         }
@@ -190,7 +196,7 @@ pub(crate) async fn delete_one(
                 let draft = write::draft(object.key.clone(), &last, row)?;
                 match write::commit(registry, expect, Write::Put(draft)).await {
                     Ok(commit) => {
-                        marked = Some(commit.revision);
+                        marked = commit.object;
                         continue;
                     }
                     Err(StoreError::Conflict { .. }) => continue,
