@@ -155,8 +155,9 @@ impl ControlPlane {
             ca_pem: self.server_ca().to_owned(),
             mapper: Arc::new(move |version, kind| registry.table().of_kind(version, kind)),
         };
-        let client = self.client("system:kube-controller-manager", &[]);
-        kedge_control::run(client, self.informer(), options).await;
+        let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];
+        let client = |account: &str| self.client(&format!("system:serviceaccount:kube-system:{account}"), &groups);
+        kedge_control::run(&client, self.informer(), options).await;
     }
 
     /// Runs the scheduler. Never ends.

@@ -17,6 +17,11 @@ pub trait Controller: Send + Sync {
     /// As it stands in events, e.g. `replicaset-controller`.
     fn name(&self) -> &'static str;
 
+    /// The service account of `kube-system` that it acts as, whose role says what it may do.
+    fn account(&self) -> &'static str {
+        self.name()
+    }
+
     /// The resources whose changes may matter; none named means all.
     fn watches(&self) -> &'static [GroupResource];
 

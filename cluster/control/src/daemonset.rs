@@ -48,6 +48,10 @@ impl Controller for DaemonSets {
         "daemonset-controller"
     }
 
+    fn account(&self) -> &'static str {
+        "daemon-set-controller"
+    }
+
     fn watches(&self) -> &'static [GroupResource] {
         WATCHES
     }

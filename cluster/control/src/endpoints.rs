@@ -49,6 +49,10 @@ impl Controller for ServiceEndpoints {
         "endpoint-slice-controller"
     }
 
+    fn account(&self) -> &'static str {
+        "endpointslice-controller"
+    }
+
     fn watches(&self) -> &'static [GroupResource] {
         WATCHES
     }

@@ -54,6 +54,10 @@ impl Controller for GarbageCollector {
         "garbage-collector-controller"
     }
 
+    fn account(&self) -> &'static str {
+        "generic-garbage-collector"
+    }
+
     fn watches(&self) -> &'static [GroupResource] {
         &[]
     }

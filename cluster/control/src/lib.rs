@@ -62,7 +62,12 @@ pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
     ]
 }
 
-/// Runs all controllers until the future is dropped. Between changes and due times it sleeps.
-pub async fn run(client: Arc<dyn Client>, informer: Arc<dyn Informer>, options: Options) {
-    runner::Runner::new(all(options), &client, informer).run().await;
+/// Runs all controllers until the future is dropped. Between changes and due times it sleeps. `client` acts as a service account of
+/// `kube-system`: each controller has its own.
+pub fn run(
+    client: &dyn Fn(&str) -> Arc<dyn Client>,
+    informer: Arc<dyn Informer>,
+    options: Options,
+) -> impl Future<Output = ()> + Send + use<> {
+    runner::Runner::new(all(options), client, informer).run()
 }

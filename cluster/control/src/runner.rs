@@ -60,10 +60,16 @@ pub struct Runner {
 }
 
 impl Runner {
-    pub fn new(controllers: Vec<Arc<dyn Controller>>, client: &Arc<dyn Client>, informer: Arc<dyn Informer>) -> Self {
+    /// `client` gives the client of a controller's account.
+    pub fn new(
+        controllers: Vec<Arc<dyn Controller>>,
+        client: &dyn Fn(&str) -> Arc<dyn Client>,
+        informer: Arc<dyn Informer>,
+    ) -> Self {
         let member = |controller: Arc<dyn Controller>| {
+            let client = client(controller.account());
             let recorder = Recorder::new(client.clone(), controller.name(), "");
-            Member { controller, actor: Arc::new(Actor { client: client.clone(), recorder }) }
+            Member { controller, actor: Arc::new(Actor { client, recorder }) }
         };
         Self {
             members: controllers.into_iter().map(member).collect(),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use kedge_api::resource::known::*;
-use kedge_api::{Client, Informer, Reason, Status};
+use kedge_api::{Informer, Reason, Status};
 use kedge_control::controller::Controller;
 use kedge_control::deployment::Deployments;
 use kedge_control::replicaset::ReplicaSets;
@@ -16,9 +16,8 @@ use crate::world::World;
 
 fn start(world: &Arc<World>) {
     let controllers: Vec<Arc<dyn Controller>> = vec![Arc::new(Deployments), Arc::new(ReplicaSets)];
-    let client: Arc<dyn Client> = world.clone();
     let informer: Arc<dyn Informer> = world.clone();
-    tokio::spawn(Runner::new(controllers, &client, informer).run());
+    tokio::spawn(Runner::new(controllers, &|_| world.clone(), informer).run());
     tokio::spawn(world.clone().run_agent());
 }
 

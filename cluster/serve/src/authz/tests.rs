@@ -29,28 +29,38 @@ async fn role_by_verb_by_kind() {
     let jane = User::new("jane", &["system:authenticated"]);
     let account = User::new("system:serviceaccount:a:b", &["system:serviceaccounts", "system:authenticated"]);
     let manager = User::new("system:kube-controller-manager", &["system:authenticated"]);
+    let replicas = "system:serviceaccount:kube-system:replicaset-controller";
+    let replicas = User::new(replicas, &["system:serviceaccounts", "system:authenticated"]);
     let scheduler = User::new("system:kube-scheduler", &["system:authenticated"]);
     let nobody = User::new("system:anonymous", &["system:unauthenticated"]);
     for (method, uri, allowed) in [
         ("GET", "/api/v1/nodes", &[&admin, &manager, &scheduler][..]),
         ("GET", "/api/v1/namespaces/a/secrets/s", &[&admin, &manager]),
-        ("POST", "/api/v1/namespaces/a/pods", &[&admin, &manager]),
+        ("POST", "/api/v1/namespaces/a/pods", &[&admin, &replicas]),
+        ("POST", "/api/v1/namespaces/a/secrets", &[&admin, &manager]),
+        ("PATCH", "/apis/apps/v1/namespaces/a/replicasets/r/status", &[&admin, &replicas]),
+        ("PATCH", "/apis/apps/v1/namespaces/a/deployments/d/status", &[&admin]),
         ("POST", "/apis/apps/v1/namespaces/a/deployments", &[&admin]),
         ("POST", "/api/v1/namespaces/a/pods/p/binding", &[&admin, &scheduler]),
         ("POST", "/api/v1/namespaces/a/pods/p/exec", &[&admin]),
-        ("DELETE", "/apis/apps/v1/namespaces/a/replicasets/r", &[&admin, &manager]),
-        ("GET", "/apis", &[&admin, &jane, &account, &manager, &scheduler]),
-        ("GET", "/openapi/v3/apis/apps/v1", &[&admin, &jane, &account, &manager, &scheduler]),
-        ("GET", "/healthz", &[&admin, &jane, &account, &manager, &scheduler, &nobody]),
+        ("DELETE", "/apis/apps/v1/namespaces/a/replicasets/r", &[&admin]),
+        ("DELETE", "/api/v1/namespaces/a/pods/p", &[&admin, &replicas, &scheduler]),
+        ("GET", "/apis", &[&admin, &jane, &account, &manager, &replicas, &scheduler]),
+        ("GET", "/openapi/v3/apis/apps/v1", &[&admin, &jane, &account, &manager, &replicas, &scheduler]),
+        ("GET", "/healthz", &[&admin, &jane, &account, &manager, &replicas, &scheduler, &nobody]),
         ("GET", "/metrics", &[&admin]),
         ("GET", "/healthz/ping", &[&admin]),
-        ("GET", "/version", &[&admin, &jane, &account, &manager, &scheduler, &nobody]),
-        ("GET", "/api", &[&admin, &jane, &account, &manager, &scheduler]),
-        ("GET", "/openid/v1/jwks", &[&admin, &account]),
-        ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", &[&admin, &jane, &account, &manager, &scheduler]),
+        ("GET", "/version", &[&admin, &jane, &account, &manager, &replicas, &scheduler, &nobody]),
+        ("GET", "/api", &[&admin, &jane, &account, &manager, &replicas, &scheduler]),
+        ("GET", "/openid/v1/jwks", &[&admin, &account, &replicas]),
+        (
+            "POST",
+            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+            &[&admin, &jane, &account, &manager, &replicas, &scheduler],
+        ),
         ("POST", "/apis/authentication.k8s.io/v1/tokenreviews", &[&admin, &manager, &scheduler]),
     ] {
-        for user in [&admin, &jane, &account, &manager, &scheduler, &nobody] {
+        for user in [&admin, &jane, &account, &manager, &replicas, &scheduler, &nobody] {
             let want = allowed.iter().any(|u| u.name == user.name);
             assert_eq!(ask(&authorizer, user, method, uri).is_ok(), want, "{} {method} {uri}", user.name);
         }

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 const TABLE: &str = include_str!("../roles.txt");
 const DEFAULTS: &str = "rbac-defaults";
+/// Who brought what upstream does not have.
+const OWN: &str = "kedge-defaults";
 /// Verbs that have a name together.
 const VERBS: &[(&str, &str)] = &[
     ("READ", "get list watch"),
@@ -14,6 +16,7 @@ const EVENTS: Grant =
     Grant { verbs: "create patch update", groups: "core events.k8s.io", resources: "events", names: "", urls: "" };
 
 /// A rule in words: each list is one text, its items apart by a space.
+#[derive(Clone, Copy)]
 pub(super) struct Grant {
     pub(super) verbs: &'static str,
     pub(super) groups: &'static str,
@@ -57,22 +60,42 @@ pub(super) fn read() -> (Vec<Role>, Vec<Binding>) {
 }
 
 pub(super) fn parse(text: &'static str) -> (Vec<Role>, Vec<Binding>) {
-    let (mut roles, mut bindings) = (Vec::<Role>::new(), Vec::new());
+    let (mut roles, mut also, mut bindings) = (Vec::<Role>::new(), Vec::<Role>::new(), Vec::new());
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let mut head = line.split(' ');
         match (head.next().unwrap_or_default(), head.next().unwrap_or_default()) {
+            ("", "also") => also.last_mut().into_iter().for_each(|own| own.grants.extend(grant(line))),
             ("", _) => roles.last_mut().into_iter().for_each(|role| role.grants.extend(grant(line))),
             ("role", name) => roles.push(role(name.into(), head)),
             ("controller", account) => {
-                let name: Cow<'_, str> = format!("system:controller:{account}").into();
-                let subjects = vec![Who::Account(account)];
-                bindings.push(Binding { subjects, ..binding(name.clone(), std::iter::empty()) });
-                roles.push(role(name, head));
+                let named = |who: &str| role(format!("{who}:controller:{account}").into(), std::iter::empty());
+                for (role, origin, list) in [(named("system"), DEFAULTS, &mut roles), (named("kedge"), OWN, &mut also)]
+                {
+                    let subjects = vec![Who::Account(account)];
+                    bindings.push(Binding { subjects, origin, ..binding(role.name.clone(), std::iter::empty()) });
+                    list.push(Role { origin, ..role });
+                }
             }
             (_, name) => bindings.push(binding(name.into(), head)),
         }
     }
+    for own in &mut also {
+        let name = own.name.replacen("kedge", "system", 1);
+        let upstreams = roles.iter().filter(|role| role.name == name).flat_map(|role| &role.grants);
+        own.grants.extend(upstreams.filter_map(Grant::patching));
+    }
+    also.retain(|own| !own.grants.is_empty());
+    bindings.retain(|binding| binding.origin != OWN || also.iter().any(|own| own.name == binding.role));
+    roles.append(&mut also);
     (roles, bindings)
+}
+
+impl Grant {
+    /// Who may replace something may patch it: no more can come of it.
+    fn patching(&self) -> Option<Self> {
+        let may = |verb| self.verbs.split(' ').any(|word| word == verb);
+        (may("update") && !may("patch")).then_some(Self { verbs: "patch", ..*self })
+    }
 }
 
 fn role(name: Cow<'static, str>, words: impl Iterator<Item = &'static str>) -> Role {
@@ -81,8 +104,7 @@ fn role(name: Cow<'static, str>, words: impl Iterator<Item = &'static str>) -> R
         let slot = match key {
             "in" => &mut role.namespace,
             "adds-to" => &mut role.adds_to,
-            "gathers" => &mut role.gathers,
-            _ => &mut role.origin,
+            _ => &mut role.gathers,
         };
         *slot = value;
     }
@@ -95,8 +117,7 @@ fn binding(name: Cow<'static, str>, words: impl Iterator<Item = &'static str>) -
         if let Some((key, value)) = word.split_once('=') {
             match key {
                 "in" => binding.namespace = value,
-                "role" => binding.role = value.into(),
-                _ => binding.origin = value,
+                _ => binding.role = value.into(),
             }
         } else if let Some((kind, name)) = word.split_once(':') {
             binding.subjects.push(match kind {
@@ -110,7 +131,8 @@ fn binding(name: Cow<'static, str>, words: impl Iterator<Item = &'static str>) -
 }
 
 fn grant(line: &'static str) -> Option<Grant> {
-    let mut columns = line.trim().split(" | ");
+    let line = line.trim_start();
+    let mut columns = line.strip_prefix("also ").unwrap_or(line).split(" | ");
     let verbs = columns.next().filter(|verbs| !verbs.is_empty())?;
     if verbs == "EVENTS" {
         return Some(EVENTS);
@@ -147,9 +169,9 @@ mod tests {
                     assert!((2..=4).contains(&columns) || line == " EVENTS", "{line}");
                     continue;
                 }
-                "role" => &["in=", "adds-to=", "gathers=", "origin="],
+                "role" => &["in=", "adds-to=", "gathers="],
                 "controller" => &[],
-                "binding" => &["in=", "role=", "origin=", "User:", "Group:", "Account:"],
+                "binding" => &["in=", "role=", "User:", "Group:", "Account:"],
                 other => panic!("{other}"),
             };
             assert!(!words.next().unwrap_or_default().is_empty(), "{line}");
@@ -158,16 +180,22 @@ mod tests {
     }
 
     #[test]
-    fn a_controller_is_a_role_and_who_has_it() {
-        let (roles, bindings) = parse("controller c\n READ | core apps | pods | p\n get | /x\nbinding b role=r User:u");
-        assert_eq!((&*roles[0].name, roles[0].grants.len()), ("system:controller:c", 2));
-        let [first, second] = roles[0].grants.as_slice() else { panic!() };
+    fn a_controller_is_two_roles_and_who_has_them() {
+        let (roles, bindings) = parse(
+            "controller c\n READ | core apps | pods | p\n get | /x\n also create | core | pods\n get update | core | x\n\
+             controller d\n patch update | core | x\nbinding b role=r User:u",
+        );
+        let names: Vec<&str> = roles.iter().map(|role| &*role.name).collect();
+        assert_eq!(names, ["system:controller:c", "system:controller:d", "kedge:controller:c"]);
+        let own: Vec<_> = roles[2].grants.iter().map(|grant| (grant.verbs, grant.resources)).collect();
+        assert_eq!(own, [("create", "pods"), ("patch", "x")]);
+        let bound: Vec<&str> = bindings.iter().map(|binding| &*binding.role).collect();
+        assert_eq!(bound, ["system:controller:c", "kedge:controller:c", "system:controller:d", "r"]);
+        let [first, second, _] = roles[0].grants.as_slice() else { panic!() };
         assert_eq!(
             (first.verbs, first.groups, first.resources, first.names),
             ("get list watch", "core apps", "pods", "p")
         );
         assert_eq!((second.urls, second.groups), ("/x", ""));
-        assert_eq!((&*bindings[0].role, bindings[0].subjects.len()), ("system:controller:c", 1));
-        assert_eq!((&*bindings[1].name, &*bindings[1].role), ("b", "r"));
     }
 }
