@@ -15,22 +15,64 @@ use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
 use crate::{Registry, metadata, patch as patching};
 
+/// A write on its way: who makes it, and of what.
+struct Editor<'a> {
+    registry: &'a Registry,
+    row: &'a Arc<Row>,
+    request: &'a Request,
+    how: How,
+    writer: Writer<'a>,
+}
+
+/// What is there, and what is to be there instead.
+struct Edit {
+    object: Arc<Object>,
+    old: Value,
+    new: Value,
+    warnings: Vec<String>,
+}
+
+impl<'a> Editor<'a> {
+    fn new(registry: &'a Registry, row: &'a Arc<Row>, request: &'a Request, dry_run: bool) -> Self {
+        Self { registry, row, request, how: how(request), writer: Writer::of(request, dry_run) }
+    }
+
+    /// Makes the object that is not there yet, if its writer may. Without an author it is noted already who made what.
+    async fn make(self, mut incoming: Incoming, author: Option<&Author<'_>>) -> Result<Answer, Status> {
+        self.registry.guard(self.request, &incoming.value, None)?;
+        author.into_iter().for_each(|author| author.track(None, &mut incoming.value));
+        create::store(self.registry, self.row, incoming, self.writer).await
+    }
+
+    /// Puts the new object in the place of the old one, if its writer may. `None`: someone else wrote in between.
+    async fn put(&mut self, edit: Edit, author: Option<&Author<'_>>) -> Result<Option<Answer>, Status> {
+        let (registry, row, how) = (self.registry, self.row, self.how);
+        let Edit { object, old, mut new, mut warnings } = edit;
+        registry.guard(self.request, &new, Some(&old))?;
+        author.into_iter().for_each(|author| author.track(Some(&old), &mut new));
+        // What the kind warns of: not of what only its status's writer sends along.
+        if how == How::Main {
+            warnings.extend((row.strategy.warnings)(&new, Some(&old)));
+        }
+        let written = write::replace(registry, row, &object, &old, new, how, &mut self.writer).await?;
+        let Some(written) = written else { return Ok(None) };
+        warnings.append(&mut self.writer.warnings);
+        Ok(Some(answer(200, warnings, written.payload(row)?)))
+    }
+}
+
 pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
-    let how = how(&request);
     let dry_run = options::write(&request.options, "UpdateOptions")?;
     let incoming = incoming::object(row, &mut request)?;
     check_name(&incoming.value, &request.target.name)?;
     let wanted = wanted_version(&incoming.value)?;
     let author = Author::of(registry, row, &request);
-    let mut writer = Writer::of(&request, dry_run);
+    let mut editor = Editor::new(registry, row, &request, dry_run);
     for _ in 0..ATTEMPTS {
         let object = match get::find(registry, row, &request.target) {
             Ok(object) => object,
-            Err(_) if row.strategy.create_on_update && how == How::Main => {
-                registry.guard(&request, &incoming.value, None)?;
-                let mut incoming = named(incoming, &request);
-                author.track(None, &mut incoming.value);
-                return create::store(registry, row, incoming, writer).await;
+            Err(_) if row.strategy.create_on_update && editor.how == How::Main => {
+                return editor.make(named(incoming, &request), Some(&author)).await;
             }
             Err(missing) => return Err(missing),
         };
@@ -40,22 +82,12 @@ pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Req
         if wanted.is_none() && !row.strategy.unconditional_update {
             write::version_required(row, &request.target.name)?;
         }
-        let mut new = incoming.value.clone();
-        registry.guard(&request, &new, Some(&old))?;
-        author.track(Some(&old), &mut new);
-        let mut warnings = incoming.warnings.clone();
-        warnings.extend(said(row, &new, &old, how));
-        if let Some(written) = write::replace(registry, row, &object, &old, new, how, &mut writer).await? {
-            warnings.append(&mut writer.warnings);
-            return Ok(answer(200, warnings, written.payload(row)?));
+        let edit = Edit { object, old, new: incoming.value.clone(), warnings: incoming.warnings.clone() };
+        if let Some(answer) = editor.put(edit, Some(&author)).await? {
+            return Ok(answer);
         }
     }
     Err(write::modified(row, &request.target.name))
-}
-
-/// What the kind warns of: not of what only its status's writer sends along.
-fn said(row: &Row, new: &Value, old: &Value, how: How) -> Vec<String> {
-    if how == How::Main { (row.strategy.warnings)(new, Some(old)) } else { Vec::new() }
 }
 
 fn named(incoming: Incoming, request: &Request) -> Incoming {
@@ -98,35 +130,28 @@ pub(crate) fn check_version(row: &Row, object: &Object, wanted: Option<u64>) -> 
 }
 
 pub(crate) async fn patch(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
-    let how = how(&request);
     let dry_run = options::change(&request)?;
     let Body::Patch(kind, patch) = std::mem::take(&mut request.body) else {
         return Err(Status::bad_request("a patch must have a body"));
     };
     if kind == PatchType::Apply {
-        return apply(registry, row, &request, &patch, how, dry_run).await;
+        return apply(registry, row, &request, &patch, dry_run).await;
     }
     let author = Author::of(registry, row, &request);
-    let duplicates = Vec::new();
-    let mut writer = Writer::of(&request, dry_run);
+    let mut editor = Editor::new(registry, row, &request, dry_run);
     for _ in 0..ATTEMPTS {
         let object = get::find(registry, row, &request.target)?;
         let shown = get::alias(row, object.clone())?;
         let current: Value = shown.decode()?;
         let patched = patching::patch(kind, &row.resource, &current, &patch)?;
-        let Incoming { value: mut new, mut warnings } = accept(row, patched, &patch, &duplicates, &request.options)?;
+        let Incoming { value: mut new, warnings } = accept(row, patched, &patch, &[], &request.options)?;
         check_patched(row, &new, &object)?;
-        let wanted = wanted_version(&new)?;
-        check_version(row, &object, wanted)?;
+        check_version(row, &object, wanted_version(&new)?)?;
         incoming::store_form(row, &mut new);
         (row.strategy.default)(&mut new);
         let old = stored(row, &object, current)?;
-        registry.guard(&request, &new, Some(&old))?;
-        author.track(Some(&old), &mut new);
-        warnings.extend(said(row, &new, &old, how));
-        if let Some(written) = write::replace(registry, row, &object, &old, new, how, &mut writer).await? {
-            warnings.append(&mut writer.warnings);
-            return Ok(answer(200, warnings, written.payload(row)?));
+        if let Some(answer) = editor.put(Edit { object, old, new, warnings }, Some(&author)).await? {
+            return Ok(answer);
         }
         // The patched object carries the version it was made from; it is made anew from the next one.
     }
@@ -139,17 +164,17 @@ async fn apply(
     row: &Arc<Row>,
     request: &Request,
     config: &Value,
-    how: How,
     dry_run: bool,
 ) -> Result<Answer, Status> {
     let force = request.options.force.unwrap_or(false);
     let name = &request.target.name;
     for _ in 0..ATTEMPTS {
         let author = Author::of(registry, row, request);
+        let mut editor = Editor::new(registry, row, request, dry_run);
         let object = get::find(registry, row, &request.target);
         let live: Option<Value> = match &object {
             Ok(object) => Some(get::alias(row, object.clone())?.decode()?),
-            Err(_) if how == How::Main => None,
+            Err(_) if editor.how == How::Main => None,
             Err(missing) => return Err(missing.clone()),
         };
         let applied = author.apply(live.as_ref(), config, force)?;
@@ -166,9 +191,7 @@ async fn apply(
             check_patched_name(&new, name)?;
             incoming::store_form(row, &mut new);
             (row.strategy.default)(&mut new);
-            registry.guard(request, &new, None)?;
-            let incoming = Incoming { value: new, warnings: Vec::new() };
-            match create::store(registry, row, incoming, Writer::of(request, dry_run)).await {
+            match editor.make(Incoming { value: new, warnings: Vec::new() }, None).await {
                 Err(status) if status.is(Reason::AlreadyExists) && !dry_run => continue,
                 answered => return answered,
             }
@@ -178,12 +201,8 @@ async fn apply(
         incoming::store_form(row, &mut new);
         (row.strategy.default)(&mut new);
         let old = stored(row, &object, live.unwrap_or_default())?;
-        registry.guard(request, &new, Some(&old))?;
-        let mut warnings = said(row, &new, &old, how);
-        let mut writer = Writer::of(request, dry_run);
-        if let Some(written) = write::replace(registry, row, &object, &old, new, how, &mut writer).await? {
-            warnings.append(&mut writer.warnings);
-            return Ok(answer(200, warnings, written.payload(row)?));
+        if let Some(answer) = editor.put(Edit { object, old, new, warnings: Vec::new() }, None).await? {
+            return Ok(answer);
         }
     }
     Err(write::modified(row, name))
