@@ -25,6 +25,7 @@ mod runtime_class;
 mod service_account;
 mod storage;
 mod tolerations;
+mod topology;
 mod webhook;
 
 use kedge_api::resource::known;
@@ -35,6 +36,7 @@ use crate::Registry;
 use crate::strategy::Scope;
 use crate::table::Row;
 use crate::value::Look as _;
+use crate::verbs::incoming::Expected;
 
 pub(crate) use tolerations::tolerate;
 pub use webhook::Webhooks;
@@ -72,13 +74,15 @@ pub(crate) struct Writer<'a> {
     pub(crate) dry_run: bool,
     /// The write is a consequence of something that was admitted already: an eviction's deletion, a scale's change.
     pub(crate) admitted: bool,
+    /// What a subresource takes, where that is not an object of its row: a Scale, an Eviction, the options of a connection.
+    pub(crate) kind: Option<Expected<'a>>,
     pub(crate) warnings: Vec<String>,
 }
 
 impl<'a> Writer<'a> {
     pub(crate) fn of(request: &'a Request, dry_run: bool) -> Self {
         let Request { who, verb, target, options, .. } = request;
-        Self { who, verb: *verb, target, options, dry_run, admitted: false, warnings: Vec::new() }
+        Self { who, verb: *verb, target, options, dry_run, admitted: false, kind: None, warnings: Vec::new() }
     }
 
     /// Once: what is tried again says the same again.
@@ -90,6 +94,10 @@ impl<'a> Writer<'a> {
 
     pub(crate) fn admitted(self) -> Self {
         Self { admitted: true, ..self }
+    }
+
+    pub(crate) fn of_kind(self, kind: Expected<'a>) -> Self {
+        Self { kind: Some(kind), ..self }
     }
 }
 
@@ -103,6 +111,8 @@ pub(crate) struct Attributes<'a> {
     pub(crate) name: &'a str,
     /// What stands in the store; none for what is created.
     pub(crate) old: Option<&'a Value>,
+    /// What the object is, if not one of the resource.
+    pub(crate) kind: Option<Expected<'a>>,
     pub(crate) dry_run: bool,
 }
 
@@ -110,7 +120,8 @@ impl<'a> Attributes<'a> {
     fn of(writer: &Writer<'a>, row: &'a Row, operation: Operation, old: Option<&'a Value>) -> Self {
         let Target { namespace, name, subresource, .. } = writer.target;
         // A PUT that creates is a creation like any other.
-        Self { operation, resource: &row.resource, subresource, namespace, name, old, dry_run: writer.dry_run }
+        let (kind, dry_run) = (writer.kind, writer.dry_run);
+        Self { operation, resource: &row.resource, subresource, namespace, name, old, kind, dry_run }
     }
 
     /// `403`, in the words `pods "web" is forbidden: …`.
@@ -204,6 +215,8 @@ const PLUGINS: &[Plugin] = &[
     Plugin::admits(CREATE, PODS, runtime_class::apply).and_validates(runtime_class::check),
     // CertificateSubjectRestriction
     Plugin::validates(CREATE, CERTIFICATES, certificates::restrict_subject),
+    // PodTopologyLabels
+    Plugin::admits(CREATE, PODS, topology::label).also_of(&["", "binding"]),
     // DefaultIngressClass
     Plugin::admits(CREATE, INGRESS, ingress_class::default),
 ];
@@ -338,6 +351,7 @@ pub(crate) mod testing {
                 namespace: "n",
                 name: "",
                 old,
+                kind: None,
                 dry_run: false,
             }
         }

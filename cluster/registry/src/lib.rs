@@ -170,7 +170,9 @@ impl Registry {
             Verb::Get => verbs::get::get(self, row, &request).await,
             Verb::List => verbs::list::list(self, row, &request).await,
             Verb::Watch => verbs::watch::watch(self, row, &request).await,
-            Verb::Create if row.resource.kind == "Binding" => verbs::subresource::create_binding(self, request).await,
+            Verb::Create if row.resource.kind == "Binding" => {
+                verbs::subresource::create_binding(self, row, request).await
+            }
             Verb::Create => verbs::create::create(self, row, request).await,
             Verb::Update => verbs::update::update(self, row, request).await,
             Verb::Patch => verbs::update::patch(self, row, request).await,

@@ -90,6 +90,16 @@ impl Table {
         self.versions(id).find(|row| version.is_empty() || row.resource.version == version)
     }
 
+    /// Other versions of the resource, or other groups' names of it: all that keep the same objects.
+    pub(crate) fn equivalents(&self, row: &Row) -> impl Iterator<Item = &Arc<Row>> {
+        let (storage, own) = (row.storage(), &row.resource);
+        let same = move |other: &&Arc<Row>| {
+            let resource = &other.resource;
+            (&resource.id, &resource.version) != (&own.id, &own.version) && other.storage() == storage
+        };
+        self.rows.iter().filter(same)
+    }
+
     fn versions(&self, id: &GroupResource) -> impl Iterator<Item = &Arc<Row>> {
         self.by_id.get(id).into_iter().flatten().filter_map(|at| self.rows.get(*at))
     }

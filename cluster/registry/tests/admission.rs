@@ -363,3 +363,65 @@ async fn mutating_policies_change() {
         }
     }
 }
+
+#[tokio::test]
+async fn subresources_are_judged_by_what_they_take() {
+    let world = World::new().await;
+    let selector = json!({"app": "d"});
+    let pod = json!({"containers": [{"name": "c", "image": "i"}]});
+    let template = json!({"metadata": {"labels": selector}, "spec": pod});
+    let spec = json!({"replicas": 1, "selector": {"matchLabels": selector}, "template": template});
+    world.create(&known::DEPLOYMENTS, json!({"metadata": {"name": "d"}, "spec": spec})).await.unwrap();
+    for name in ["default", "other"] {
+        world.create(&known::SERVICE_ACCOUNTS, json!({"metadata": {"name": name}})).await.unwrap();
+    }
+    world.create(&known::PODS, json!({"metadata": {"name": "p"}, "spec": pod})).await.unwrap();
+    let rule = json!({"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],
+        "resources": ["*/scale", "pods/eviction", "pods/binding", "serviceaccounts/token"]});
+    let expression = "request.kind.kind == 'Scale' ? object.spec.replicas < 5 && oldObject.spec.replicas == 1 : false";
+    let validation = json!({"expression": expression, "messageExpression": "request.kind.group + '/' + request.kind.kind + ' of ' + \
+         request.resource.resource + '/' + request.subResource"});
+    let spec = json!({"matchConstraints": {"resourceRules": [rule]}, "validations": [validation]});
+    world.policy("validating", spec, json!({"validationActions": ["Deny"]})).await;
+    let call = async |verb, resource: GroupResource, name: &str, subresource: &str, body: Value| {
+        let (version, namespace) = (String::new(), "default".to_owned());
+        let target = Target { resource, version, namespace, name: name.into(), subresource: subresource.into() };
+        let who = User::new("admin", &["system:masters"]);
+        let options = Options::default();
+        let answer = world.registry.carry_out(Request { who, verb, target, options, body: body.into() }).await;
+        answer.map(drop).map_err(|status| status.message)
+    };
+    let scale = |replicas: i64| json!({"metadata": {"name": "d"}, "spec": {"replicas": replicas}});
+    let denied = |plural: &str, kind: &str, name: &str| {
+        let head =
+            format!("{plural} {name:?} is forbidden: ValidatingAdmissionPolicy 'p' with binding 'b' denied request: ");
+        Err(format!("{head}{kind} of {}", kind_place(kind)))
+    };
+    fn kind_place(kind: &str) -> &'static str {
+        match kind {
+            "autoscaling/Scale" => "deployments/scale",
+            "policy/Eviction" => "pods/eviction",
+            "/Binding" => "pods/binding",
+            _ => "serviceaccounts/token",
+        }
+    }
+    let apps = "deployments.apps";
+    assert_eq!(
+        call(Verb::Update, known::DEPLOYMENTS, "d", "scale", scale(9)).await,
+        denied(apps, "autoscaling/Scale", "d")
+    );
+    assert_eq!(call(Verb::Update, known::DEPLOYMENTS, "d", "scale", scale(2)).await, Ok(()));
+    let (scaled, _) = world.call("admin", Verb::Get, &known::DEPLOYMENTS, "d", Value::Null, false).await.unwrap();
+    assert_eq!((&scaled["spec"]["replicas"], &scaled["metadata"]["generation"]), (&json!(2), &json!(2)));
+    let named = json!({"metadata": {"name": "p"}});
+    assert_eq!(
+        call(Verb::Create, known::PODS, "p", "eviction", named.clone()).await,
+        denied("pods", "policy/Eviction", "p")
+    );
+    let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
+    assert_eq!(call(Verb::Create, known::PODS, "p", "binding", binding).await, denied("pods", "/Binding", "p"));
+    assert_eq!(
+        call(Verb::Create, known::SERVICE_ACCOUNTS, "other", "token", json!({"spec": {"audiences": ["a"]}})).await,
+        denied("serviceaccounts", "authentication.k8s.io/TokenRequest", "other")
+    );
+}

@@ -1,17 +1,19 @@
 //! Which writes a rule, a webhook or a policy is about: by operation and resource, and by labels of the object and of its namespace.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kedge_api::resource::known;
 use kedge_api::selector::Selector;
-use kedge_api::{Key, Snapshot, Status};
+use kedge_api::{Key, Resource, Snapshot, Status};
 use serde::Deserialize as _;
 use serde_json::Value;
 
 use super::{Attributes, Operation};
-use crate::table::Row;
+use crate::table::{Row, Table};
 use crate::value::Look as _;
+use crate::verbs::incoming::{self, Expected};
 
 /// What nothing that is configured is asked about, lest it lock everybody out: the configurations themselves.
 const EXEMPT: &str = "admissionregistration.k8s.io";
@@ -19,22 +21,48 @@ const EXEMPT: &str = "admissionregistration.k8s.io";
 /// An object on its way, as webhooks and policies are asked about it.
 pub(super) struct Asked<'a> {
     pub(super) attributes: &'a Attributes<'a>,
+    /// In which version of the resource: the request's own, or the one that a rule knows.
+    pub(super) row: &'a Row,
     /// In the row's form; none for a deletion.
     pub(super) object: Option<Value>,
     pub(super) old: Option<Value>,
 }
 
 impl<'a> Asked<'a> {
-    pub(super) fn of(row: &Row, attributes: &'a Attributes<'a>, object: &Value) -> Self {
+    pub(super) fn of(row: &'a Row, attributes: &'a Attributes<'a>, object: &Value) -> Self {
         let shown = |value: &Value| {
             let mut value = value.clone();
-            if let Some(face) = row.stored_as {
+            if let Some(face) = row.stored_as.filter(|_| attributes.kind.is_none()) {
                 (face.show)(&mut value);
             }
             value
         };
         let object = (attributes.operation != Operation::Delete).then(|| shown(object));
-        Self { attributes, object, old: attributes.old.map(shown) }
+        Self { attributes, row, object, old: attributes.old.map(shown) }
+    }
+
+    /// The same in another version of the resource. What a subresource takes is the same in all.
+    fn seen_as<'b>(&self, row: &'b Row) -> Result<Asked<'b>, Status>
+    where
+        'a: 'b,
+    {
+        let converted = |value: &Option<Value>| {
+            let mut value = value.clone();
+            if let Some(value) = value.as_mut().filter(|_| self.attributes.kind.is_none()) {
+                incoming::store_form(self.row, value);
+                match &row.custom {
+                    Some(custom) => custom.convert_to(&row.resource, value)?,
+                    None => row.stored_as.iter().for_each(|face| (face.show)(value)),
+                }
+            }
+            Ok::<_, Status>(value)
+        };
+        Ok(Asked { attributes: self.attributes, row, object: converted(&self.object)?, old: converted(&self.old)? })
+    }
+
+    /// What the object is.
+    pub(super) fn kind(&self) -> Expected<'_> {
+        self.attributes.kind.unwrap_or_else(|| Expected::of(&self.row.resource))
     }
 
     /// The name that is asked for, or that the object has.
@@ -53,44 +81,95 @@ pub(super) fn is_exempt(asked: &Asked<'_>) -> bool {
     asked.attributes.resource.id.group.as_str() == EXEMPT
 }
 
-/// Whether a `namespaceSelector` and an `objectSelector` choose the object.
-pub(super) fn selects(criteria: &Value, snapshot: &Snapshot, asked: &Asked<'_>) -> Result<bool, Status> {
-    Ok(in_namespace(criteria.look("namespaceSelector"), snapshot, asked)?
-        && has_labels(criteria.look("objectSelector"), asked)?)
+/// In which version of its resource a webhook or a policy sees an object.
+pub(super) enum Seen {
+    AsItIs,
+    As(Arc<Row>),
 }
 
-/// Whether a policy's constraints, or a binding's, are about the object. Without rules they are about all.
-pub(super) fn matches(criteria: &Value, snapshot: &Snapshot, asked: &Asked<'_>) -> Result<bool, Status> {
-    let named = |rule: &&Value| {
-        let names = rule.items("resourceNames");
-        names.is_empty() || names.iter().any(|name| name == asked.name())
-    };
-    let any = |list: &str| criteria.items(list).iter().filter(named).any(|rule| covers(rule, asked));
-    let ruled = criteria.items("resourceRules").is_empty() || any("resourceRules");
-    Ok(ruled && !any("excludeResourceRules") && selects(criteria, snapshot, asked)?)
+impl Seen {
+    /// None if it is to be seen as it is.
+    pub(super) fn view<'b>(&'b self, asked: &Asked<'b>) -> Result<Option<Asked<'b>>, Status> {
+        match self {
+            Self::AsItIs => Ok(None),
+            Self::As(row) => asked.seen_as(row).map(Some),
+        }
+    }
 }
 
-/// Whether a rule is about the operation and the resource.
-pub(super) fn covers(rule: &Value, asked: &Asked<'_>) -> bool {
-    let attributes = asked.attributes;
-    let id = &attributes.resource.id;
+/// What decides whether something is asked: selectors, and rules of which one must be about the object and none that excludes it.
+pub(super) struct Criteria<'a> {
+    value: &'a Value,
+    rules: &'static str,
+    /// Without rules they are about everything.
+    open: bool,
+}
+
+impl<'a> Criteria<'a> {
+    pub(super) fn of_webhook(value: &'a Value) -> Self {
+        Self { value, rules: "rules", open: false }
+    }
+
+    /// A policy's constraints, or a binding's.
+    pub(super) fn of_policy(value: &'a Value) -> Self {
+        Self { value, rules: "resourceRules", open: true }
+    }
+
+    /// As what they see the object; none if they are not about it.
+    pub(super) fn seen(&self, table: &Table, snapshot: &Snapshot, asked: &Asked<'_>) -> Result<Option<Seen>, Status> {
+        if !in_namespace(self.value.look("namespaceSelector"), snapshot, asked)?
+            || !has_labels(self.value.look("objectSelector"), asked)?
+            || self.ruled("excludeResourceRules", table, asked).is_some()
+        {
+            return Ok(None);
+        }
+        if self.open && self.value.items(self.rules).is_empty() {
+            return Ok(Some(Seen::AsItIs));
+        }
+        Ok(self.ruled(self.rules, table, asked))
+    }
+
+    /// By a list of rules: for the object as it is or, unless they are to be taken by the letter, for another version of its resource.
+    fn ruled(&self, list: &str, table: &Table, asked: &Asked<'_>) -> Option<Seen> {
+        let rules = self.value.items(list);
+        let named = |rule: &&Value| {
+            let names = rule.items("resourceNames");
+            names.is_empty() || names.iter().any(|name| name == asked.name())
+        };
+        let any = |resource: &Resource| rules.iter().filter(named).any(|rule| covers(rule, asked.attributes, resource));
+        if any(asked.attributes.resource) {
+            return Some(Seen::AsItIs);
+        }
+        if rules.is_empty() || self.value.text("matchPolicy") == "Exact" {
+            return None;
+        }
+        let subresource = asked.attributes.subresource;
+        let has = |row: &&Arc<Row>| {
+            subresource.is_empty() || row.resource.subresources.iter().any(|known| known.name == subresource)
+        };
+        table.equivalents(asked.row).filter(has).find(|row| any(&row.resource)).map(|row| Seen::As(row.clone()))
+    }
+}
+
+/// Whether a rule is about the operation and a version of the resource.
+fn covers(rule: &Value, attributes: &Attributes<'_>, resource: &Resource) -> bool {
+    let id = &resource.id;
     let names = |list: &str, value: &str| rule.items(list).iter().any(|item| item == "*" || item == value);
-    let resource = |pattern: &Value| {
-        let (resource, subresource) =
-            pattern.as_str().map(|p| p.split_once('/').unwrap_or((p, ""))).unwrap_or_default();
-        (resource == "*" || resource == id.resource.as_str())
+    let plural = |pattern: &Value| {
+        let (plural, subresource) = pattern.as_str().map(|p| p.split_once('/').unwrap_or((p, ""))).unwrap_or_default();
+        (plural == "*" || plural == id.resource.as_str())
             && (subresource == "*" || subresource == attributes.subresource)
     };
     let scope = match rule.text("scope") {
-        "Namespaced" => attributes.resource.namespaced,
-        "Cluster" => !attributes.resource.namespaced,
+        "Namespaced" => resource.namespaced,
+        "Cluster" => !resource.namespaced,
         _ => true,
     };
     scope
         && names("operations", attributes.operation.as_str())
         && names("apiGroups", id.group.as_str())
-        && names("apiVersions", &attributes.resource.version)
-        && rule.items("resources").iter().any(resource)
+        && names("apiVersions", &resource.version)
+        && rule.items("resources").iter().any(plural)
 }
 
 fn selector(value: &Value) -> Result<Selector, Status> {
@@ -132,12 +211,11 @@ fn has_labels(value: &Value, asked: &Asked<'_>) -> Result<bool, Status> {
 
 #[cfg(test)]
 mod tests {
-    use kedge_api::Resource;
+    use kedge_api::GroupResource;
     use serde_json::json;
 
     use super::*;
     use crate::strategy::Strategy;
-    use crate::table::Row;
 
     fn row() -> Row {
         let base = crate::kinds::resource("apps", "deployments", "", "Deployment", "", &[]);
@@ -160,11 +238,11 @@ mod tests {
             namespace: "n",
             name: "d",
             old: Some(&old),
+            kind: None,
             dry_run: false,
         };
         let asked = Asked::of(&row, &attributes, &object);
-        let rules = webhook.items("rules");
-        rules.iter().any(|rule| covers(rule, &asked)) && selects(&webhook, &snapshot, &asked).unwrap()
+        Criteria::of_webhook(&webhook).seen(&Table::builtin(), &snapshot, &asked).unwrap().is_some()
     }
 
     fn rule(resources: &[&str]) -> Value {
@@ -200,6 +278,40 @@ mod tests {
             assert_eq!(matches(json!({"rules": [changed]}), ""), expected, "{field}");
         }
         assert!(!matches(json!({}), ""));
+    }
+
+    #[test]
+    fn another_version_of_the_resource_counts_unless_the_letter_does() {
+        let table = Table::builtin();
+        let scaler = GroupResource::of("autoscaling", "horizontalpodautoscalers");
+        let newer = table.find(&scaler, "v2").unwrap();
+        let target = json!({"type": "Utilization", "averageUtilization": 50});
+        let metrics = json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}]);
+        let object = json!({"apiVersion": "autoscaling/v2", "spec": {"maxReplicas": 3, "metrics": metrics}});
+        let attributes = Attributes {
+            operation: Operation::Create,
+            resource: &newer.resource,
+            subresource: "",
+            namespace: "n",
+            name: "s",
+            old: None,
+            kind: None,
+            dry_run: false,
+        };
+        let asked = Asked::of(newer, &attributes, &object);
+        let rule = |version: &str| json!({"operations": ["*"], "apiGroups": ["autoscaling"], "apiVersions": [version], "resources": ["*"]});
+        let seen = |version: &str, policy: &str| {
+            let webhook = json!({"rules": [rule(version)], "matchPolicy": policy});
+            Criteria::of_webhook(&webhook).seen(&table, &Snapshot::default(), &asked).unwrap()
+        };
+        assert!(matches!(seen("v2", "Equivalent"), Some(Seen::AsItIs)));
+        assert!(seen("v1", "Exact").is_none() && seen("v3", "Equivalent").is_none());
+        let seen = seen("v1", "Equivalent").unwrap();
+        let shown = seen.view(&asked).unwrap().unwrap();
+        assert_eq!((shown.kind().version, &*shown.row.resource.version), ("v1", "v1"));
+        assert_eq!(shown.object.unwrap()["spec"]["targetCPUUtilizationPercentage"], 50);
+        let excluded = json!({"excludeResourceRules": [rule("v1")]});
+        assert!(Criteria::of_policy(&excluded).seen(&table, &Snapshot::default(), &asked).unwrap().is_none());
     }
 
     #[test]

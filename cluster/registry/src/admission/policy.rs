@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use self::compile::Policy;
 use self::evaluate::{Run, Verdict};
-use super::matching::{self, Asked};
+use super::matching::{self, Asked, Criteria, Seen};
 use super::{Attributes, Writer, webhook};
 use crate::Registry;
 use crate::table::Row;
@@ -87,6 +87,8 @@ impl Denial {
 struct Bound<'a> {
     policy: &'a Policy,
     binding: &'a Value,
+    /// As the policy sees the object.
+    seen: &'a Seen,
     param: Option<Value>,
 }
 
@@ -103,20 +105,20 @@ fn each_bound(
     asked: &Asked<'_>,
     mut each: impl FnMut(&Snapshot, Bound<'_>) -> Result<(), Status>,
 ) -> Result<Option<Denial>, Status> {
-    let snapshot = registry.cache.snapshot();
+    let (table, snapshot) = (registry.table(), registry.cache.snapshot());
     let mut denial: Option<Denial> = None;
     if matching::is_exempt(asked) {
         return Ok(None);
     }
     for object in snapshot.list(&kinds.0, "") {
         let policy = registry.policies.get(&snapshot, object)?;
-        if !matching::matches(policy.value.look("spec.matchConstraints"), &snapshot, asked)? {
-            continue;
-        }
+        let constraints = Criteria::of_policy(policy.value.look("spec.matchConstraints"));
+        let Some(seen) = constraints.seen(&table, &snapshot, asked)? else { continue };
         for object in snapshot.list(&kinds.1, "") {
             let binding: Value = object.decode()?;
             let bound = binding.text("spec.policyName") == policy.name();
-            if !bound || !matching::matches(binding.look("spec.matchResources"), &snapshot, asked)? {
+            let resources = Criteria::of_policy(binding.look("spec.matchResources"));
+            if !bound || resources.seen(&table, &snapshot, asked)?.is_none() {
                 continue;
             }
             let params = match params::collect(registry, &snapshot, &policy, &binding, asked) {
@@ -131,7 +133,7 @@ fn each_bound(
                 }
             };
             for param in params {
-                each(&snapshot, Bound { policy: &policy, binding: &binding, param })?;
+                each(&snapshot, Bound { policy: &policy, binding: &binding, seen: &seen, param })?;
             }
         }
     }
@@ -148,7 +150,9 @@ pub(super) fn validate(
     let asked = Asked::of(row, attributes, object);
     let mut denied: Option<Denial> = None;
     let unset = each_bound(registry, &VALIDATING, &asked, |snapshot, bound| {
-        let run = Run::new(registry, snapshot, writer, &asked, bound.policy, bound.param.as_ref());
+        let view = bound.seen.view(&asked)?;
+        let shown = view.as_ref().unwrap_or(&asked);
+        let run = Run::new(registry, snapshot, writer, shown, bound.policy, bound.param.as_ref());
         let (policy, binding) = (bound.policy.name(), bound.binding.text("metadata.name"));
         for Verdict { message, reason } in run.validate() {
             let acts = |action: &str| bound.binding.items("spec.validationActions").iter().any(|a| a == action);
@@ -184,11 +188,12 @@ pub(super) fn mutate(
     let unset = each_bound(registry, &MUTATING, &asked, |snapshot, bound| {
         let mut now = Asked::of(row, attributes, object);
         for at in 0..bound.policy.mutations.len() {
-            let run = Run::new(registry, snapshot, writer, &now, bound.policy, bound.param.as_ref());
+            let view = bound.seen.view(&now)?;
+            let shown = view.as_ref().unwrap_or(&now);
+            let run = Run::new(registry, snapshot, writer, shown, bound.policy, bound.param.as_ref());
             match run.mutate(at) {
                 Ok(None) => {}
                 Ok(Some(patch)) => {
-                    let shown = now.object.as_ref().unwrap_or(&Value::Null);
                     *object = webhook::review::patched(row, shown, &patch)?;
                     now = Asked::of(row, attributes, object);
                 }

@@ -168,6 +168,7 @@ mod tests {
             namespace: "n",
             name: "",
             old,
+            kind: None,
             dry_run: false,
         };
         let taken = taken(&attributes, object, jiff::Timestamp::UNIX_EPOCH);

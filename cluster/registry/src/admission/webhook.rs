@@ -81,12 +81,14 @@ pub(super) async fn mutate(
         if again.is_some_and(|again| !again.contains(&id)) {
             continue;
         }
-        let Some(response) = settle(&hook, ask(registry, writer, &asked, &hook, true).await)? else { continue };
+        let view = hook.view(&asked)?;
+        let shown = view.as_ref().unwrap_or(&asked);
+        let Some(response) = settle(&hook, ask(registry, writer, shown, &hook, true).await)? else { continue };
         for warning in response.warnings {
             writer.warn(warning);
         }
         if let Some(patch) = response.patch.filter(|_| !fixed) {
-            let patched = review::patched(row, asked.object.as_ref().unwrap_or(&Value::Null), &patch)?;
+            let patched = review::patched(row, shown, &patch)?;
             if patched != *object {
                 *object = patched;
                 asked = Asked::of(row, attributes, object);
@@ -115,7 +117,11 @@ pub(super) async fn validate(
     let answers = {
         let writer = &*writer;
         let asked = &asked;
-        join_all(hooks.iter().map(|hook| ask(registry, writer, asked, hook, false))).await
+        join_all(hooks.iter().map(|hook| async move {
+            let view = hook.view(asked).map_err(Failure::Refused)?;
+            ask(registry, writer, view.as_ref().unwrap_or(asked), hook, false).await
+        }))
+        .await
     };
     for (hook, answer) in hooks.iter().zip(answers) {
         for warning in settle(hook, answer)?.into_iter().flat_map(|response| response.warnings) {

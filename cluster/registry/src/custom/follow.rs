@@ -91,7 +91,7 @@ fn own() -> (User, Options) {
 
 /// What the server does by itself has been admitted, with what it is a consequence of.
 fn writer<'a>(who: &'a User, verb: Verb, target: &'a Target, options: &'a Options) -> Writer<'a> {
-    Writer { who, verb, target, options, dry_run: false, admitted: true, warnings: Vec::new() }
+    Writer { who, verb, target, options, dry_run: false, admitted: true, kind: None, warnings: Vec::new() }
 }
 
 /// Writes a definition, if it is still the one that was looked at.

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use kedge_api::request::Payload;
 use kedge_api::resource::known;
-use kedge_api::{Answer, Request, Resource, Status, Verb};
+use kedge_api::{Answer, Request, Status, Verb};
 use serde_json::{Value, json};
 
 pub(crate) use pods::create_binding;
 
+use super::incoming::Expected;
 use super::write::How;
 use super::{answer, get, incoming, options, update};
 use crate::Registry;
@@ -55,10 +56,9 @@ pub(crate) async fn carry_out(registry: &Registry, row: &Arc<Row>, request: Requ
 /// Whether a connection may be opened as the options in the body say. Nothing is opened here.
 async fn connect(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
     let (options, _) = incoming::body(&mut request);
-    let resource = Resource { kind: options.text("kind").to_owned().into(), ..row.resource.clone() };
-    let row = Row::new(resource, row.strategy);
-    let mut writer = Writer::of(&request, false);
-    admission::validate(registry, &row, &mut writer, Operation::Connect, &options, None).await?;
+    let kind = Expected { group: "", version: "v1", kind: options.text("kind"), schema: "" };
+    let mut writer = Writer::of(&request, false).of_kind(kind);
+    admission::validate(registry, row, &mut writer, Operation::Connect, &options, None).await?;
     Ok(answer(200, writer.warnings, Payload::Value(Value::Null)))
 }
 

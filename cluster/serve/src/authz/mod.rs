@@ -3,6 +3,7 @@
 //! ```text
 //! Attributes ─▶ masters ─▶ node ─▶ rbac
 //! Guard ─▶ restrict: what may a node write?
+//!       ├▶ signers: may a user approve, or sign, for a signer?
 //!       └▶ escalate: may a user hand on what a role grants? ─▶ rbac
 //! ```
 
@@ -12,10 +13,12 @@ pub mod node;
 mod permissions;
 pub mod rbac;
 mod restrict;
+mod signers;
 
 use std::sync::Arc;
 
 use kedge_api::rbac::{GROUP, Rule};
+use kedge_api::resource::known;
 use kedge_api::{GroupResource, Informer, Reason, Status, Target, User, Verb};
 use kedge_registry::Guard;
 use serde_json::Value;
@@ -135,6 +138,9 @@ impl Guard for Authorizer {
         }
         if let Some(node) = node::node_of(who) {
             restrict::check(node, &self.informer.snapshot(), target, new, old)?;
+        }
+        if let Some(old) = old.filter(|_| target.resource == known::CERTIFICATE_SIGNING_REQUESTS) {
+            self.may_certify(who, target, new, old)?;
         }
         if target.resource.group.as_str() == GROUP { self.may_grant(who, target, new, old) } else { Ok(()) }
     }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use kedge_api::{GroupResource, Snapshot, Status};
+use kedge_api::{GroupResource, Status};
 use serde_json::Value;
 
 use crate::Registry;
 use crate::admission::Writer;
-use crate::admission::matching::{self, Asked};
+use crate::admission::matching::{self, Asked, Criteria, Seen};
 use crate::admission::policy::{compile, evaluate};
 use crate::value::Look as _;
 
@@ -18,6 +18,7 @@ const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) struct Hook {
     configuration: String,
     webhook: Value,
+    seen: Seen,
 }
 
 impl Hook {
@@ -56,9 +57,9 @@ impl Hook {
         self.webhook.items("admissionReviewVersions").iter().find_map(known).unwrap_or("v1")
     }
 
-    fn matches(&self, snapshot: &Snapshot, asked: &Asked<'_>) -> Result<bool, Status> {
-        let rules = self.webhook.items("rules");
-        Ok(rules.iter().any(|rule| matching::covers(rule, asked)) && matching::selects(&self.webhook, snapshot, asked)?)
+    /// The object in the version that its rules are about; none if that is its own.
+    pub(super) fn view<'b>(&'b self, asked: &Asked<'b>) -> Result<Option<Asked<'b>>, Status> {
+        self.seen.view(asked)
     }
 }
 
@@ -69,7 +70,8 @@ impl Hook {
         if conditions.is_empty() {
             return Ok(true);
         }
-        let variables = evaluate::base(registry, writer, asked);
+        let view = self.view(asked)?;
+        let variables = evaluate::base(registry, writer, view.as_ref().unwrap_or(asked));
         let mut left = CONDITIONS;
         match evaluate::holds(&conditions, &variables, &mut left) {
             Ok(meant) => Ok(meant),
@@ -89,7 +91,7 @@ pub(super) fn matching(
     kind: &GroupResource,
     asked: &Asked<'_>,
 ) -> Result<Vec<Hook>, Status> {
-    let snapshot = registry.cache.snapshot();
+    let (table, snapshot) = (registry.table(), registry.cache.snapshot());
     let mut hooks = Vec::new();
     if matching::is_exempt(asked) {
         return Ok(hooks);
@@ -97,8 +99,9 @@ pub(super) fn matching(
     for object in snapshot.list(kind, "") {
         let configuration: Value = object.decode()?;
         for webhook in configuration.items("webhooks") {
-            let hook = Hook { configuration: object.key.name.to_string(), webhook: webhook.clone() };
-            if hook.matches(&snapshot, asked)? && hook.is_meant(registry, writer, asked)? {
+            let Some(seen) = Criteria::of_webhook(webhook).seen(&table, &snapshot, asked)? else { continue };
+            let hook = Hook { configuration: object.key.name.to_string(), webhook: webhook.clone(), seen };
+            if hook.is_meant(registry, writer, asked)? {
                 hooks.push(hook);
             }
         }

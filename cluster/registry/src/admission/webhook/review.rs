@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use kedge_api::status::{Cause, Details};
-use kedge_api::{Reason, Status, Verb};
+use kedge_api::{Reason, Resource, Status, Verb};
 use serde_json::{Value, json};
 
 use super::{Failure, internal};
@@ -12,7 +12,7 @@ use crate::errors::quote;
 use crate::patch::json as patching;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
-use crate::verbs::incoming::{self, Strictness};
+use crate::verbs::incoming::{self, Expected, Strictness};
 
 /// What an answer that lets the object pass says beside.
 #[derive(Debug, Default)]
@@ -36,10 +36,12 @@ pub(super) fn request(writer: &Writer<'_>, asked: &Asked<'_>, uid: &str) -> Valu
 /// The request without the objects: what policies see of it, too.
 pub(in crate::admission) fn about(writer: &Writer<'_>, asked: &Asked<'_>) -> Value {
     let attributes = asked.attributes;
-    let resource = attributes.resource;
-    let (group, version) = (resource.id.group.as_str(), &*resource.version);
-    let kind = json!({"group": group, "version": version, "kind": resource.kind});
-    let plural = json!({"group": group, "version": version, "resource": resource.id.resource.as_str()});
+    let kind = |kind: Expected<'_>| json!({"group": kind.group, "version": kind.version, "kind": kind.kind});
+    let plural = |resource: &Resource| {
+        let id = &resource.id;
+        json!({"group": id.group.as_str(), "version": resource.version, "resource": id.resource.as_str()})
+    };
+    let own = attributes.kind.unwrap_or_else(|| Expected::of(attributes.resource));
     let mut user = json!({"username": &*writer.who.name, "groups": &*writer.who.groups});
     if !writer.who.uid.is_empty() {
         user.set("uid", &*writer.who.uid);
@@ -48,7 +50,8 @@ pub(in crate::admission) fn about(writer: &Writer<'_>, asked: &Asked<'_>) -> Val
         user.set("extra", json!(&*writer.who.extra));
     }
     let mut request = json!({
-        "kind": kind, "resource": plural, "requestKind": kind, "requestResource": plural,
+        "kind": kind(asked.kind()), "resource": plural(&asked.row.resource),
+        "requestKind": kind(own), "requestResource": plural(attributes.resource),
         "operation": attributes.operation.as_str(), "userInfo": user, "dryRun": writer.dry_run,
         "options": options(writer, attributes.operation),
     });
@@ -167,13 +170,21 @@ fn denied(name: &str, status: &Value) -> Status {
     Status { reason: known.unwrap_or(Reason::Plain(code)), message, details }
 }
 
-/// What a webhook's patch makes of an object: again one of its kind, defaulted, in the stored form.
-pub(in crate::admission) fn patched(row: &Row, object: &Value, patch: &Value) -> Result<Value, Status> {
-    let patched = patching::apply(object.clone(), patch).map_err(|status| internal(status.message))?;
-    let conformed = incoming::conform_to(row, patched, Vec::new(), Strictness::Ignore);
-    let mut value = conformed.map_err(|status| internal(status.message))?.value;
-    incoming::store_form(row, &mut value);
-    (row.strategy.default)(&mut value);
+/// What a patch makes of an object that was `shown`: again one of its kind, defaulted, in the form that the rules of the request's `own`
+/// row see.
+pub(in crate::admission) fn patched(own: &Row, shown: &Asked<'_>, patch: &Value) -> Result<Value, Status> {
+    let failed = |status: Status| internal(status.message);
+    let object = shown.object.clone().unwrap_or_default();
+    let patched = patching::apply(object, patch).map_err(failed)?;
+    if let Some(kind) = shown.attributes.kind {
+        return Ok(incoming::conform(patched, Vec::new(), &kind, Strictness::Ignore).map_err(failed)?.value);
+    }
+    let mut value = incoming::conform_to(shown.row, patched, Vec::new(), Strictness::Ignore).map_err(failed)?.value;
+    incoming::store_form(shown.row, &mut value);
+    (shown.row.strategy.default)(&mut value);
+    if let Some(custom) = &own.custom {
+        custom.convert_to(&own.resource, &mut value)?;
+    }
     Ok(value)
 }
 

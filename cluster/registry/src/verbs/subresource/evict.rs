@@ -17,12 +17,12 @@ use kedge_api::status::{Cause, Details};
 use kedge_api::{Answer, Object, Reason, Request, Status, Target};
 use serde_json::{Value, json};
 
-use super::super::incoming::{self, Expected, Strictness};
+use super::super::incoming::{self, Expected, Incoming, Strictness};
 use super::super::write::How;
 use super::super::{answer, delete, get, options, update};
 use super::success;
 use crate::Registry;
-use crate::admission::Writer;
+use crate::admission::{self, Operation, Writer};
 use crate::metadata::stamp;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
@@ -35,22 +35,26 @@ const MOST_PENDING: usize = 2000;
 const ATTEMPTS: usize = 20;
 
 pub(super) async fn evict(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
-    options::write(&request.options, "CreateOptions")?;
+    let dry_run = options::write(&request.options, "CreateOptions")?;
     let (value, duplicates) = incoming::body(&mut request);
     let incoming = incoming::conform(value, duplicates, &EVICTION, Strictness::of(&request.options))?;
-    let eviction = incoming.value;
+    let Incoming { value: mut eviction, mut warnings } = incoming;
+    let mut writer = Writer::of(&request, dry_run).of_kind(EVICTION);
+    admission::mutate(registry, row, &mut writer, &mut eviction, None).await?;
     let name = eviction.text("metadata.name");
     if !name.is_empty() && name != request.target.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let wanted = deletion(&eviction, &request.options.dry_run)?;
+    admission::validate(registry, row, &mut writer, Operation::Create, &eviction, None).await?;
+    warnings.append(&mut writer.warnings);
     let dry_run = !wanted.items("dryRun").is_empty();
     for _ in 0..ATTEMPTS {
         let object = get::find(registry, row, &request.target)?;
         let pod: Value = object.decode()?;
         let guard = match guard(registry, &pod, &object)? {
             Guard::None => None,
-            Guard::Several => return Ok(answer(201, incoming.warnings, Payload::Value(several()))),
+            Guard::Several => return Ok(answer(201, warnings, Payload::Value(several()))),
             Guard::Unchanged => Some(object.revision),
             Guard::Spend(budget) => {
                 spend(registry, &budget, &request, dry_run).await?;
@@ -69,7 +73,7 @@ pub(super) async fn evict(registry: &Registry, row: &Arc<Row>, mut request: Requ
             // It has changed since it was looked at.
             Err(conflict) if own && conflict.is(Reason::Conflict) => {}
             Err(error) => return Err(error),
-            Ok(_) => return Ok(answer(201, incoming.warnings, Payload::Value(success()))),
+            Ok(_) => return Ok(answer(201, warnings, Payload::Value(success()))),
         }
     }
     Err(update_conflict(&request.target))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kedge_api::request::Payload;
 use kedge_api::resource::known;
-use kedge_api::{Answer, Body, PatchType, Reason, Request, Status};
+use kedge_api::{Answer, Body, PatchType, Reason, Request, Status, Target};
 use serde_json::{Value, json};
 
 use super::super::incoming::{self, Expected, Incoming, Strictness};
@@ -12,7 +12,7 @@ use super::super::write::How;
 use super::super::{answer, get, options, update};
 use super::success;
 use crate::Registry;
-use crate::admission::Writer;
+use crate::admission::{self, Operation, Writer};
 use crate::apply::Author;
 use crate::errors::{Errors, Path};
 use crate::kinds::pod::{qos, resources, spec, update as rules};
@@ -30,12 +30,19 @@ fn conformed(request: &mut Request, expected: &Expected<'_>) -> Result<Incoming,
 /// Gives a pod its node.
 pub(super) async fn bind(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
     let dry_run = options::write(&request.options, "CreateOptions")?;
-    let Incoming { value: binding, warnings } = conformed(&mut request, &BINDING)?;
+    let Incoming { value: mut binding, warnings } = conformed(&mut request, &BINDING)?;
+    let mut outer = Writer::of(&request, dry_run).of_kind(BINDING);
+    admission::mutate(registry, row, &mut outer, &mut binding, None).await?;
     let name = binding.text("metadata.name");
     if !name.is_empty() && name != request.target.name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     check_target(&binding)?;
+    admission::validate(registry, row, &mut outer, Operation::Create, &binding, None).await?;
+    let warnings = warnings.into_iter().chain(outer.warnings).collect();
+    let request = Request { target: pod_of(&request.target), ..request };
+    let row = registry.table().get(&known::PODS).ok_or_else(crate::no_resource)?.clone();
+    let row = &row;
     let node = binding.text("target.name").to_owned();
     let uid = binding.text("metadata.uid").to_owned();
     let mut writer = Writer::of(&request, dry_run).admitted();
@@ -163,12 +170,20 @@ fn check_resize(pod: &Value, before: &Value, errors: &mut Errors) {
 }
 
 /// `bindings` themselves: the pod is named by the body.
-pub(crate) async fn create_binding(registry: &Registry, mut request: Request) -> Result<Answer, Status> {
-    let row = registry.table().get(&known::PODS).ok_or_else(crate::no_resource)?.clone();
+pub(crate) async fn create_binding(
+    registry: &Registry,
+    row: &Arc<Row>,
+    mut request: Request,
+) -> Result<Answer, Status> {
     if let Body::Object { value, .. } = &request.body {
         request.target.name = value.text("metadata.name").to_owned();
     }
-    request.target.resource = known::PODS;
-    get::find(registry, &row, &request.target)?;
-    bind(registry, &row, request).await
+    let pods = registry.table().get(&known::PODS).ok_or_else(crate::no_resource)?.clone();
+    get::find(registry, &pods, &pod_of(&request.target))?;
+    bind(registry, row, request).await
+}
+
+/// The pod that a binding, which may be a resource of its own, is about.
+fn pod_of(target: &Target) -> Target {
+    Target { resource: known::PODS, ..target.clone() }
 }

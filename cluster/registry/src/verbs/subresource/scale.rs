@@ -7,9 +7,9 @@ use kedge_api::{Answer, Body, Object, PatchType, Request, Status, Verb};
 use serde_json::{Value, json};
 
 use super::super::incoming::{self, Expected, Strictness};
-use super::super::write::{How, Written};
+use super::super::write::{self, ATTEMPTS, How, Written};
 use super::super::{answer, get, options, update};
-use crate::admission::Writer;
+use crate::admission::{self, Operation, Writer};
 use crate::apply::{self, Author, scale};
 use crate::errors::{Errors, Path};
 use crate::kinds::columns;
@@ -30,7 +30,6 @@ pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Requ
     let strictness = Strictness::of(&request.options);
     let name = request.target.name.clone();
     let body = std::mem::take(&mut request.body);
-    let mut writer = Writer::of(&request, dry_run).admitted();
     let make = |object: &Object, parent: &Value| -> Result<Value, Status> {
         let mut current = of(row, object)?;
         scale::show(parent, &row.resource.api_version(), paths(row).0, &mut current);
@@ -64,9 +63,13 @@ pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Requ
         }
         Ok(value)
     };
-    let written = update::modify(registry, row, How::Main, &mut writer, |object, new| {
-        let scale = make(object, new)?;
-        update::check_version(row, object, update::wanted_version(&scale)?)?;
+    let mut writer = Writer::of(&request, dry_run).of_kind(EXPECTED);
+    for _ in 0..ATTEMPTS {
+        let object = get::find(registry, row, &request.target)?;
+        let old = get::decode(row, &object)?;
+        let (before, mut scale) = (show(row, &old), make(&object, &old)?);
+        admission::mutate(registry, row, &mut writer, &mut scale, Some(&before)).await?;
+        update::check_version(row, &object, update::wanted_version(&scale)?)?;
         let replicas = scale.int("spec.replicas").unwrap_or(0);
         // Custom resources are refused as such, by their own validation.
         let mut errors = Errors::default();
@@ -74,16 +77,20 @@ pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Requ
             errors.invalid(&Path::root("spec.replicas"), replicas, "must be greater than or equal to 0");
         }
         errors.into_result(EXPECTED.group, EXPECTED.kind, &name)?;
+        admission::validate(registry, row, &mut writer, Operation::Update, &scale, Some(&before)).await?;
+        let mut new = old.clone();
         new.set(paths(row).0, replicas);
-        apply::scale::keep(new, &row.resource.api_version(), paths(row).0, &scale);
-        Ok(())
-    })
-    .await?;
-    let value = match written {
-        Written::Stored(object) | Written::Same(object) | Written::Deleted(object) => of(row, &object)?,
-        Written::Dry(value) => show(row, &value),
-    };
-    Ok(answer(200, Vec::new(), Payload::Value(value)))
+        apply::scale::keep(&mut new, &row.resource.api_version(), paths(row).0, &scale);
+        let mut inner = Writer::of(&request, dry_run).admitted();
+        let written = write::replace(registry, row, &object, &old, new, How::Main, &mut inner).await?;
+        let value = match written {
+            Some(Written::Stored(object) | Written::Same(object) | Written::Deleted(object)) => of(row, &object)?,
+            Some(Written::Dry(value)) => show(row, &value),
+            None => continue,
+        };
+        return Ok(answer(200, writer.warnings, Payload::Value(value)));
+    }
+    Err(write::modified(row, &name))
 }
 
 fn of(row: &Row, object: &Object) -> Result<Value, Status> {

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::super::incoming::{self, Expected, Strictness};
 use super::super::{answer, get, options};
 use crate::Registry;
+use crate::admission::{self, Operation, Writer};
 use crate::errors::{Errors, Path};
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
@@ -29,6 +30,8 @@ pub(super) async fn issue(registry: &Registry, row: &Arc<Row>, mut request: Requ
     let (value, duplicates) = incoming::body(&mut request);
     let incoming = incoming::conform(value, duplicates, &EXPECTED, Strictness::of(&request.options))?;
     let mut token = incoming.value;
+    let mut writer = Writer::of(&request, dry_run).of_kind(EXPECTED);
+    admission::mutate(registry, row, &mut writer, &mut token, None).await?;
     named(&token, &request.target)?;
     let account = get::find(registry, row, &request.target)?;
     token.fill("spec", json!({}));
@@ -36,6 +39,8 @@ pub(super) async fn issue(registry: &Registry, row: &Arc<Row>, mut request: Requ
     token.fill("spec.boundObjectRef", Value::Null);
     registry.guard(&request, &token, None)?;
     check(&token)?;
+    admission::validate(registry, row, &mut writer, Operation::Create, &token, None).await?;
+    let warnings = incoming.warnings.into_iter().chain(writer.warnings).collect();
     bound(registry, &mut token, &request.target.namespace)?;
     let now = crate::metadata::stamp((registry.options.now)());
     token.set(
@@ -43,11 +48,11 @@ pub(super) async fn issue(registry: &Registry, row: &Arc<Row>, mut request: Requ
         json!({"name": &*account.key.name, "namespace": &*account.key.namespace, "uid": account.uid(), "creationTimestamp": now}),
     );
     if dry_run {
-        return Ok(answer(201, incoming.warnings, Payload::Value(token)));
+        return Ok(answer(201, warnings, Payload::Value(token)));
     }
     let issuer = registry.options.tokens.as_ref().ok_or_else(crate::no_method)?;
     let signed = issuer.issue(&account.key.namespace, &account.key.name, account.uid(), token).await?;
-    Ok(answer(201, incoming.warnings, Payload::Value(signed)))
+    Ok(answer(201, warnings, Payload::Value(signed)))
 }
 
 /// A request that says whose token it wants means the account of the path.
