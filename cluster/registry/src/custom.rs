@@ -12,6 +12,7 @@ mod formats;
 pub(crate) mod json_path;
 mod merge;
 mod names;
+mod register;
 pub(crate) mod rules;
 pub(crate) mod schema;
 pub(crate) mod shape;

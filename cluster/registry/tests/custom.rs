@@ -60,8 +60,17 @@ impl World {
 
     /// The definition, once it is as wanted.
     async fn settled(&self, name: &str, wanted: impl Fn(&Result<Value, Status>) -> bool) -> Result<Value, Status> {
+        self.until(&DEFINITIONS, name, wanted).await
+    }
+
+    async fn until(
+        &self,
+        of: &GroupResource,
+        name: &str,
+        wanted: impl Fn(&Result<Value, Status>) -> bool,
+    ) -> Result<Value, Status> {
         for _ in 0..200 {
-            let found = self.value(Verb::Get, &DEFINITIONS, &format!("v1/{name}"), Body::None).await;
+            let found = self.value(Verb::Get, of, &format!("v1/{name}"), Body::None).await;
             if wanted(&found) {
                 return found;
             }
@@ -186,4 +195,28 @@ async fn of_two_that_want_a_name_the_second_waits_until_the_first_is_gone() {
     assert_eq!((is(&waiting, "NamesAccepted"), is(&waiting, "Established")), (Some(false), Some(false)));
     world.value(Verb::Delete, &DEFINITIONS, "v1/things.e.com", Body::None).await.unwrap();
     world.settled("stuffs.e.com", |found| is(found.as_ref().unwrap(), "Established") == Some(true)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_api_service_stands_for_each_version() {
+    const SERVICES: GroupResource = GroupResource::of("apiregistration.k8s.io", "apiservices");
+    let world = World::new().await;
+    world.define(things()).await;
+    let label = "kube-aggregator.kubernetes.io/automanaged";
+    let made = world.until(&SERVICES, "v2.e.com", Result::is_ok).await.unwrap();
+    let spec = json!({"group": "e.com", "version": "v2", "groupPriorityMinimum": 1000, "versionPriority": 100});
+    assert_eq!((&made["metadata"]["labels"][label], &made["spec"]), (&json!("true"), &spec));
+    assert_eq!(made["status"]["conditions"][0]["reason"], "Local");
+    // What is changed or deleted comes back.
+    world.merge(&SERVICES, "v1/v2.e.com", json!({"spec": {"versionPriority": 7}})).await.unwrap();
+    let is_back = |found: &Result<Value, Status>| found.as_ref().is_ok_and(|found| found["spec"] == spec);
+    let uid = world.until(&SERVICES, "v2.e.com", is_back).await.unwrap()["metadata"]["uid"].clone();
+    world.value(Verb::Delete, &SERVICES, "v1/v2.e.com", Body::None).await.unwrap();
+    let is_new = |found: &Result<Value, Status>| found.as_ref().is_ok_and(|found| found["metadata"]["uid"] != uid);
+    world.until(&SERVICES, "v2.e.com", is_new).await.unwrap();
+    // One that somebody has taken over is theirs.
+    world.merge(&SERVICES, "v1/v1.e.com", json!({"metadata": {"labels": {label: null}}})).await.unwrap();
+    world.value(Verb::Delete, &DEFINITIONS, "v1/things.e.com", Body::None).await.unwrap();
+    world.until(&SERVICES, "v2.e.com", Result::is_err).await.unwrap_err();
+    assert!(world.until(&SERVICES, "v1.e.com", Result::is_ok).await.is_ok());
 }

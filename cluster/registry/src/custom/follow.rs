@@ -22,6 +22,10 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// Follows the definitions until dropped.
 pub async fn follow(registry: Arc<Registry>) {
+    tokio::join!(serve(Arc::clone(&registry)), super::register::register(registry));
+}
+
+async fn serve(registry: Arc<Registry>) {
     let mut made = Made::default();
     loop {
         let (_, mut changes) = registry.cache.subscribe(&[DEFINITIONS]);

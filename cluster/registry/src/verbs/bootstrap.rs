@@ -83,7 +83,12 @@ async fn create(registry: &Registry, resource: GroupResource, object: Value) -> 
 }
 
 /// Does what `verb` says to an object; for a deletion its name is enough.
-async fn write(registry: &Registry, verb: Verb, resource: GroupResource, object: Value) -> Result<(), Status> {
+pub(crate) async fn write(
+    registry: &Registry,
+    verb: Verb,
+    resource: GroupResource,
+    object: Value,
+) -> Result<(), Status> {
     let target = Target {
         namespace: object.text("metadata.namespace").to_owned(),
         name: if verb == Verb::Create { String::new() } else { object.text("metadata.name").to_owned() },
