@@ -17,7 +17,7 @@ use kedge_serve::clock::Clock;
 use kedge_serve::describe::health::Health;
 use kedge_serve::pki::{Names, Pki, PkiError, Profile, Signer};
 use kedge_serve::registry::Served;
-use kedge_serve::server::{AssembleError, Front, InProcess, ListenError, Setup, assemble, serve};
+use kedge_serve::server::{AssembleError, Front, InProcess, ListenError, Setup, assemble, follow, serve};
 use kedge_serve::webhook::Webhooks;
 use kedge_store::{Sqlite, Store, sqlite};
 use kedge_watch::Cache;
@@ -125,13 +125,13 @@ impl ControlPlane {
         let port = self.settings.api_port;
         let listener = listen(port).await.map_err(|source| Error::Listen { port, source })?;
         ready();
+        let _following = AbortOnDropHandle::new(tokio::spawn(follow(self.front.clone())));
         Ok(serve(listener, self.tls.clone(), self.front.clone(), stop).await?)
     }
 
     /// Keeps certificates and the service `kubernetes` right while addresses change. Never ends.
     pub async fn follow_addresses(&self, mut addresses: watch::Receiver<Vec<IpAddr>>) -> Result<(), Error> {
         let admin = self.client("system:apiserver", &["system:masters"]);
-        crate::authentication_config::converge(&*admin, &self.pki).await?;
         loop {
             let now = addresses.borrow_and_update().clone();
             self.pki.set_names(names(&self.settings, now.clone()))?;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use kedge_api::resource::known::{ENDPOINT_SLICES, ENDPOINTS, SERVICES};
-use kedge_api::{Client, ClientExt as _, GroupResource, Options, Reason, Status, Verb};
+use kedge_api::{Client, ClientExt as _, GroupResource, Status};
 use serde_json::{Value, json};
 
 use crate::Settings;
@@ -18,7 +18,7 @@ pub async fn converge(
     addresses: &[IpAddr],
 ) -> Result<(), Status> {
     for (resource, object) in objects(settings, addresses) {
-        put(client, &resource, NAMESPACE, NAME, object).await?;
+        client.put(&resource, NAMESPACE, NAME, object).await?;
     }
     Ok(())
 }
@@ -57,23 +57,6 @@ fn objects(settings: &Settings, addresses: &[IpAddr]) -> Vec<(GroupResource, Val
         }),
     ));
     objects
-}
-
-/// Creates the object, or lays ours over the one that is there; an equal one stays as it is.
-pub(crate) async fn put(
-    client: &(dyn Client + 'static),
-    resource: &GroupResource,
-    namespace: &str,
-    name: &str,
-    object: Value,
-) -> Result<(), Status> {
-    let create =
-        client.verb(Verb::Create, resource, (namespace, "", ""), Options::default(), object.clone().into()).await;
-    match create {
-        Err(status) if status.is(Reason::AlreadyExists) => {}
-        other => return other.map(drop),
-    }
-    client.merge(resource, (namespace, name, ""), object).await.map(drop)
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod authentication_config;
 mod control_plane;
 mod kubernetes_service;
 mod node;

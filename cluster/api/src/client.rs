@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::request::{Answer, Body, Options, PatchType, Payload, Request, Target};
 use crate::resource::{GroupResource, Verb};
-use crate::status::Status;
+use crate::status::{Reason, Status};
 
 /// An authenticated identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +94,17 @@ pub trait ClientExt: Client {
     /// A JSON merge patch.
     async fn merge(&self, resource: &GroupResource, at: (&str, &str, &str), patch: Value) -> Result<Value, Status> {
         self.verb(Verb::Patch, resource, at, Options::default(), Body::Patch(PatchType::Merge, patch)).await
+    }
+
+    /// Creates the object, or lays it over the one that is there; an equal one stays as it is.
+    async fn put(&self, resource: &GroupResource, namespace: &str, name: &str, object: Value) -> Result<(), Status> {
+        let made =
+            self.verb(Verb::Create, resource, (namespace, "", ""), Options::default(), object.clone().into()).await;
+        match made {
+            Err(status) if status.is(Reason::AlreadyExists) => {}
+            other => return other.map(drop),
+        }
+        self.merge(resource, (namespace, name, ""), object).await.map(drop)
     }
 
     /// Deletes; with a uid only that very object.

@@ -75,6 +75,13 @@ impl Snapshot {
         }
     }
 
+    /// The same with these resources only: who keeps it for long keeps nothing else alive.
+    pub fn only(&self, resources: &[GroupResource]) -> Self {
+        let kept =
+            resources.iter().filter_map(|resource| Some((resource.clone(), self.resources.get(resource)?.clone())));
+        Self { revision: self.revision, resources: kept.collect() }
+    }
+
     pub fn insert(&mut self, object: Arc<Object>) {
         self.revision = self.revision.max(object.revision);
         let Key { resource, namespace, name } = object.key.clone();

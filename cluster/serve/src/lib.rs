@@ -11,6 +11,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod aggregate;
 pub mod authn;
 pub mod authz;
 pub mod backend;
@@ -21,6 +22,7 @@ mod fixture;
 pub mod http;
 pub mod pki;
 pub mod proxy;
+pub mod reach;
 pub mod registry;
 pub mod review;
 pub mod server;

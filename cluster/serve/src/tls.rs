@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{
@@ -69,16 +69,38 @@ pub fn client_config(identity: &Identity, authority: &CertificateDer<'_>) -> Res
     Ok(config)
 }
 
-/// A client without a certificate of its own that trusts servers of `bundle`, in PEM, or of whom this host trusts if it is empty.
-pub fn webhook_config(bundle: &[u8]) -> Result<ClientConfig, TlsError> {
-    let own = if bundle.is_empty() { std::fs::read(HOSTS_AUTHORITIES).unwrap_or_default() } else { Vec::new() };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(if bundle.is_empty() { &own } else { bundle }) {
-        let certificate = certificate.map_err(|e| TlsError::Authority(e.to_string()))?;
-        roots.add(certificate).map_err(|e| TlsError::Authority(e.to_string()))?;
-    }
-    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+/// Which servers a client trusts.
+#[derive(Clone, Copy, Debug)]
+pub enum Servers<'a> {
+    /// Those of authorities in PEM; of whom this host trusts, if there are none.
+    Of(&'a [u8]),
+    /// Any: for those whose certificates are known to no one, as pods' are.
+    Any,
+}
+
+/// What a client shows: its certificate, with those between it and the authority, and its key.
+pub type Shown = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// A client towards servers outside.
+pub fn outside(trusted: Servers<'_>, shown: Option<Shown>) -> Result<ClientConfig, TlsError> {
+    let provider = provider();
+    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder = match trusted {
+        Servers::Of(bundle) => {
+            let own = if bundle.is_empty() { std::fs::read(HOSTS_AUTHORITIES).unwrap_or_default() } else { Vec::new() };
+            let mut roots = RootCertStore::empty();
+            for certificate in CertificateDer::pem_slice_iter(if bundle.is_empty() { &own } else { bundle }) {
+                let certificate = certificate.map_err(|e| TlsError::Authority(e.to_string()))?;
+                roots.add(certificate).map_err(|e| TlsError::Authority(e.to_string()))?;
+            }
+            builder.with_root_certificates(roots)
+        }
+        Servers::Any => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer { provider })),
+    };
+    let mut config = match shown {
+        Some((chain, key)) => builder.with_client_auth_cert(chain, key)?,
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -108,16 +130,6 @@ macro_rules! has_its_key {
             self.provider.signature_verification_algorithms.supported_schemes()
         }
     };
-}
-
-/// A client that shows nothing and trusts any server: a pod's certificate is known to no one, as upstream has it.
-pub fn any_server() -> Result<ClientConfig, TlsError> {
-    let provider = provider();
-    let builder = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
-    let verifier = Arc::new(AnyServer { provider });
-    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 /// Why a handshake failed, as clients of Go's servers know it.

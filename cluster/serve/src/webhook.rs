@@ -1,7 +1,7 @@
 //! The way to webhooks: from a `clientConfig` to an address, over TLS, and back with the object that was answered.
 //!
 //! ```text
-//! call ─▶ Endpoint::of (url, or service → EndpointSlices) ─▶ connect ─▶ TLS (caBundle) ─▶ POST ─▶ JSON
+//! call ─▶ Endpoint::of (url, or service → EndpointSlices) ─▶ reach (TLS by caBundle) ─▶ POST ─▶ JSON
 //! ```
 
 mod endpoint;
@@ -11,19 +11,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_util::rt::TokioIo;
 use kedge_api::Informer;
-use rustls::pki_types::ServerName;
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 
 use self::endpoint::Endpoint;
-use crate::tls;
-
-/// More than any review of the largest object.
-const LARGEST: usize = 8 << 20;
+use crate::http::respond::full;
+use crate::reach::{self, Server};
+use crate::tls::{self, Servers};
 
 /// Calls webhooks; services are looked up in the informer's snapshot.
 pub struct Webhooks {
@@ -36,73 +30,27 @@ impl Webhooks {
     }
 }
 
-/// What went wrong, in the words of Go's HTTP client.
-#[derive(Debug, thiserror::Error)]
-enum CallError {
-    #[error("{0}")]
-    Config(String),
-    #[error("dial tcp: lookup {host}: no such host")]
-    Lookup { host: String },
-    #[error("dial tcp {to}: connect: {source}")]
-    Connect { to: String, source: std::io::Error },
-    #[error("tls: {0}")]
-    Handshake(String),
-    #[error("context deadline exceeded")]
-    Deadline,
-    #[error("{0}")]
-    Http(#[from] hyper::Error),
-}
-
 #[async_trait]
 impl kedge_registry::Webhooks for Webhooks {
     async fn call(&self, config: &Value, timeout: Duration, review: &Value) -> Result<Value, String> {
         let endpoint = Endpoint::of(config, timeout, &self.informer.snapshot())?;
-        let sent = tokio::time::timeout(timeout, send(&endpoint, review)).await;
-        let sent = sent.unwrap_or(Err(CallError::Deadline));
+        let sent = send(&endpoint, review, timeout).await;
         let (status, body) = sent.map_err(|error| format!("Post \"{}\": {error}", endpoint.url))?;
         read(status, &body)
     }
 }
 
-async fn send(endpoint: &Endpoint, review: &Value) -> Result<(StatusCode, Vec<u8>), CallError> {
-    let config = tls::webhook_config(&endpoint.ca_bundle).map_err(|error| CallError::Config(error.to_string()))?;
-    let tcp = dial(endpoint).await?;
-    let name = ServerName::try_from(endpoint.host.clone()).map_err(|e| CallError::Handshake(e.to_string()))?;
-    let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
-    let tls = tls.map_err(|error| CallError::Handshake(tls::in_words(&error)))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await?;
-    let driver = tokio::spawn(connection);
+async fn send(endpoint: &Endpoint, review: &Value, timeout: Duration) -> Result<(StatusCode, Vec<u8>), reach::Error> {
+    let config = |error: &dyn std::fmt::Display| reach::Error::Config(error.to_string());
+    let tls = tls::outside(Servers::Of(&endpoint.ca_bundle), None).map_err(|error| config(&error))?;
+    let (name, authority, dial) = (endpoint.host.clone(), endpoint.authority.clone(), endpoint.dial.clone());
     let request = Request::post(&endpoint.path)
-        .header(header::HOST, &endpoint.authority)
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, "application/json")
         .header(header::USER_AGENT, "kube-apiserver-admission")
-        .body(Full::<bytes::Bytes>::from(review.to_string()))
-        .map_err(|error| CallError::Config(error.to_string()))?;
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), LARGEST).collect().await;
-    let body = body.map_err(|error| CallError::Config(error.to_string()))?.to_bytes().to_vec();
-    driver.abort();
-    Ok((status, body))
-}
-
-/// The first address that answers; the last one's failure.
-async fn dial(endpoint: &Endpoint) -> Result<TcpStream, CallError> {
-    let mut failed = CallError::Lookup { host: endpoint.dial.first().map(|(h, _)| h.clone()).unwrap_or_default() };
-    for (host, port) in &endpoint.dial {
-        let Ok(found) = tokio::net::lookup_host((host.as_str(), *port)).await else { continue };
-        for to in found {
-            match TcpStream::connect(to).await {
-                Ok(tcp) => {
-                    let _delayed = tcp.set_nodelay(true);
-                    return Ok(tcp);
-                }
-                Err(source) => failed = CallError::Connect { to: to.to_string(), source: tls::plain(source) },
-            }
-        }
-    }
-    Err(failed)
+        .body(full(review.to_string()))
+        .map_err(|error| config(&error))?;
+    Server { name, authority, dial, tls: Arc::new(tls) }.ask(request, timeout).await
 }
 
 /// A webhook's answer is an object, whatever its code, unless it is none.

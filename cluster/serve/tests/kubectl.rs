@@ -1,6 +1,7 @@
 //! The real kubectl against the whole server.
 #![cfg(test)]
 
+mod aggregate;
 mod support;
 
 use std::io::{BufRead, BufReader};

@@ -1,26 +1,19 @@
 //! The ConfigMap `extension-apiserver-authentication`: how servers that extend the API know its clients, and the API server itself.
 
 use kedge_api::resource::known::CONFIG_MAPS;
-use kedge_api::{Client, Status};
-use kedge_serve::authn::front_proxy;
-use kedge_serve::pki::{Pki, Signer};
+use kedge_api::{Client, ClientExt as _, Status};
 use serde_json::{Value, json};
 
-use crate::kubernetes_service::put;
+use crate::authn::front_proxy;
+use crate::pki::{Pki, Signer};
 
 const NAMESPACE: &str = "kube-system";
 const NAME: &str = "extension-apiserver-authentication";
 
 /// Makes the map say whose certificates are believed here.
-pub async fn converge(client: &(dyn Client + 'static), pki: &Pki) -> Result<(), Status> {
-    put(
-        client,
-        &CONFIG_MAPS,
-        NAMESPACE,
-        NAME,
-        map(pki.authority_pem(Signer::Client), pki.authority_pem(Signer::FrontProxy)),
-    )
-    .await
+pub async fn publish(client: &(dyn Client + 'static), pki: &Pki) -> Result<(), Status> {
+    let map = map(pki.authority_pem(Signer::Client), pki.authority_pem(Signer::FrontProxy));
+    client.put(&CONFIG_MAPS, NAMESPACE, NAME, map).await
 }
 
 fn map(clients: &str, proxies: &str) -> Value {

@@ -112,14 +112,14 @@ impl Proxy {
 }
 
 /// Both connections become one.
-fn switched(ours: Request<()>, mut answer: Response<Incoming>) -> Response<Body> {
+pub(crate) fn switched(ours: Request<()>, mut answer: Response<Incoming>) -> Response<Body> {
     let theirs = hyper::upgrade::on(&mut answer);
     tokio::spawn(splice::splice(hyper::upgrade::on(ours), theirs));
     answer.map(|_| respond::full(""))
 }
 
 /// Without what was said of the connection behind.
-fn end_to_end(answer: Response<Incoming>) -> (http::response::Parts, Incoming) {
+pub(crate) fn end_to_end(answer: Response<Incoming>) -> (http::response::Parts, Incoming) {
     let (mut head, body) = answer.into_parts();
     for name in HOP_BY_HOP {
         head.headers.remove(name);
@@ -143,7 +143,7 @@ const HOP_BY_HOP: [header::HeaderName; 7] = [
 ];
 
 /// What the node gets to see: nothing of who the client is.
-fn forwarded(headers: &HeaderMap, authority: &str, upgrade: bool) -> HeaderMap {
+pub(crate) fn forwarded(headers: &HeaderMap, authority: &str, upgrade: bool) -> HeaderMap {
     let secret = |name: &str| {
         let told = ["impersonate-", "x-remote-"].iter().any(|prefix| name.starts_with(prefix));
         told || name == "authorization" || name == "cookie"

@@ -8,7 +8,7 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use kedge_api::resource::known;
-use kedge_api::{GroupResource, Key, Object, Reason, Snapshot, Status};
+use kedge_api::{GroupResource, Key, Reason, Snapshot, Status};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,10 +19,10 @@ use super::kubelet::KubeletError;
 use super::plan::encoded;
 use super::{Connection, Passed};
 use crate::http::respond::Body;
-use crate::tls::{self, plain};
+use crate::reach::service;
+use crate::tls::{self, Servers, plain};
 
 const CONNECT: Duration = Duration::from_secs(10);
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Where a request goes on to.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,7 +60,9 @@ pub fn locate(passed: &Passed<'_>, snapshot: &Snapshot) -> Result<Backend, Statu
     };
     let address = match passed.connection {
         Connection::Pod => of_pod(&find(known::PODS)?, port, tls)?,
-        Connection::Service => of_service(&find(known::SERVICES)?, name, port, endpoints(snapshot, target, name)?)?,
+        Connection::Service => {
+            of_service(&find(known::SERVICES)?, name, port, &service::slices(snapshot, &target.namespace, name))?
+        }
         Connection::Log | Connection::Exec | Connection::Attach | Connection::PortForward | Connection::Node => {
             return Err(Status::internal("a connection to a node is not one to a pod"));
         }
@@ -100,49 +102,18 @@ fn of_pod(pod: &Value, port: &str, tls: bool) -> Result<SocketAddr, Status> {
     Ok(SocketAddr::new(ip, port))
 }
 
-/// The slices of a service, as values.
-fn endpoints(snapshot: &Snapshot, target: &kedge_api::Target, name: &str) -> Result<Vec<Value>, Status> {
-    let of = |object: &&Arc<Object>| {
-        let labels = object.meta.labels.as_ref();
-        labels.is_some_and(|labels| labels.get(SERVICE_NAME).is_some_and(|service| service == name))
-    };
-    snapshot.list(&known::ENDPOINT_SLICES, &target.namespace).filter(of).map(|object| object.decode()).collect()
-}
-
-fn of_service(service: &Value, name: &str, port: &str, slices: Vec<Value>) -> Result<SocketAddr, Status> {
+fn of_service(object: &Value, name: &str, port: &str, slices: &[Value]) -> Result<SocketAddr, Status> {
     let unavailable = |why: String| Status::new(Reason::ServiceUnavailable, why);
-    let list = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_array).cloned().unwrap_or_default();
-    let text = |value: &Value, field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
     let wanted = match port.parse::<u64>() {
-        Ok(number) => {
-            let ports = list(service, "/spec/ports");
-            let found = ports.iter().find(|p| p.get("port").and_then(Value::as_u64) == Some(number));
-            let missing = || unavailable(format!("no service port {number} found for service {name:?}"));
-            text(found.ok_or_else(missing)?, "name")
-        }
-        Err(_) => port.to_owned(),
+        Ok(number) => service::port_name(object, number)
+            .ok_or_else(|| unavailable(format!("no service port {number} found for service {name:?}")))?,
+        Err(_) => port,
     };
-    for slice in &slices {
-        let ports = list(slice, "/ports");
-        let Some(port) = ports.iter().find(|p| text(p, "name") == wanted).and_then(|p| p.get("port")?.as_u64()) else {
-            continue;
-        };
-        let endpoints = list(slice, "/endpoints");
-        let ready = |e: &&Value| e.pointer("/conditions/ready").and_then(Value::as_bool).unwrap_or(true);
-        let ready: Vec<String> = endpoints
-            .iter()
-            .filter(ready)
-            .filter_map(|e| e.pointer("/addresses/0")?.as_str().map(str::to_owned))
-            .collect();
-        // Any of them; which one does not matter as long as it is not always the same.
-        let nth = usize::from(uuid::Uuid::new_v4().as_bytes().first().copied().unwrap_or_default());
-        if let Some(ip) = ready.get(nth.checked_rem(ready.len()).unwrap_or_default()) {
-            let port =
-                u16::try_from(port).map_err(|_| unavailable(format!("port {port} of service {name:?} is none")))?;
-            return Ok(SocketAddr::new(allowed(ip)?, port));
-        }
-    }
-    Err(unavailable(format!("no endpoints available for service {name:?}")))
+    let (ip, port) = service::ready(slices, wanted)
+        .into_iter()
+        .next()
+        .ok_or_else(|| unavailable(format!("no endpoints available for service {name:?}")))?;
+    Ok(SocketAddr::new(allowed(&ip)?, port))
 }
 
 /// Where a client is sent that asks for the root without saying so.
@@ -162,7 +133,7 @@ pub async fn send(to: &Backend, request: Request<Body>) -> Result<Response<Incom
     if !to.tls {
         return exchange(tcp, address, request).await;
     }
-    let config = tls::any_server()?;
+    let config = tls::outside(Servers::Any, None)?;
     let name = ServerName::IpAddress(address.ip().into());
     let handshake = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
     exchange(handshake.map_err(|source| KubeletError::Handshake { to: address, source })?, address, request).await
@@ -217,11 +188,11 @@ mod tests {
                    "endpoints": [{"addresses": ["10.1.0.3"], "conditions": {"ready": ready}}]})
         };
         for port in ["web", "80"] {
-            assert_eq!(of_service(&service, "s", port, vec![slice(true)]).unwrap().to_string(), "10.1.0.3:8080");
+            assert_eq!(of_service(&service, "s", port, &[slice(true)]).unwrap().to_string(), "10.1.0.3:8080");
         }
-        let refused = |port: &str, slices| of_service(&service, "s", port, slices).unwrap_err().message;
-        assert_eq!(refused("web", vec![slice(false)]), "no endpoints available for service \"s\"");
-        assert_eq!(refused("81", vec![slice(true)]), "no service port 81 found for service \"s\"");
+        let refused = |port: &str, slice: Value| of_service(&service, "s", port, &[slice]).unwrap_err().message;
+        assert_eq!(refused("web", slice(false)), "no endpoints available for service \"s\"");
+        assert_eq!(refused("81", slice(true)), "no service port 81 found for service \"s\"");
     }
 
     #[tokio::test]

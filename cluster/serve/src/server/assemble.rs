@@ -7,6 +7,7 @@ use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::front::{Front, Parts};
+use crate::aggregate::Aggregator;
 use crate::authn::fixed::FixedTokens;
 use crate::authn::token::Tokens;
 use crate::authn::{Authenticator, Trust};
@@ -55,6 +56,7 @@ pub fn assemble(setup: Setup) -> Result<(Arc<Front>, Arc<ServerConfig>), Assembl
         authorizer,
         backend,
         tokens,
+        aggregator: Arc::new(Aggregator::new(Arc::clone(&pki), Arc::clone(&informer))),
         proxy: Proxy::new(pki, informer),
         health,
         clock,

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::paths::accept;
+use crate::aggregate::Aggregator;
 use crate::authn::token::Tokens;
 use crate::authn::{Authenticator, Peer, impersonated, unauthorized};
 use crate::authz::{Attributes, Authorizer};
@@ -36,6 +37,7 @@ pub struct Parts {
     pub backend: Arc<dyn Backend>,
     pub tokens: Arc<Tokens>,
     pub proxy: Proxy,
+    pub aggregator: Arc<Aggregator>,
     pub health: Health,
     pub clock: Clock,
     /// `10.0.0.5:6443`, told to clients that ask where else to go.
@@ -53,6 +55,7 @@ pub struct Front {
     pub(super) catalog: Catalog,
     pub(super) tokens: Arc<Tokens>,
     pub(super) proxy: Proxy,
+    pub(super) aggregator: Arc<Aggregator>,
     pub(super) health: Health,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
@@ -76,6 +79,7 @@ impl Front {
             backend: parts.backend,
             tokens: parts.tokens,
             proxy: parts.proxy,
+            aggregator: parts.aggregator,
             health: parts.health,
             metrics: Arc::default(),
             clock: parts.clock,
@@ -175,6 +179,9 @@ impl Front {
         }
         let selector = query.first("fieldSelector").unwrap_or_default();
         self.authorizer.check(&Attributes::asked(&user, asked, selector))?;
+        if let Some(service) = self.aggregator.remote(&asked.path) {
+            return Ok(self.aggregator.pass(&service, &user, request).await);
+        }
         match &asked.about {
             About::Path { verb } => self.path(verb, &asked.path, query, &request),
             About::Resource(resource) => self.resource(user, resource, query, request).await,

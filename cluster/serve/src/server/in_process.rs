@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use kedge_api::rbac::MASTERS;
 use kedge_api::{Answer, Client, Request, Status, User};
 
 use super::front::Front;
+use crate::aggregate::availability;
 use crate::authz::Attributes;
 
 /// Calls the registry as one user.
@@ -42,6 +44,12 @@ impl Client for InProcess {
     fn user(&self) -> User {
         self.user.clone()
     }
+}
+
+/// What the server does without being asked: servers that extend it are told how to know it, and looked after. Never ends.
+pub async fn follow(front: Arc<Front>) {
+    let own = Arc::new(InProcess::new(Arc::clone(&front), User::new("system:apiserver", &[MASTERS])));
+    availability::run(Arc::clone(&front.aggregator), own, front.clock.clone()).await;
 }
 
 /// Who is noted as the owner of what this process writes: the component as its own program is called upstream.

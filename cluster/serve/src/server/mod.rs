@@ -16,7 +16,7 @@ mod resources;
 
 pub use assemble::{AssembleError, Setup, assemble};
 pub use front::{Front, Parts};
-pub use in_process::InProcess;
+pub use in_process::{InProcess, follow};
 pub use listen::{ListenError, serve};
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use kedge_api::{Resource, Status};
 use serde_json::{Value, json};
 
 use super::front::Front;
+use crate::aggregate::discovery::Form;
 use crate::authn::token::ISSUER;
 use crate::describe::{discovery, openapi, version};
 use crate::http::chunks;
@@ -42,7 +43,11 @@ impl Front {
         }
         let rows = || self.catalog.rows();
         match segments.as_slice() {
-            [] => self.document(headers, &discovery::paths(&rows()), query),
+            [] => {
+                let mut paths = discovery::paths(&rows());
+                self.aggregator.add_paths(&mut paths);
+                self.document(headers, &paths, query)
+            }
             ["version"] => self.document(headers, &version::version(), query),
             ["metrics"] => Ok(respond::respond(
                 200,
@@ -54,7 +59,7 @@ impl Front {
                 let list = discovery::resource_list(&rows(), "", version).ok_or_else(not_found)?;
                 self.document(headers, &list, query)
             }
-            ["apis", group] if !group.is_empty() => match discovery::group(&rows(), group) {
+            ["apis", name] if !name.is_empty() => match self.aggregator.group(discovery::group(&rows(), name), name) {
                 Some(group) => self.document(headers, &group, query),
                 None => Ok(page_not_found()),
             },
@@ -65,7 +70,8 @@ impl Front {
             },
             ["openapi", "v2"] => Ok(openapi_v2(&rows(), headers)),
             ["openapi", "v3"] => {
-                let index = openapi::index(&rows());
+                let mut index = openapi::index(&rows());
+                self.aggregator.add_documents(&mut index);
                 Ok(respond::respond(200, respond::TEXT, respond::full(index.to_string())))
             }
             ["openapi", "v3", name @ ..] => Ok(openapi_v3(&rows(), &name.join("/"), headers, query)),
@@ -94,12 +100,17 @@ impl Front {
         let accepted = negotiate(accept(headers), Offer::Discovery)?;
         let rows = self.catalog.rows();
         if accepted.shape != Shape::Discovery {
-            let value = if core { discovery::core_versions(&self.address) } else { discovery::group_list(&rows) };
+            let mut value = if core { discovery::core_versions(&self.address) } else { discovery::group_list(&rows) };
+            self.aggregator.merge(&mut value, Form::Legacy);
             let mut response = respond::value(200, &value, accepted, query.flag("pretty"));
             response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
             return Ok(response);
         }
-        let bytes = respond::write(&discovery::aggregated(&rows, core), accepted.format, false)?;
+        let mut value = discovery::aggregated(&rows, core);
+        if !core {
+            self.aggregator.merge(&mut value, Form::Aggregated);
+        }
+        let bytes = respond::write(&value, accepted.format, false)?;
         let tag = discovery::etag(&bytes);
         let mut response = if matches_tag(headers, &tag) {
             respond::respond(304, respond::JSON, respond::full(""))

@@ -475,3 +475,57 @@ async fn an_unreachable_node_is_an_error_of_ours() {
     assert_eq!(parts.status.as_u16(), 500);
     assert!(body.contains("tls: ") && body.contains("invalid peer certificate"), "{body}");
 }
+
+/// An APIService of `v1.boats.example.com` before the server at a port.
+fn extend(world: &World, port: u16, available: &str) {
+    let named = |name: &str| json!({"namespace": "n", "name": name, "labels": {"kubernetes.io/service-name": "s"}});
+    world.objects.put(known::SERVICES, json!({"metadata": named("s"), "spec": {"ports": [{"port": 443}]}}));
+    let slice =
+        json!({"metadata": named("s-1"), "ports": [{"port": port}], "endpoints": [{"addresses": ["127.0.0.1"]}]});
+    world.objects.put(known::ENDPOINT_SLICES, slice);
+    let spec = json!({"group": "boats.example.com", "version": "v1", "groupPriorityMinimum": 1, "versionPriority": 1,
+        "insecureSkipTLSVerify": true, "service": {"namespace": "n", "name": "s", "port": 443}});
+    let status = json!({"conditions": [{"type": "Available", "status": available}]});
+    let service = json!({"metadata": {"name": "v1.boats.example.com"}, "spec": spec, "status": status});
+    world.objects.put(known::API_SERVICES, service);
+}
+
+#[tokio::test]
+async fn what_another_server_answers_is_asked_there() {
+    let world = world().await;
+    let (boats, port) = ("/apis/boats.example.com/v1/boats", kubelet(&world.pki).await);
+    let (parts, _) = world.ask("GET", boats, &[], "").await;
+    assert_eq!(parts.status.as_u16(), 404);
+    extend(&world, port, "False");
+    let (parts, body) = world.ask("GET", boats, &[], "").await;
+    assert_eq!((parts.status.as_u16(), body.as_str()), (503, "service unavailable\n"));
+    extend(&world, port, "True");
+    let secret = [("authorization", "Bearer secret")];
+    let (parts, body) = world.ask("PUT", "/apis/boats.example.com/v1/boats/a%20b?x=%20", &secret, "{}").await;
+    assert_eq!(
+        (parts.status.as_u16(), body.as_str()),
+        (200, "front-proxy-client /apis/boats.example.com/v1/boats/a%20b?x=%20 false")
+    );
+    let (_, body) = world.ask("GET", "/openapi/v3/apis/boats.example.com/v1", &[], "").await;
+    assert_eq!(body, "front-proxy-client /openapi/v3/apis/boats.example.com/v1 false");
+    // Whoever may not ask is refused here.
+    let (parts, body) = world.ask("GET", boats, &[("impersonate-user", "jane")], "").await;
+    assert_eq!(parts.status.as_u16(), 403, "{body}");
+    let (_, body) = world.ask("GET", "/apis/boats.example.com", &[], "").await;
+    assert!(body.contains(r#""preferredVersion":{"groupVersion":"boats.example.com/v1","version":"v1"}"#), "{body}");
+    let mut sender = world.connect(&world.admin()).await;
+    let request =
+        http::Request::get(boats).header("host", "k").header("connection", "Upgrade").header("upgrade", "websocket");
+    let response = sender.send_request(request.body(Full::default()).unwrap()).await.unwrap();
+    assert_eq!(response.status().as_u16(), 101);
+    let mut io = TokioIo::new(hyper::upgrade::on(response).await.unwrap());
+    tokio::io::AsyncWriteExt::write_all(&mut io, b"hello").await.unwrap();
+    let mut echoed = [0; 5];
+    tokio::io::AsyncReadExt::read_exact(&mut io, &mut echoed).await.unwrap();
+    assert_eq!(&echoed, b"hello");
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    extend(&world, free, "True");
+    let (parts, body) = world.ask("GET", boats, &[], "").await;
+    let why = format!("error trying to reach service: dial tcp 127.0.0.1:{free}: connect: connection refused\n");
+    assert_eq!((parts.status.as_u16(), body), (503, why));
+}

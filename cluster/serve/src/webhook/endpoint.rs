@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use base64::Engine as _;
-use kedge_api::resource::known;
-use kedge_api::{Key, Snapshot};
+use kedge_api::Snapshot;
 use serde_json::Value;
+
+use crate::reach::service::{addresses, text};
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
@@ -21,10 +22,6 @@ pub(super) struct Endpoint {
     pub(super) dial: Vec<(String, u16)>,
     /// Certificates in PEM; the host's own, if empty.
     pub(super) ca_bundle: Vec<u8>,
-}
-
-fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 impl Endpoint {
@@ -50,44 +47,12 @@ impl Endpoint {
     }
 }
 
-/// The addresses behind a service's port. The way through the service's own address would need the node's proxy, which a control
-/// plane without a node does not have.
-fn addresses(snapshot: &Snapshot, namespace: &str, name: &str, port: u16) -> Result<Vec<(String, u16)>, String> {
-    let key = Key::new(known::SERVICES, namespace, name);
-    let service = snapshot.get(&key).ok_or_else(|| format!("service \"{name}\" not found"))?;
-    let service: Value = service.decode().map_err(|status| status.message)?;
-    if text(&service, "/spec/type") == "ExternalName" {
-        return Ok(vec![(text(&service, "/spec/externalName").to_owned(), port)]);
-    }
-    let ports = service.pointer("/spec/ports").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let of_service = ports.iter().find(|p| p.get("port").and_then(Value::as_u64) == Some(port.into()));
-    let port_name =
-        of_service.map(|p| text(p, "/name")).ok_or_else(|| format!("service \"{name}\" has no port {port}"))?;
-    let mut found = Vec::new();
-    for slice in snapshot.list(&known::ENDPOINT_SLICES, namespace) {
-        let labels = slice.meta.labels.as_ref();
-        if labels.and_then(|labels| labels.get("kubernetes.io/service-name")).is_none_or(|of| of != name) {
-            continue;
-        }
-        let slice: Value = slice.decode().map_err(|status| status.message)?;
-        let list = |field: &str| slice.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let target = list("ports").iter().find(|p| text(p, "/name") == port_name);
-        let target = target.and_then(|p| p.get("port")).and_then(Value::as_u64).and_then(|p| u16::try_from(p).ok());
-        let ready = list("endpoints").iter().filter(|e| e.pointer("/conditions/ready") != Some(&Value::Bool(false)));
-        let hosts = ready.filter_map(|e| e.pointer("/addresses/0")).filter_map(Value::as_str);
-        found.extend(target.into_iter().flat_map(|port| hosts.clone().map(move |host| (host.to_owned(), port))));
-    }
-    if found.is_empty() {
-        return Err(format!("no endpoints available for service \"{name}\""));
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use kedge_api::{GroupResource, Revision};
+    use kedge_api::resource::known;
+    use kedge_api::{GroupResource, Key, Revision};
     use serde_json::json;
 
     use super::*;

@@ -1,5 +1,7 @@
 //! Calls over loopback TLS to a webhook that does as its path says.
 
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
 use kedge_registry::Webhooks as _;
 use serde_json::json;
 use tokio::net::TcpListener;

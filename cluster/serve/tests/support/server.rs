@@ -14,7 +14,7 @@ use kedge_serve::clock::Clock;
 use kedge_serve::describe::health::Health;
 use kedge_serve::pki::{Names, Pki};
 use kedge_serve::registry::Served;
-use kedge_serve::server::{Setup, assemble, serve};
+use kedge_serve::server::{Setup, assemble, follow, serve};
 use kedge_serve::webhook::Webhooks;
 use kedge_store::{Sqlite, Store};
 use kedge_watch::Cache;
@@ -64,6 +64,7 @@ pub async fn start(dir: &Path, at: SocketAddr) -> Result<Server, Box<dyn Error>>
     };
     let (front, tls) = assemble(setup)?;
     pki.write_admin_kubeconfig(&dir.join("admin.kubeconfig"), &format!("https://{address}"))?;
+    tokio::spawn(follow(front.clone()));
     tokio::spawn(serve(listener, tls, front, stop.clone()));
     Ok(Server { address, pki, stop })
 }

@@ -83,7 +83,7 @@ impl Index {
                 }
             }
         }
-        self.seen = snapshot;
+        self.seen = snapshot.only(&RESOURCES);
     }
 
     fn change_role(&mut self, change: &Change) {
