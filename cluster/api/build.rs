@@ -10,9 +10,10 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 fn main() -> Result<()> {
     println!("cargo:rerun-if-changed=schema/types.txt");
     println!("cargo:rerun-if-changed=schema/structs.txt");
+    println!("cargo:rerun-if-changed=schema/choices.txt");
     println!("cargo:rerun-if-changed=build.rs");
     let text = std::fs::read_to_string("schema/types.txt")?;
-    let mut tables = Tables { structs: structs()?, ..Tables::default() };
+    let mut tables = Tables { structs: structs()?, choices: choices()?, ..Tables::default() };
     tables.rules(Rules::default())?;
     tables.string("")?;
     for (number, line) in text.lines().enumerate() {
@@ -20,6 +21,9 @@ fn main() -> Result<()> {
     }
     if let Some((name, field)) = tables.structs.iter().next() {
         return Err(format!("schema/structs.txt: {name} has no field {field}").into());
+    }
+    if let Some((name, field)) = tables.choices.keys().next() {
+        return Err(format!("schema/choices.txt: {name} has no field {field}").into());
     }
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?).join("schema_tables.rs");
     std::fs::write(out, tables.source()?)?;
@@ -37,6 +41,22 @@ fn structs() -> Result<HashSet<(String, String)>> {
     Ok(fields.collect())
 }
 
+/// The strings that each field of a few may hold, with commas between them.
+fn choices() -> Result<HashMap<(String, String), String>> {
+    let text = std::fs::read_to_string("schema/choices.txt")?;
+    let (mut found, mut strings) = (HashMap::new(), "");
+    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let Some(row) = line.strip_prefix(' ') else {
+            strings = line;
+            continue;
+        };
+        let mut words = row.split(' ');
+        let name = long(words.next().unwrap_or_default());
+        found.extend(words.map(|field| ((name.clone(), field.to_owned()), strings.to_owned())));
+    }
+    Ok(found)
+}
+
 /// Interned rows; an index is what the tables refer to each other by.
 #[derive(Default)]
 struct Tables {
@@ -48,6 +68,7 @@ struct Tables {
     gvks: Vec<String>,
     /// Those of which no field was seen yet.
     structs: HashSet<(String, String)>,
+    choices: HashMap<(String, String), String>,
 }
 
 #[derive(Default)]
@@ -67,6 +88,7 @@ struct Rules {
     merge: String,
     patch: u8,
     default: String,
+    choices: String,
 }
 
 struct Intern<T> {
@@ -101,7 +123,7 @@ impl Tables {
     }
 
     fn rules(&mut self, rules: Rules) -> Result<usize> {
-        for text in rules.keys.iter().chain([&rules.merge, &rules.default]) {
+        for text in rules.keys.iter().chain([&rules.merge, &rules.default, &rules.choices]) {
             self.string(text)?;
         }
         self.rules.index(rules)
@@ -178,9 +200,11 @@ impl Tables {
         }
         let (plain, required) = name.strip_suffix('!').map_or((name, false), |n| (n, true));
         let owner = self.types.last().map(|t| t.name.clone()).unwrap_or_default();
-        if self.structs.remove(&(owner, plain.to_owned())) {
+        let place = (owner, plain.to_owned());
+        if self.structs.remove(&place) {
             rules.patch |= 32;
         }
+        rules.choices = self.choices.remove(&place).unwrap_or_default();
         let name = self.string(plain)?;
         let shape = self.shapes.index(shape)?;
         let rules = self.rules(rules)?;
@@ -234,12 +258,13 @@ impl Tables {
             }
             keys.resize(4, 0);
             Ok(format!(
-                "RuleRow{{list:{},keys:{keys:?},map:{},merge:{},patch:{},default:{}}}",
+                "RuleRow{{list:{},keys:{keys:?},map:{},merge:{},patch:{},default:{},choices:{}}}",
                 r.list,
                 r.map,
                 string(&r.merge)?,
                 r.patch,
-                string(&r.default)?
+                string(&r.default)?,
+                string(&r.choices)?
             ))
         });
         let rules = rules.collect::<Result<Vec<_>>>()?;

@@ -141,6 +141,11 @@ impl Field {
         some(self.rules().default)
     }
 
+    /// The strings that it, or each of its elements, may hold (`enum`); none where any will do.
+    pub fn choices(self) -> impl Iterator<Item = &'static str> + Clone {
+        some(self.rules().choices).into_iter().flat_map(|strings| strings.split(','))
+    }
+
     /// `x-kubernetes-list-type`, with its keys.
     pub fn list(self) -> Option<List> {
         match self.rules().list {
@@ -242,10 +247,11 @@ struct RuleRow {
     merge: u16,
     patch: u8,
     default: u16,
+    choices: u16,
 }
 
 static NO_TYPE: TypeRow = TypeRow { name: 0, alias: u16::MAX, atomic: false, fields: (0, 0), gvks: (0, 0) };
-static NO_RULES: RuleRow = RuleRow { list: 0, keys: [0; 4], map: 0, merge: 0, patch: 0, default: 0 };
+static NO_RULES: RuleRow = RuleRow { list: 0, keys: [0; 4], map: 0, merge: 0, patch: 0, default: 0, choices: 0 };
 
 include!(concat!(env!("OUT_DIR"), "/schema_tables.rs"));
 
@@ -291,6 +297,14 @@ mod tests {
         assert_eq!(get("io.k8s.apimachinery.pkg.apis.meta.v1.Time").unwrap().alias(), Some(Shape::Time));
         let pod = get("io.k8s.api.core.v1.Pod").unwrap();
         assert_eq!(pod.kinds().collect::<Vec<_>>(), [("", "v1", "Pod")]);
+    }
+
+    #[test]
+    fn choices_are_strings_one_of_which_may_be_empty() {
+        let choices = |name: &str, field: &str| get(name).unwrap().field(field).unwrap().choices().collect::<Vec<_>>();
+        assert_eq!(choices("io.k8s.api.core.v1.Container", "imagePullPolicy"), ["Always", "IfNotPresent", "Never"]);
+        assert_eq!(choices("io.k8s.api.core.v1.HostPathVolumeSource", "type")[..2], ["", "BlockDevice"]);
+        assert_eq!(choices("io.k8s.api.core.v1.Container", "image"), [""; 0]);
     }
 
     #[test]

@@ -59,6 +59,22 @@ async fn it_explains_kinds() {
         &world.run(&["explain", "deployment", "--recursive"]),
         &["GROUP:      apps", "VERSION:    v1", "maxSurge\t<IntOrString>"],
     );
+    has(
+        &world.run(&["explain", "pod.spec.containers.livenessProbe"]),
+        &["FIELD: livenessProbe <Probe>", "    Periodic probe of container liveness.", "  httpGet\t<HTTPGetAction>"],
+    );
+    has(&world.run(&["explain", "service.spec.type"]), &["ENUM:\n    ClusterIP\n    ExternalName\n", "DESCRIPTION:"]);
+    let resources = world.run(&["api-resources", "--no-headers"]);
+    let rows = resources.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut explained = 0;
+    for row in rows {
+        let [name, .., version, _, kind] = row[..] else { panic!("{row:?}") };
+        let text = world.run(&["explain", name, "--api-version", version]);
+        has(&text, &[&format!("KIND:       {kind}\n"), "DESCRIPTION:\n    ", "FIELDS:\n"]);
+        assert!(!text.contains("<empty>"), "{text}");
+        explained += 1;
+    }
+    assert!(explained > 60, "{resources}");
     has(&world.fail(&["explain", "pod.spec.nope"]), &["field \"nope\" does not exist"]);
 }
 
@@ -162,6 +178,10 @@ async fn it_uses_kinds_that_were_just_defined() {
     has(&world.run(&["get", "bt"]), &["NAME", "SAILS", "a ", "1"]);
     has(&world.run(&["get", "all"]), &["boat.e.com/a"]);
     has(&world.run(&["explain", "boats.spec.sails"]), &["KIND:", "Boat", "sails <integer>", "How many sails."]);
+    has(
+        &world.run(&["explain", "boats", "--recursive"]),
+        &["  metadata\t<ObjectMeta>\n    annotations\t<map[string]string>\n", "    sails\t<integer>\n"],
+    );
     has(
         &world.run(&["patch", "boat", "a", "--type=merge", "-p", r#"{"spec":{"sails":3}}"#]),
         &["boat.e.com/a patched"],

@@ -3,20 +3,27 @@
 //! Written type by type as the client reads, from `kedge_api::schema` and the catalog: no document is ever held as a value.
 //!
 //! ```text
-//! rows ─▶ paths (operations) ─▶ names of types ─▶ closure ─▶ components
+//! rows ─▶ paths (names, parameters) ─▶ names of types ─▶ closure ─▶ types (texts) ─▶ components
+//!                                                     custom ─────────▲
 //! ```
 
 mod custom;
+mod names;
+mod parameters;
 mod paths;
+mod plain;
+mod texts;
 mod types;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kedge_api::Resource;
+use kedge_api::{Resource, schema};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use self::plain::Plain;
+use self::texts::Texts;
 use super::discovery;
 use super::version::GIT_VERSION;
 
@@ -36,13 +43,13 @@ impl Edition {
     }
 }
 
-/// A document of `/openapi/v3`, named as its index names it: `api/v1`, `apis/apps/v1`, `version`.
+/// The documents of `/openapi/v3`, named as its index names them: `api/v1`, `apis/apps/v1`, `version`.
 fn document_names(rows: &[Arc<Resource>]) -> Vec<String> {
-    let mut names: Vec<String> =
-        ["api", "apis", "version", ".well-known/openid-configuration", "openid/v1/jwks"].map(str::to_owned).into();
+    let mut names: Vec<String> = plain::alone().map(str::to_owned).collect();
     for group in discovery::groups(rows) {
         let prefix = if group.is_empty() { "api".to_owned() } else { format!("apis/{group}") };
-        if !group.is_empty() {
+        // Definitions bring along versions, not groups.
+        if !group.is_empty() && rows.iter().any(|row| row.id.group.as_str() == group && row.custom.is_none()) {
             names.push(prefix.clone());
         }
         names.extend(discovery::versions(rows, group).into_iter().map(|version| format!("{prefix}/{version}")));
@@ -93,36 +100,51 @@ pub fn v3(rows: &[Arc<Resource>], name: &str) -> Option<(String, impl Iterator<I
     }
     let own = rows_of(rows, name);
     let tag = hash(&own);
-    let plain = if own.is_empty() { vec![paths::plain(&format!("/{name}"))] } else { Vec::new() };
-    let info = json!({"title": "Kubernetes", "version": GIT_VERSION});
+    let custom = own.first().is_some_and(|row| row.custom.is_some());
+    let plain = if custom { Vec::new() } else { vec![Plain::of(name)] };
+    let info = match custom {
+        true => json!({"title": "Kubernetes CRD Swagger", "version": "v0.1.0"}),
+        false => json!({"title": "Kubernetes", "version": GIT_VERSION}),
+    };
     let head = format!("{{\"openapi\":\"3.0.0\",\"info\":{info},\"paths\":{{");
-    Some((tag, document(head, plain, own, Edition::V3, "},\"components\":{\"schemas\":{", "}}}")))
+    let end = format!("}},\"securitySchemes\":{{\"BearerToken\":{}}}}}}}", bearer());
+    Some((tag, document(head, plain, own, Edition::V3, "},\"components\":{\"schemas\":{", end)))
 }
 
 /// `/openapi/v2`
 pub fn v2(rows: &[Arc<Resource>]) -> (String, impl Iterator<Item = Bytes> + Send + use<>) {
-    let plain = vec![paths::plain("/version/")];
+    let custom = |name: &String| rows_of(rows, name).first().is_some_and(|row| row.custom.is_some());
+    let plain = document_names(rows).iter().filter(|name| !custom(name)).map(|name| Plain::of(name)).collect();
     let info = json!({"title": "Kubernetes", "version": GIT_VERSION});
     let head = format!("{{\"swagger\":\"2.0\",\"info\":{info},\"paths\":{{");
-    (hash(rows), document(head, plain, rows.to_vec(), Edition::V2, "},\"definitions\":{", "}}"))
+    let security = json!([{"BearerToken": []}]);
+    let end = format!("}},\"securityDefinitions\":{{\"BearerToken\":{}}},\"security\":{security}}}", bearer());
+    (hash(rows), document(head, plain, rows.to_vec(), Edition::V2, "},\"definitions\":{", end))
+}
+
+fn bearer() -> Value {
+    json!({"type": "apiKey", "name": "authorization", "in": "header", "description": "Bearer Token authentication"})
 }
 
 type Entry = (String, Value);
 
 fn document(
     head: String,
-    plain: Vec<Entry>,
+    plain: Vec<Plain>,
     rows: Vec<Arc<Resource>>,
     edition: Edition,
     between: &'static str,
-    end: &'static str,
+    end: String,
 ) -> impl Iterator<Item = Bytes> + Send + use<> {
-    let closure = types::closure(&rows);
-    let custom: Vec<Entry> = rows.iter().flat_map(|row| custom::schemas(row, edition)).collect();
-    let paths = plain.into_iter().chain(rows.into_iter().flat_map(move |row| paths::of(&row, edition)));
-    let schemas = closure.into_iter().map(move |t| (t.name().to_owned(), types::schema(t, edition))).chain(custom);
+    let texts = Texts::unpack();
+    let closure = types::closure(&rows, &plain);
+    let custom: Vec<Entry> = rows.iter().flat_map(|row| custom::schemas(row, edition, &texts)).collect();
+    let plain = plain.into_iter().map(move |plain| plain.entry(edition));
+    let paths = plain.chain(rows.into_iter().flat_map(move |row| paths::of(&row, edition)));
+    let schema = move |t: schema::Type| (t.name().to_owned(), types::schema(t, edition, &texts));
     let text = |text: String| std::iter::once(Bytes::from(text));
-    text(head).chain(members(paths)).chain(text(between.to_owned())).chain(members(schemas)).chain(text(end.to_owned()))
+    let schemas = closure.into_iter().map(schema).chain(custom);
+    text(head).chain(members(paths)).chain(text(between.to_owned())).chain(members(schemas)).chain(text(end))
 }
 
 /// Members of an object, one buffer each.

@@ -4,15 +4,18 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kedge_api::Resource;
-use kedge_api::schema::{self, Field, List, Shape, Type};
+use kedge_api::schema::{self, Field, Item, List, Shape, Type};
 use serde_json::{Map, Value, json};
 
 use super::Edition;
+use super::plain::Plain;
+use super::texts::Texts;
+use crate::wire::set;
 
 pub const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
-/// Every type that the rows' operations name, and all that those refer to.
-pub fn closure(rows: &[Arc<Resource>]) -> BTreeSet<Type> {
+/// Every type that the operations name, and all that those refer to.
+pub fn closure(rows: &[Arc<Resource>], plain: &[Plain]) -> BTreeSet<Type> {
     let mut found = BTreeSet::new();
     let mut open: Vec<Type> = Vec::new();
     for row in rows {
@@ -28,6 +31,7 @@ pub fn closure(rows: &[Arc<Resource>]) -> BTreeSet<Type> {
         let common = ["DeleteOptions", "Status", "WatchEvent", "Patch"];
         open.extend(common.iter().filter_map(|name| schema::get(&format!("{META}{name}"))));
     }
+    open.extend(plain.iter().filter_map(|path| path.answer).filter_map(schema::get));
     while let Some(t) = open.pop() {
         if found.insert(t) {
             open.extend(t.fields().filter_map(|field| leaf(field.shape())));
@@ -74,46 +78,84 @@ pub fn reference(name: &str, edition: Edition) -> Value {
     json!({"$ref": format!("{}{name}", edition.schema_prefix())})
 }
 
+/// Which field says what of the others may be set (`x-kubernetes-unions`), and what it then says: type, deciding field, fields.
+type Union = (&'static str, Option<&'static str>, &'static [(&'static str, &'static str)]);
+const UNIONS: &[Union] = &[
+    ("io.k8s.api.core.v1.AppArmorProfile", Some("type"), &[("localhostProfile", "LocalhostProfile")]),
+    ("io.k8s.api.core.v1.PodSchedulingGroup", None, &[("podGroupName", "PodGroupName")]),
+    ("io.k8s.api.core.v1.SeccompProfile", Some("type"), &[("localhostProfile", "LocalhostProfile")]),
+    ("io.k8s.api.flowcontrol.v1.LimitResponse", Some("type"), &[("queuing", "Queuing")]),
+    (
+        "io.k8s.api.flowcontrol.v1.PriorityLevelConfigurationSpec",
+        Some("type"),
+        &[("exempt", "Exempt"), ("limited", "Limited")],
+    ),
+    (
+        "io.k8s.api.flowcontrol.v1.Subject",
+        Some("kind"),
+        &[("group", "Group"), ("serviceAccount", "ServiceAccount"), ("user", "User")],
+    ),
+];
+
 /// The schema of one type.
-pub fn schema(t: Type, edition: Edition) -> Value {
-    let mut out = match t.alias() {
+pub fn schema(t: Type, edition: Edition, texts: &Texts) -> Value {
+    let out = match t.alias() {
         Some(alias) => shape(alias, edition),
-        None => object(t, edition),
+        None => object(t, edition, texts),
     };
+    let mut extra = Map::new();
+    if let Some(text) = texts.of_type(t.name()) {
+        extra.insert("description".to_owned(), text.into());
+    }
+    if t.is_atomic() {
+        extra.insert("x-kubernetes-map-type".to_owned(), "atomic".into());
+    }
     let kinds: Vec<Value> =
         t.kinds().map(|(group, version, kind)| json!({"group": group, "version": version, "kind": kind})).collect();
-    if let Some(out) = out.as_object_mut() {
-        if t.is_atomic() {
-            out.insert("x-kubernetes-map-type".to_owned(), "atomic".into());
-        }
-        if !kinds.is_empty() {
-            out.insert("x-kubernetes-group-version-kind".to_owned(), kinds.into());
-        }
+    if !kinds.is_empty() {
+        extra.insert("x-kubernetes-group-version-kind".to_owned(), kinds.into());
     }
-    out
+    if let Some((_, decides, fields)) = UNIONS.iter().find(|(name, ..)| *name == t.name()) {
+        let fields: Map<String, Value> = fields.iter().map(|(f, says)| ((*f).to_owned(), (*says).into())).collect();
+        let mut union = json!({"fields-to-discriminateBy": fields});
+        if let Some(field) = decides {
+            set(&mut union, "discriminator", *field);
+        }
+        extra.insert("x-kubernetes-unions".to_owned(), json!([union]));
+    }
+    with(out, extra, edition)
 }
 
-fn object(t: Type, edition: Edition) -> Value {
+fn object(t: Type, edition: Edition, texts: &Texts) -> Value {
     let mut out = json!({"type": "object"});
-    let properties: Map<String, Value> = t.fields().map(|f| (f.name().to_owned(), field(f, edition))).collect();
+    let properties: Map<String, Value> =
+        t.fields().map(|f| (f.name().to_owned(), field(t, f, edition, texts))).collect();
     let required: Vec<&str> = t.fields().filter(|f| f.required()).map(|f| f.name()).collect();
-    if let Some(out) = out.as_object_mut() {
-        if !properties.is_empty() {
-            out.insert("properties".to_owned(), properties.into());
-        }
-        if !required.is_empty() {
-            out.insert("required".to_owned(), json!(required));
-        }
+    if !properties.is_empty() {
+        set(&mut out, "properties", properties);
+    }
+    if !required.is_empty() {
+        set(&mut out, "required", json!(required));
     }
     out
 }
 
-fn field(field: Field, edition: Edition) -> Value {
+fn field(of: Type, field: Field, edition: Edition, texts: &Texts) -> Value {
     let mut out = shape(field.shape(), edition);
     let mut extra = Map::new();
-    // What is no JSON is no default.
-    if let Some(default) = field.default().and_then(|text| serde_json::from_str::<Value>(text).ok()) {
+    if let Some(text) = texts.of_field(of.name(), field.name()) {
+        extra.insert("description".to_owned(), text.into());
+    }
+    // Version 2 is published without defaults.
+    if let Some(default) = default(field).filter(|_| edition == Edition::V3) {
         extra.insert("default".to_owned(), default);
+    }
+    let choices: Vec<&str> = field.choices().collect();
+    if !choices.is_empty() {
+        match out.get_mut("items") {
+            Some(items) => set(items, "enum", json!(choices)),
+            None => set(&mut out, "enum", json!(choices)),
+        }
     }
     if let Some(list) = field.list() {
         let name = match list {
@@ -142,17 +184,61 @@ fn field(field: Field, edition: Edition) -> Value {
     if !strategies.is_empty() {
         extra.insert("x-kubernetes-patch-strategy".to_owned(), strategies.join(",").into());
     }
+    with(out, extra, edition)
+}
+
+/// The published default: the one that is declared, or what a field holds that upstream's Go types cannot leave out.
+fn default(field: Field) -> Option<Value> {
+    // What is no JSON is no default.
+    if let Some(declared) = field.default() {
+        return serde_json::from_str(declared).ok();
+    }
+    match field.shape() {
+        Shape::Type(t) if field.keeps_zero() || t.name() == format!("{META}ListMeta") => Some(json!({})),
+        Shape::Type(_) => None,
+        plain => zero(plain).filter(|_| field.required()),
+    }
+}
+
+/// What a value of Go is before anything is put into it, where that can be told from its shape.
+fn zero(shape: Shape) -> Option<Value> {
+    match shape {
+        Shape::String => Some("".into()),
+        Shape::Int32 | Shape::Int64 | Shape::Number => Some(0.into()),
+        Shape::Boolean => Some(false.into()),
+        Shape::Type(t) if t.alias().is_none() => Some(json!({})),
+        Shape::Type(_)
+        | Shape::Bytes
+        | Shape::Time
+        | Shape::Any
+        | Shape::Object
+        | Shape::IntOrString
+        | Shape::Quantity
+        | Shape::List(_)
+        | Shape::Map(_) => None,
+    }
+}
+
+/// Adds to a schema what else is known of the place where it stands.
+pub fn with(mut schema: Value, extra: Map<String, Value>, edition: Edition) -> Value {
     if extra.is_empty() {
-        return out;
+        return schema;
     }
     // Beside a reference nothing else may stand in version 3.
-    if edition == Edition::V3 && out.get("$ref").is_some() {
-        out = json!({"allOf": [out]});
+    if edition == Edition::V3 && schema.get("$ref").is_some() {
+        schema = json!({"allOf": [schema]});
     }
-    if let Some(out) = out.as_object_mut() {
-        out.extend(extra);
+    if let Some(members) = schema.as_object_mut() {
+        members.extend(extra);
     }
-    out
+    schema
+}
+
+/// An element of a list, or a value of a map.
+fn element(item: Item, edition: Edition) -> Value {
+    let zero = zero(item.shape()).filter(|_| edition == Edition::V3);
+    let extra = zero.map(|value| ("default".to_owned(), value)).into_iter().collect();
+    with(shape(item.shape(), edition), extra, edition)
 }
 
 fn shape(shape: Shape, edition: Edition) -> Value {
@@ -171,7 +257,7 @@ fn shape(shape: Shape, edition: Edition) -> Value {
         Shape::IntOrString if edition == Edition::V2 => json!({"type": "string", "format": "int-or-string"}),
         Shape::IntOrString => json!({"format": "int-or-string", "oneOf": [{"type": "integer"}, {"type": "string"}]}),
         Shape::Type(t) => reference(t.name(), edition),
-        Shape::List(item) => json!({"type": "array", "items": self::shape(item.shape(), edition)}),
-        Shape::Map(item) => json!({"type": "object", "additionalProperties": self::shape(item.shape(), edition)}),
+        Shape::List(item) => json!({"type": "array", "items": element(item, edition)}),
+        Shape::Map(item) => json!({"type": "object", "additionalProperties": element(item, edition)}),
     }
 }
