@@ -1,14 +1,14 @@
 //! The DNS server on loopback: with a client of our own, and with dig where it is installed (Debian: bind9-dnsutils).
 #![cfg(test)]
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use kedge_net::dns::{Authority, Data, Record, RecordType, Server, Zone, ZoneAnswer};
+use kedge_net::dns::{Authority, Data, Error, Record, RecordType, Server, Zone, ZoneAnswer};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
@@ -51,7 +51,14 @@ impl Zone for Names {
 /// Starts a server on a port of its own.
 async fn start(names: Names, upstreams: Vec<SocketAddr>) -> (SocketAddr, watch::Sender<Vec<SocketAddr>>) {
     let (sender, receiver) = watch::channel(upstreams);
-    let server = Server::bind(&["127.0.0.1:0".parse().unwrap()], names, receiver).await.unwrap();
+    // The port that UDP was given may be taken for TCP: then another.
+    let any = ["127.0.0.1:0".parse().unwrap()];
+    let server = loop {
+        match Server::bind(&any, names.clone(), receiver.clone()).await {
+            Err(Error::Listen { source, .. }) if source.kind() == ErrorKind::AddrInUse => {}
+            bound => break bound.unwrap(),
+        }
+    };
     let address = server.addresses()[0];
     tokio::spawn(async move { server.run().await.unwrap() });
     (address, sender)

@@ -219,9 +219,10 @@ async fn jobs_complete_and_are_counted_once() {
 #[tokio::test]
 async fn jobs_fail_suspend_and_expire() {
     let world = start(0).await;
-    world.put(JOBS, job("f", "Failed", json!({"backoffLimit": 0, "ttlSecondsAfterFinished": 1}))).await;
+    world.put(JOBS, job("f", "Failed", json!({"backoffLimit": 0}))).await;
     world.until("failed", |w| condition(w, "f", "Failed").is_some_and(|c| c["reason"] == "BackoffLimitExceeded")).await;
     assert_eq!((status(&world, "f", "failed"), world.list(&PODS).len()), (json!(1), 1));
+    world.patch(JOBS, "default", "f", "", json!({"spec": {"ttlSecondsAfterFinished": 1}})).await;
 
     let slow = "";
     let mut deadline = job("d", slow, json!({"activeDeadlineSeconds": 1, "parallelism": 2}));
