@@ -58,7 +58,8 @@ async fn every_case_is_answered_as_expected() {
     let dir = tempfile::tempdir().unwrap();
     let server = server::start(dir.path(), SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
     let runs = cases.iter().map(|case| run(&server, case));
-    let failed: Vec<String> = futures::stream::iter(runs).buffered(AT_ONCE).filter_map(std::future::ready).collect().await;
+    let failed: Vec<String> =
+        futures::stream::iter(runs).buffered(AT_ONCE).filter_map(std::future::ready).collect().await;
     server.stop.cancel();
     assert!(failed.is_empty(), "{} of {} cases failed:\n{}", failed.len(), cases.len(), failed.join("\n"));
 }
@@ -115,7 +116,8 @@ async fn run(server: &Server, case: &Value) -> Option<String> {
     let namespaced = case.to_string().contains("$NS");
     let namespace = run.names["$NS"].clone();
     if namespaced {
-        let of = |kind: &str, name: &str| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}}).to_string();
+        let of =
+            |kind: &str, name: &str| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": name}}).to_string();
         run.admin.ask("POST", "/api/v1/namespaces", &[], of("Namespace", &namespace).as_bytes()).await;
         let accounts = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
         run.admin.ask("POST", &accounts, &[], of("ServiceAccount", "default").as_bytes()).await;
@@ -301,7 +303,9 @@ fn compare(expected: &Value, mut answer: Value, area: &str, path: &str) -> Vec<S
             let name = name.to_lowercase();
             let mut got = answer["headers"].get(&name).cloned();
             if want.is_string() {
-                let join = |got: Value| got.as_array().unwrap().iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+                let join = |got: Value| {
+                    got.as_array().unwrap().iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+                };
                 got = got.map(|got| join(got).into());
             }
             found.extend(differences(want, got.as_ref(), &format!("headers.{name}")));

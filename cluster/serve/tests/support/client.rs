@@ -57,7 +57,11 @@ impl Client {
 
     /// Without a certificate.
     pub fn nobody(server: &Server) -> Self {
-        Self { address: server.address, config: Arc::new(tls::outside(tls::Servers::Any, None).unwrap()), connection: None }
+        Self {
+            address: server.address,
+            config: Arc::new(tls::outside(tls::Servers::Any, None).unwrap()),
+            connection: None,
+        }
     }
 
     async fn connect(&self) -> Sender {

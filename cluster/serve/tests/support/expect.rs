@@ -133,9 +133,9 @@ fn any_order(items: &[Value], all: &[Value], path: &str, more: bool, found: &mut
 
 fn same_name(want: &Value, got: &Value) -> bool {
     let want = want.get("<subset>").unwrap_or(want);
-    ["/metadata/name", "/name", "/groupVersion", "/type", "/field", "/manager"].iter().any(|path| {
-        want.pointer(path).is_some_and(|name| name.is_string() && Some(name) == got.pointer(path))
-    })
+    ["/metadata/name", "/name", "/groupVersion", "/type", "/field", "/manager"]
+        .iter()
+        .any(|path| want.pointer(path).is_some_and(|name| name.is_string() && Some(name) == got.pointer(path)))
 }
 
 /// Without what is never compared: who manages what, except where that is the matter, and descriptions.
