@@ -13,6 +13,7 @@
 pub mod client;
 pub mod event;
 pub mod groups;
+pub mod metrics;
 pub mod object;
 pub mod placement;
 pub mod quantity;

@@ -39,7 +39,12 @@ async fn it_finds_out_what_there_is() {
     }
     has(&world.run(&["api-versions"]), &["apps/v1\n", "authorization.k8s.io/v1\n", "v1\n"]);
     has(&world.run(&["get", "--raw", "/readyz?verbose"]), &["[+]ping ok", "readyz check passed"]);
-    has(&world.run(&["get", "--raw", "/metrics"]), &["apiserver_request_total{verb=\"get\""]);
+    has(
+        &world.run(&["get", "--raw", "/metrics"]),
+        &[
+            "apiserver_request_total{code=\"200\",component=\"\",dry_run=\"\",group=\"\",resource=\"\",scope=\"\",subresource=\"/readyz\"",
+        ],
+    );
     has(&world.run(&["cluster-info"]), &["Kubernetes control plane", "is running at"]);
 }
 

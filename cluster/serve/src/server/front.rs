@@ -2,14 +2,14 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use futures::FutureExt;
 use http::header::HeaderValue;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
-use kedge_api::{Reason, Status, User};
+use kedge_api::{GroupResource, Reason, Status, User};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -21,13 +21,13 @@ use crate::authz::{Attributes, Authorizer};
 use crate::backend::{Backend, Catalog};
 use crate::clock::Clock;
 use crate::describe::health::Health;
-use crate::describe::metrics::Metrics;
+use crate::describe::metrics::{self, Finish, Metrics, Subject};
 use crate::http::answer::is_pretty;
 use crate::http::respond::{self, Body};
 use crate::proxy::Proxy;
 use crate::review::Reviewer;
 use crate::wire::media::{Accepted, Offer, negotiate};
-use crate::wire::path::{About, Asked, parse};
+use crate::wire::path::{About, Asked, ResourceAsked, parse};
 use crate::wire::query::Query;
 
 /// What the front is made of.
@@ -106,44 +106,46 @@ impl Front {
 
     /// Answers one request; whatever happens, with an answer.
     pub async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
-        let began = Instant::now();
         let audit = request.headers().get("audit-id").cloned();
         let audit = audit.or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
-        let method = request.method().clone();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
         let query = Query::parse(request.uri().query().unwrap_or_default());
-        let asked = parse(&method, request.uri().path(), &query);
-        let labels = self.labels(asked.as_ref().ok());
+        let asked = parse(&method, &path, &query);
+        let counted = self.subject(asked.as_ref().ok(), &query, request.headers());
+        let finish = counted.map(|subject| self.metrics.working(subject));
         let accepted = negotiate(accept(request.headers()), Offer::Objects).unwrap_or(Accepted::JSON);
         let pretty = is_pretty(&query, request.headers());
-        let answered = AssertUnwindSafe(self.limited(peer, asked, query, request)).catch_unwind().await;
+        let answered =
+            AssertUnwindSafe(self.limited(peer, asked, query, request, finish.as_ref().map(Finish::subject)))
+                .catch_unwind()
+                .await;
         let mut response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(status)) => respond::status_in(accepted, pretty, &status),
             Err(_) => {
-                tracing::error!(%method, ?labels, "a request's handler panicked");
+                tracing::error!(%method, path, "a request's handler panicked");
                 respond::status(&Status::internal("an internal error stopped the request; the server's log has it"))
             }
         };
         if let Some(audit) = audit {
             response.headers_mut().insert("audit-id", audit);
         }
-        let (verb, group, resource) = labels;
-        self.metrics.count(verb, &group, &resource, response.status().as_u16(), began.elapsed());
-        response
+        match finish {
+            Some(finish) => metrics::finish(finish, response),
+            None => response,
+        }
     }
 
-    /// What a request is counted under: names of rows only, so that clients cannot make labels up.
-    fn labels(&self, asked: Option<&Asked>) -> (&'static str, String, String) {
-        match asked.map(|asked| &asked.about) {
-            Some(About::Resource(r)) => {
-                let (group, resource) = (r.target.resource.group.as_str(), r.target.resource.resource.as_str());
-                let known = self.catalog.find(group, &r.target.version, resource).is_some();
-                let name = |text: &str| if known { text.to_owned() } else { String::new() };
-                (r.verb.as_str(), name(group), name(resource))
+    fn subject(&self, asked: Option<&Asked>, query: &Query, headers: &http::HeaderMap) -> Option<Subject> {
+        let asked = asked?;
+        let row = match &asked.about {
+            About::Resource(ResourceAsked { target, .. }) => {
+                let GroupResource { group, resource } = &target.resource;
+                self.catalog.find(group.as_str(), &target.version, resource.as_str())
             }
-            Some(About::Path { verb }) => (verb, String::new(), String::new()),
-            None => ("other", String::new(), String::new()),
-        }
+            About::Path { .. } => None,
+        };
+        Subject::of(asked, row.as_deref(), query, headers)
     }
 
     async fn limited(
@@ -152,14 +154,13 @@ impl Front {
         asked: Result<Asked, crate::wire::path::BadPath>,
         query: Query,
         request: Request<Incoming>,
+        subject: Option<&Subject>,
     ) -> Result<Response<Body>, Status> {
         let asked = asked.map_err(|e| Status::bad_request(e.to_string()))?;
         let Ok(_permit) = self.in_flight.try_acquire() else {
-            self.metrics.rejected.fetch_add(1, Ordering::Relaxed);
+            self.metrics.terminated(subject, Reason::TooManyRequests.code());
             return Err(Status::new(Reason::TooManyRequests, "Too many requests, please try again later."));
         };
-        self.metrics.in_flight.fetch_add(1, Ordering::Relaxed);
-        let _counted = Counted(&self.metrics.in_flight);
         self.gates(peer, &asked, &query, request).await
     }
 
@@ -170,7 +171,10 @@ impl Front {
         query: &Query,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
-        let user = self.who(peer, request.headers())?;
+        let began = Instant::now();
+        let user = self.who(peer, request.headers());
+        self.metrics.authenticated(user.as_ref().map(|user| &*user.name).map_err(|_| ()), began.elapsed());
+        let user = user?;
         if *request.method() == Method::OPTIONS
             || *request.method() == Method::CONNECT
             || *request.method() == Method::TRACE
@@ -178,7 +182,10 @@ impl Front {
             return Err(if user.name.is_empty() { unauthorized() } else { respond::method_not_allowed() });
         }
         let selector = query.first("fieldSelector").unwrap_or_default();
-        self.authorizer.check(&Attributes::asked(&user, asked, selector))?;
+        let began = Instant::now();
+        let allowed = self.authorizer.check(&Attributes::asked(&user, asked, selector));
+        self.metrics.authorized(allowed.is_ok(), began.elapsed());
+        allowed?;
         if let Some(service) = self.aggregator.remote(&asked.path) {
             return Ok(self.aggregator.pass(&service, &user, request).await);
         }
@@ -186,14 +193,5 @@ impl Front {
             About::Path { verb } => self.path(verb, &asked.path, query, &request),
             About::Resource(resource) => self.resource(user, resource, query, request).await,
         }
-    }
-}
-
-/// Takes one off a gauge when dropped.
-pub(super) struct Counted<'a>(pub &'a AtomicU64);
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -25,7 +25,20 @@ impl InProcess {
 
 #[async_trait]
 impl Client for InProcess {
-    async fn call(&self, mut request: Request) -> Result<Answer, Status> {
+    async fn call(&self, request: Request) -> Result<Answer, Status> {
+        let verb = request.verb;
+        let answer = self.answer(request).await;
+        self.front.metrics.called(verb, &self.front.address, &answer);
+        answer
+    }
+
+    fn user(&self) -> User {
+        self.user.clone()
+    }
+}
+
+impl InProcess {
+    async fn answer(&self, mut request: Request) -> Result<Answer, Status> {
         // Whoever holds this client is this user, whatever the request says.
         request.who = self.user.clone();
         request.options.field_manager.get_or_insert_with(|| manager(&self.user).to_owned());
@@ -39,10 +52,6 @@ impl Client for InProcess {
             return self.front.reviewer().answer(request);
         }
         self.front.backend.carry_out(request).await
-    }
-
-    fn user(&self) -> User {
-        self.user.clone()
     }
 }
 

@@ -91,10 +91,12 @@ async fn connection(
     let tls = match tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => {
+            front.metrics().handshake_failed();
             tracing::debug!(%error, "a TLS handshake failed");
             return;
         }
         Err(_) => {
+            front.metrics().handshake_failed();
             tracing::debug!("a TLS handshake took too long");
             return;
         }

@@ -14,7 +14,7 @@ use crate::authn::token::ISSUER;
 use crate::describe::{discovery, openapi, version};
 use crate::http::chunks;
 use crate::http::respond::{self, Body, method_not_allowed, not_found, page_not_found};
-use crate::wire::media::{Accepted, Offer, Shape, negotiate};
+use crate::wire::media::{Accepted, Offer, Shape, negotiate, report_form};
 use crate::wire::query::Query;
 
 impl Front {
@@ -49,11 +49,15 @@ impl Front {
                 self.document(headers, &paths, query)
             }
             ["version"] => self.document(headers, &version::version(), query),
-            ["metrics"] => Ok(respond::respond(
-                200,
-                "text/plain; version=0.0.4; charset=utf-8",
-                respond::full(self.metrics.report()),
-            )),
+            ["metrics"] => {
+                let form = report_form(accept(headers));
+                let mut coding = HeaderMap::new();
+                let report = std::iter::once(self.metrics.report(form).into());
+                let body = chunks::body(report, usize::MAX, chunks::takes_gzip(headers), &mut coding);
+                let mut response = respond::respond(200, form.media_type(), body);
+                response.headers_mut().extend(coding);
+                Ok(response)
+            }
             ["api"] => self.groups(headers, true, query),
             ["api", version] => {
                 let list = discovery::resource_list(&rows(), "", version).ok_or_else(not_found)?;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use futures::StreamExt;
 use http::header::{CONTENT_TYPE, HeaderMap, USER_AGENT};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
@@ -92,10 +91,6 @@ impl Front {
         }
         match answered.payload {
             Payload::Watch(events) => {
-                let metrics = Arc::clone(&self.metrics);
-                metrics.watches.fetch_add(1, Ordering::Relaxed);
-                let open = Open(metrics);
-                let events = events.inspect(move |_| _ = &open).boxed();
                 let spread = self.watches.fetch_add(7919, Ordering::Relaxed);
                 Ok(watch::respond(
                     events,
@@ -147,15 +142,6 @@ fn refused(row: &Resource, status: Status) -> Result<Response<Body>, Status> {
     let mut response = respond::status(&status);
     respond::warn(response.headers_mut(), &[why]);
     Ok(response)
-}
-
-/// An open watch, counted until it is dropped.
-struct Open(Arc<crate::describe::metrics::Metrics>);
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.watches.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// Whether a request may do without a namespace: it is about all of them.

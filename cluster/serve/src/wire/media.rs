@@ -1,5 +1,6 @@
 //! Which form of answer a client accepts, and which form its body has.
 
+use kedge_api::metrics::Form as ReportForm;
 use kedge_api::{PatchType, Reason, Status};
 
 use super::protobuf::MEDIA_TYPE;
@@ -103,6 +104,19 @@ pub fn negotiate(accept: Option<&str>, offer: Offer) -> Result<Accepted, Status>
     let known = || clauses.iter().filter_map(|clause| accepted(clause, offer));
     // Stored bytes are JSON: who takes both gets them as they are.
     known().find(|a| a.format != Format::Protobuf).or_else(|| known().next()).ok_or_else(unknown_form)
+}
+
+/// In which form `/metrics` answers.
+pub fn report_form(accept: Option<&str>) -> ReportForm {
+    let form = |clause: &Clause<'_>| {
+        let version = clause.params.iter().find(|(name, _)| *name == "version").map(|(_, value)| *value);
+        match (clause.media, version) {
+            ("application/openmetrics-text", None | Some("0.0.1" | "1.0.0")) => Some(ReportForm::OpenMetrics),
+            ("text/plain", None | Some("0.0.4")) => Some(ReportForm::Prometheus),
+            _ => None,
+        }
+    };
+    clauses(accept.unwrap_or_default()).iter().find_map(form).unwrap_or(ReportForm::Prometheus)
 }
 
 fn format(media: &str) -> Option<Format> {
@@ -232,6 +246,15 @@ mod tests {
             assert_eq!(negotiate(Some(bad), Offer::Objects).unwrap_err().reason.code(), 406, "{bad}");
         }
         assert_eq!(negotiate(None, Offer::Plain).unwrap(), Accepted::JSON);
+    }
+
+    #[test]
+    fn a_report_is_in_the_form_asked_for_first() {
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+        assert_eq!(report_form(Some(prometheus)), ReportForm::OpenMetrics);
+        assert_eq!(report_form(Some("application/openmetrics-text;version=9,text/plain")), ReportForm::Prometheus);
+        assert_eq!(report_form(Some("application/openmetrics-text;q=0.1,text/plain")), ReportForm::Prometheus);
+        assert_eq!(report_form(None), ReportForm::Prometheus);
     }
 
     #[test]
