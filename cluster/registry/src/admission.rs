@@ -268,7 +268,7 @@ fn policies_mutate(
 
 fn plugins_mutate(registry: &Registry, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
     let snapshot = registry.cache.snapshot();
-    let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
+    let scope = Scope { snapshot: &snapshot };
     let mut plugins = PLUGINS.iter().filter(|plugin| plugin.applies(attributes)).filter_map(|plugin| plugin.admit);
     plugins.try_for_each(|admit| admit(&scope, attributes, object))
 }
@@ -305,7 +305,7 @@ pub(crate) async fn validate(
 
 fn plugins_validate(registry: &Registry, attributes: &Attributes<'_>, object: &Value) -> Result<Vec<String>, Status> {
     let snapshot = registry.cache.snapshot();
-    let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
+    let scope = Scope { snapshot: &snapshot };
     let mut warnings = Vec::new();
     let mut plugins = PLUGINS.iter().filter(|plugin| plugin.applies(attributes)).filter_map(|plugin| plugin.validate);
     plugins.try_for_each(|validate| validate(&scope, attributes, object, &mut warnings))?;
@@ -319,12 +319,10 @@ pub(crate) mod testing {
     use kedge_api::{Key, Snapshot};
 
     use super::*;
-    use crate::Settings;
 
     /// A plugin's surroundings: objects as they would stand in the store, and the resource asked about.
     pub(crate) struct World {
         snapshot: Snapshot,
-        settings: Settings,
         resource: Resource,
     }
 
@@ -339,7 +337,7 @@ pub(crate) mod testing {
                 snapshot.insert(Arc::new(kedge_store::decode(key, revision, json.into()).unwrap()));
             }
             let base = crate::kinds::resource("", "", "", "", "", &[]);
-            Self { snapshot, settings: Settings::default(), resource: Resource { id: resource.clone(), ..base } }
+            Self { snapshot, resource: Resource { id: resource.clone(), ..base } }
         }
 
         fn attributes<'a>(&'a self, old: Option<&'a Value>, subresource: &'a str) -> Attributes<'a> {
@@ -357,7 +355,7 @@ pub(crate) mod testing {
         }
 
         pub(crate) fn admit(&self, admit: Admit, old: Option<&Value>, mut object: Value) -> Result<Value, String> {
-            let scope = Scope { snapshot: &self.snapshot, settings: &self.settings };
+            let scope = Scope { snapshot: &self.snapshot };
             admit(&scope, &self.attributes(old, ""), &mut object).map_err(|status| status.message)?;
             Ok(object)
         }
@@ -369,7 +367,7 @@ pub(crate) mod testing {
             old: Option<&Value>,
             object: &Value,
         ) -> Result<Vec<String>, String> {
-            let scope = Scope { snapshot: &self.snapshot, settings: &self.settings };
+            let scope = Scope { snapshot: &self.snapshot };
             let mut warnings = Vec::new();
             validate(&scope, &self.attributes(old, ""), object, &mut warnings).map_err(|status| status.message)?;
             Ok(warnings)

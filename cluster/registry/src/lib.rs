@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod allocation;
 mod apply;
 mod custom;
 mod diff;
@@ -116,15 +117,14 @@ pub struct Registry {
     table: RwLock<Arc<Table>>,
     options: Options,
     policies: admission::policy::Compiled,
-    /// Orders writes that take something unique in the cluster: an address is chosen and committed before the next one is.
-    allocating: tokio::sync::Mutex<()>,
+    pending: allocation::Pending,
 }
 
 impl Registry {
     pub fn new(store: Arc<dyn Store>, cache: Arc<Cache>, options: Options) -> Self {
         let table = custom::table(&Table::builtin(), &cache.snapshot(), options.webhooks.as_ref());
         let table = RwLock::new(Arc::new(table));
-        Self { store, cache, table, options, allocating: tokio::sync::Mutex::new(()), policies: Default::default() }
+        Self { store, cache, table, options, pending: Default::default(), policies: Default::default() }
     }
 
     /// The table of this moment.

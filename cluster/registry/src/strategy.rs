@@ -3,16 +3,16 @@
 use kedge_api::{Resource, Snapshot, User};
 use serde_json::Value;
 
+use crate::allocation::Others;
 use crate::errors::Errors;
 use crate::names;
 
-/// What a strategy may look at beside the object: the state at the moment and the cluster's settings.
+/// What admission may look at beside the object: the state at the moment.
 pub(crate) struct Scope<'a> {
     pub(crate) snapshot: &'a Snapshot,
-    pub(crate) settings: &'a crate::Settings,
 }
 
-pub(crate) type Allocate = fn(&Scope<'_>, new: &mut Value, old: Option<&Value>, &mut Errors);
+pub(crate) type Allocate = fn(&Others<'_>, new: &mut Value, old: Option<&Value>, &mut Errors);
 
 #[derive(Clone, Copy)]
 pub(crate) struct Strategy {
@@ -46,6 +46,8 @@ pub(crate) struct Strategy {
     pub(crate) prepare_update: fn(new: &mut Value, old: &Value),
     /// For the status subresource; status itself is already in place, all else is the old object's.
     pub(crate) prepare_status: fn(new: &mut Value, old: &Value),
+    /// What a new object needs beside it.
+    pub(crate) validate_within: fn(&Snapshot, &Value, &mut Errors),
     /// What only a new object must not have.
     pub(crate) validate_create: fn(&Value, &mut Errors),
     /// The whole object, new or changed.
@@ -55,7 +57,7 @@ pub(crate) struct Strategy {
     pub(crate) warnings: fn(new: &Value, old: Option<&Value>) -> Vec<String>,
     /// Objects that are not kept, but made when asked for.
     pub(crate) made: Option<fn() -> Vec<Value>>,
-    /// Takes what must be unique in the cluster: addresses and ports. Runs alone, between defaulting and validation.
+    /// Chooses what must be unique in the cluster: addresses and ports. Runs alone, between preparation and validation.
     pub(crate) allocate: Option<Allocate>,
     /// How long a deletion waits: seconds from the request's wish.
     pub(crate) grace: Option<fn(&Value, Option<i64>) -> i64>,
@@ -90,6 +92,7 @@ impl Strategy {
         prepare_create: |_| {},
         prepare_update: |_, _| {},
         prepare_status: |_, _| {},
+        validate_within: |_, _, _| {},
         validate_create: |_, _| {},
         validate: |_, _| {},
         validate_update: |_, _, _| {},

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use kedge_api::Resource;
 use kedge_api::resource::Column;
+use kedge_api::{Resource, Status};
 use serde_json::{Value, json};
 
 use super::ingress::validate_segment;
@@ -14,12 +14,15 @@ use crate::strategy::Strategy;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
 
+const GROUP: &str = "networking.k8s.io";
+const KIND: &str = "IPAddress";
+
 /// Upstream shows no age.
 const COLUMNS: &[Column] = &[columns::text("ParentRef", |o| parent(o.look("spec.parentRef")).into())];
 
 pub(crate) fn row() -> Row {
     let schema = "io.k8s.api.networking.v1.IPAddress";
-    let base = cluster_resource("networking.k8s.io", "ipaddresses", "ipaddress", "IPAddress", schema, COLUMNS);
+    let base = cluster_resource(GROUP, "ipaddresses", "ipaddress", KIND, schema, COLUMNS);
     let resource = Resource { short_names: Cow::Borrowed(&["ip"]), ..base };
     let strategy = Strategy {
         name: address::strict_ip,
@@ -43,6 +46,13 @@ fn parent(reference: &Value) -> String {
         "" => format!("{resource}/{name}"),
         namespace => format!("{resource}/{namespace}/{name}"),
     }
+}
+
+/// Whether there may be such an address.
+pub(super) fn check(address: &Value) -> Result<(), Status> {
+    let mut errors = Errors::default();
+    validate(address, &mut errors);
+    errors.into_result(GROUP, KIND, address.text("metadata.name"))
 }
 
 fn validate(address: &Value, errors: &mut Errors) {

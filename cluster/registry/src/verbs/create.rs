@@ -12,10 +12,9 @@ use super::{answer, get, options, store_failed, write};
 use crate::admission::{self, Operation, Writer};
 use crate::apply::Author;
 use crate::errors::Errors;
-use crate::strategy::Scope;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
-use crate::{Registry, metadata, names};
+use crate::{Registry, allocation, metadata, names};
 
 /// Tries to find a free name for `generateName`.
 const ATTEMPTS: usize = 8;
@@ -56,8 +55,11 @@ pub(crate) async fn store(
         object.cut("status");
     }
     (strategy.prepare_create)(&mut object);
+    let _allocation = allocation::allocate(registry, row, &mut object, None, writer.dry_run)?;
     let mut errors = Errors::default();
     metadata::validate(&object, &row.resource, strategy, &mut errors);
+    let snapshot = registry.cache.snapshot();
+    (strategy.validate_within)(&snapshot, &object, &mut errors);
     (strategy.validate)(&object, &mut errors);
     (strategy.validate_create)(&object, &mut errors);
     if let Some(custom) = &row.custom {
@@ -67,17 +69,8 @@ pub(crate) async fn store(
     warnings.extend((strategy.warnings)(&object, None));
     admission::validate(registry, row, &mut writer, Operation::Create, &object, None).await?;
     warnings.append(&mut writer.warnings);
-    // Last, so that nobody waits for the lock while others are asked.
-    let _alone = if strategy.allocate.is_some() { Some(registry.allocating.lock().await) } else { None };
-    let snapshot = registry.cache.snapshot();
-    if let Some(allocate) = strategy.allocate {
-        let mut errors = Errors::default();
-        let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
-        allocate(&scope, &mut object, None, &mut errors);
-        errors.of_row(row, object.text("metadata.name"))?;
-    }
     if writer.dry_run {
-        let taken = snapshot.get(&key(row, &object)).is_some();
+        let taken = registry.cache.snapshot().get(&key(row, &object)).is_some();
         if taken {
             return Err(Status::already_exists(&row.resource.id, object.text("metadata.name")));
         }

@@ -11,10 +11,9 @@ use serde_json::Value;
 use super::store_failed;
 use crate::admission::{self, Operation, Writer};
 use crate::errors::{Errors, Path};
-use crate::strategy::Scope;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
-use crate::{Registry, metadata};
+use crate::{Registry, allocation, metadata};
 
 /// One object may not be larger than this; etcd's limit upstream.
 const LARGEST: usize = 3 << 19;
@@ -100,12 +99,14 @@ pub(crate) async fn replace(
     admission::mutate(registry, row, writer, &mut new, Some(old)).await?;
     metadata::prepare_update(&mut new, old, how == How::Special);
     let mut errors = Errors::default();
+    let mut _allocation = None;
     match how {
         How::Main => {
             if strategy.status {
                 keep(&mut new, old, "status");
             }
             (strategy.prepare_update)(&mut new, old);
+            _allocation = allocation::allocate(registry, row, &mut new, Some(old), writer.dry_run)?;
             metadata::validate_update(&new, old, &mut errors);
             metadata::validate(&new, &row.resource, strategy, &mut errors);
             (strategy.validate)(&new, &mut errors);
@@ -131,16 +132,6 @@ pub(crate) async fn replace(
     errors.of_row(row, new.text("metadata.name"))?;
     count_generation(&mut new, old, row, how);
     admission::validate(registry, row, writer, Operation::Update, &new, Some(old)).await?;
-    // Last, so that nobody waits for the lock while others are asked.
-    let allocate = strategy.allocate.filter(|_| how == How::Main);
-    let _alone = if allocate.is_some() { Some(registry.allocating.lock().await) } else { None };
-    if let Some(allocate) = allocate {
-        let mut errors = Errors::default();
-        let snapshot = registry.cache.snapshot();
-        let scope = Scope { snapshot: &snapshot, settings: &registry.options.settings };
-        allocate(&scope, &mut new, Some(old), &mut errors);
-        errors.of_row(row, new.text("metadata.name"))?;
-    }
     let name = &old_object.key.name;
     if is_unchanged(&new, old) {
         let unchanged = registry.cache.snapshot().get(&old_object.key).cloned();

@@ -1,14 +1,14 @@
 //! ResourceClaim, and the template that one for each pod is made from.
 
 use kedge_api::resource::{Column, known};
-use kedge_api::{Key, Resource};
+use kedge_api::{Key, Resource, Snapshot};
 use serde_json::{Value, json};
 
 use super::{GROUP, request, status};
 use crate::errors::{Errors, Path};
 use crate::golang;
 use crate::kinds::{STATUS, columns, resource};
-use crate::strategy::{Scope, Strategy};
+use crate::strategy::Strategy;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
 
@@ -33,7 +33,7 @@ pub(crate) fn row() -> Row {
             }
         },
         validate_status: status::validate,
-        allocate: Some(|scope, new, old, errors| admit(scope, new, old, "spec", errors)),
+        validate_within: |snapshot, claim, errors| admit(snapshot, claim, "spec", errors),
         ..Strategy::PLAIN
     };
     Row::new(Resource { subresources: &[STATUS], ..base }, strategy)
@@ -57,7 +57,7 @@ pub(crate) fn template_row() -> Row {
                 errors.invalid_json(&Path::root("spec"), &shown, "field is immutable");
             }
         },
-        allocate: Some(|scope, new, old, errors| admit(scope, new, old, "spec.spec", errors)),
+        validate_within: |snapshot, template, errors| admit(snapshot, template, "spec.spec", errors),
         ..Strategy::PLAIN
     };
     Row::new(resource, strategy)
@@ -100,13 +100,13 @@ fn validate_template(template: &Value, errors: &mut Errors) {
 }
 
 /// Administrators' access is for namespaces of administrators.
-fn admit(scope: &Scope<'_>, new: &Value, old: Option<&Value>, at: &str, errors: &mut Errors) {
+fn admit(snapshot: &Snapshot, new: &Value, at: &str, errors: &mut Errors) {
     let wanted = request::admin_accesses(new.look(at));
-    if wanted.is_empty() || old.is_some() {
+    if wanted.is_empty() {
         return;
     }
     let key = Key::new(known::NAMESPACES, "", new.text("metadata.namespace"));
-    let labels = scope.snapshot.get(&key).and_then(|namespace| namespace.meta.labels.clone()).unwrap_or_default();
+    let labels = snapshot.get(&key).and_then(|namespace| namespace.meta.labels.clone()).unwrap_or_default();
     if labels.get(ADMIN_LABEL).map(String::as_str) == Some("true") {
         return;
     }

@@ -7,9 +7,10 @@ use kedge_api::resource::known;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{needs_health_port, needs_node_port};
+use super::{needs_health_port, needs_node_port, validate};
+use crate::allocation::Others;
 use crate::errors::{Errors, Path};
-use crate::strategy::Scope;
+use crate::kinds::ip_address;
 use crate::value::{Fill as _, Look as _};
 
 #[derive(Default)]
@@ -42,29 +43,52 @@ struct Port {
     node_port: Option<u16>,
 }
 
-fn used(scope: &Scope<'_>, but: &Value) -> Used {
+fn used(others: &Others<'_>, but: &Value) -> Used {
     let mut used = Used::default();
     let (namespace, name) = (but.text("metadata.namespace"), but.text("metadata.name"));
-    for object in scope.snapshot.list(&known::SERVICES, "") {
+    for object in others.snapshot.list(&known::SERVICES, "") {
         if *object.key.namespace == *namespace && *object.key.name == *name {
             continue;
         }
         let Ok(Stored { spec }) = serde_json::from_slice(&object.json) else { continue };
-        used.addresses.extend(spec.cluster_ips.iter().filter_map(|ip| ip.parse::<Ipv4Addr>().ok()));
-        used.ports.extend(spec.ports.into_iter().filter_map(|p| p.node_port.map(|n| (p.protocol, n))));
-        used.ports.extend(spec.health_check_node_port.map(|n| ("TCP".to_owned(), n)));
+        used.add(spec);
+    }
+    for service in others.pending {
+        if service.text("metadata.namespace") == namespace && service.text("metadata.name") == name {
+            continue;
+        }
+        let Ok(Stored { spec }) = Stored::deserialize(&**service) else { continue };
+        used.add(spec);
     }
     used
 }
 
-pub(super) fn allocate(scope: &Scope<'_>, new: &mut Value, old: Option<&Value>, errors: &mut Errors) {
+impl Used {
+    fn add(&mut self, spec: Spec) {
+        self.addresses.extend(spec.cluster_ips.iter().filter_map(|ip| ip.parse::<Ipv4Addr>().ok()));
+        self.ports.extend(spec.ports.into_iter().filter_map(|p| p.node_port.map(|n| (p.protocol, n))));
+        self.ports.extend(spec.health_check_node_port.map(|n| ("TCP".to_owned(), n)));
+    }
+}
+
+/// One step after the other, until one fails: what a later one would say is not known then.
+pub(super) fn allocate(others: &Others<'_>, new: &mut Value, old: Option<&Value>, errors: &mut Errors) {
     if new.text("spec.type") == "ExternalName" {
         return;
     }
-    let mut used = used(scope, new);
+    validate::addresses(new, old, errors);
+    if !errors.is_empty() {
+        return;
+    }
     families(new, errors);
-    address(scope, new, old, &mut used, errors);
-    node_ports(scope, new, old, &mut used, errors);
+    if !errors.is_empty() {
+        return;
+    }
+    let used = used(others, new);
+    address(others, new, old, &used, errors);
+    if errors.is_empty() {
+        node_ports(others, new, old, &used, errors);
+    }
 }
 
 /// The cluster has one family, IPv4.
@@ -100,21 +124,23 @@ fn families(new: &mut Value, errors: &mut Errors) {
     new.fill("spec.ipFamilies", json!(["IPv4"]));
 }
 
-fn address(scope: &Scope<'_>, new: &mut Value, old: Option<&Value>, used: &mut Used, errors: &mut Errors) {
+fn address(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &Used, errors: &mut Errors) {
     let wanted = new.text("spec.clusterIP").to_owned();
     if wanted == "None" {
         new.set("spec.clusterIPs", json!(["None"]));
         return;
     }
     let path = Path::root("spec.clusterIPs");
-    let (network, bits) = scope.settings.service_network;
+    let (network, bits) = others.settings.service_network;
     if wanted.is_empty() {
         match free_address(network, bits, &used.addresses) {
-            Some(address) => {
-                used.addresses.insert(address);
-                new.set("spec.clusterIP", address.to_string());
-                new.set("spec.clusterIPs", json!([address.to_string()]));
-            }
+            Some(address) => match ownable(others, new, address) {
+                Ok(()) => {
+                    new.set("spec.clusterIP", address.to_string());
+                    new.set("spec.clusterIPs", json!([address.to_string()]));
+                }
+                Err(why) => errors.invalid(&path, json!([""]), &format!("failed to allocate IP: {why}")),
+            },
             None => errors.invalid(&path, json!([""]), "failed to allocate IP: range is full"),
         }
         return;
@@ -122,7 +148,8 @@ fn address(scope: &Scope<'_>, new: &mut Value, old: Option<&Value>, used: &mut U
     if new.items("spec.clusterIPs").is_empty() {
         new.set("spec.clusterIPs", json!([wanted]));
     }
-    if old.is_some_and(|old| old.text("spec.clusterIP") == wanted) {
+    // Whether it may change is for the rules to say.
+    if old.is_some_and(|old| !old.text("spec.clusterIP").is_empty()) {
         return;
     }
     let shown = json!([wanted]);
@@ -135,8 +162,23 @@ fn address(scope: &Scope<'_>, new: &mut Value, old: Option<&Value>, used: &mut U
         Ok(address) if used.addresses.contains(&address) => {
             errors.invalid(&path, shown, &format!("failed to allocate IP {wanted}: provided IP is already allocated"));
         }
-        Ok(_) => {}
+        Ok(address) => {
+            if let Err(why) = ownable(others, new, address) {
+                errors.invalid(&path, shown, &format!("failed to allocate IP {wanted}: {why}"));
+            }
+        }
     }
+}
+
+/// An address is taken in a service's name: the IPAddress that says so must have one.
+fn ownable(others: &Others<'_>, service: &Value, address: Ipv4Addr) -> Result<(), String> {
+    if others.dry_run {
+        return Ok(());
+    }
+    let (namespace, name) = (service.text("metadata.namespace"), service.text("metadata.name"));
+    let parent = json!({"resource": "services", "namespace": namespace, "name": name});
+    ip_address::check(&json!({"metadata": {"name": address.to_string()}, "spec": {"parentRef": parent}}))
+        .map_err(|status| status.message)
 }
 
 fn contains(network: Ipv4Addr, bits: u8, address: Ipv4Addr) -> bool {
@@ -166,8 +208,11 @@ fn random() -> u32 {
     uuid::Uuid::new_v4().as_fields().0
 }
 
-fn node_ports(scope: &Scope<'_>, new: &mut Value, old: Option<&Value>, used: &mut Used, errors: &mut Errors) {
-    let range = scope.settings.node_ports.clone();
+fn node_ports(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &Used, errors: &mut Errors) {
+    if !["NodePort", "LoadBalancer"].contains(&new.text("spec.type")) {
+        return;
+    }
+    let range = others.settings.node_ports.clone();
     let had: HashSet<i64> =
         old.into_iter().flat_map(|o| o.items("spec.ports")).filter_map(|p| p.int("nodePort")).collect();
     let needs = needs_node_port(new);

@@ -1,6 +1,7 @@
 //! The rules of services.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
@@ -34,11 +35,10 @@ pub(super) fn service(service: &Value, errors: &mut Errors) {
     ports(service, errors);
     selector(service, errors);
     affinity(service, errors);
-    addresses(service, errors);
+    external_addresses(service, errors);
     if !TYPES.contains(&kind) {
         errors.not_supported(&spec.child("type"), kind, TYPES);
     }
-    families(service, errors);
     traffic(service, errors);
     load_balancer(service, errors);
 }
@@ -143,26 +143,60 @@ fn affinity(service: &Value, errors: &mut Errors) {
     }
 }
 
-fn addresses(service: &Value, errors: &mut Errors) {
-    let all = service.items("spec.clusterIPs");
+/// Addresses and families, checked before any is chosen.
+pub(super) fn addresses(service: &Value, old: Option<&Value>, errors: &mut Errors) {
+    let all: Vec<&str> = service.items("spec.clusterIPs").iter().filter_map(Value::as_str).collect();
     let one = service.text("spec.clusterIP");
     let path = Path::root("spec.clusterIPs");
-    let list = service.look("spec.clusterIPs");
-    if service.text("spec.type") != "ExternalName" {
-        match all.first().and_then(Value::as_str) {
-            Some(_) if one.is_empty() => {
-                errors.invalid(&path, list.clone(), "must be empty when `clusterIP` is not specified");
+    let list = || service.look("spec.clusterIPs").clone();
+    match all.first() {
+        Some(_) if one.is_empty() => errors.invalid(&path, list(), "must be empty when `clusterIP` is not specified"),
+        Some(first) if *first != one => errors.invalid(&path, list(), "first value must match `clusterIP`"),
+        _ => {}
+    }
+    families(service, errors);
+    let before = errors.len();
+    let had = old.map(|old| old.items("spec.clusterIPs")).unwrap_or_default();
+    // The list follows the single value where it was not given.
+    let addresses = if all.is_empty() && !one.is_empty() { vec![one] } else { all };
+    for (at, text) in addresses.iter().enumerate() {
+        if at == 0 && *text == "None" {
+            if addresses.len() > 1 {
+                errors.invalid(&path, list(), "'None' must be the first and only value");
             }
-            Some(first) if first != one => errors.invalid(&path, list.clone(), "first value must match `clusterIP`"),
-            _ => {}
-        }
-        if all.len() > 1 {
-            errors.invalid(&path, list.clone(), "may specify no more than one IP for each IP family");
-        }
-        if one != "None" && !one.is_empty() && all.len() < 2 && all.first().is_none_or(|first| first == one) {
-            address::ip(one, &path.index(0), errors);
+        } else if had.get(at).and_then(Value::as_str) != Some(*text) {
+            address::ip(text, &path.index(at), errors);
         }
     }
+    // What is no address is of no family.
+    let all_right = errors.len() == before;
+    if addresses.len() > 2 {
+        errors.invalid(&path, list(), "may only hold up to 2 values");
+    }
+    if all_right {
+        families_match(service, &addresses, errors);
+    }
+}
+
+fn families_match(service: &Value, addresses: &[&str], errors: &mut Errors) {
+    let path = Path::root("spec.clusterIPs");
+    let parsed: Vec<IpAddr> = addresses.iter().filter_map(|text| text.parse().ok()).collect();
+    let sixes = parsed.iter().filter(|ip| ip.is_ipv6()).count();
+    if addresses.len() > 1 && (sixes == 0 || sixes == parsed.len()) {
+        let list = service.look("spec.clusterIPs").clone();
+        errors.invalid(&path, list, "may specify no more than one IP for each IP family");
+    }
+    for (at, (ip, family)) in parsed.iter().zip(service.items("spec.ipFamilies")).enumerate() {
+        let is = if ip.is_ipv6() { "IPv6" } else { "IPv4" };
+        if family.as_str().is_some_and(|family| ["IPv4", "IPv6"].contains(&family) && family != is) {
+            let wanted = family.as_str().unwrap_or_default();
+            let why = format!("expected an {wanted} value as indicated by `ipFamilies[{at}]`");
+            errors.invalid(&path.index(at), ip.to_string(), &why);
+        }
+    }
+}
+
+fn external_addresses(service: &Value, errors: &mut Errors) {
     let root = Path::root("spec.externalIPs");
     for (at, text) in service.items("spec.externalIPs").iter().enumerate() {
         let path = root.index(at);
