@@ -15,6 +15,7 @@ use kedge_serve::authn::token::{TokenError, Tokens};
 use kedge_serve::authz::Authorizer;
 use kedge_serve::clock::Clock;
 use kedge_serve::describe::health::Health;
+use kedge_serve::document::Mistakes;
 use kedge_serve::pki::{Names, Pki, PkiError, Profile, Signer};
 use kedge_serve::registry::Served;
 use kedge_serve::server::{AssembleError, Front, InProcess, ListenError, Setup, assemble, follow, serve};
@@ -46,8 +47,10 @@ pub enum Error {
     Fixed(#[from] FixedError),
     #[error("the administrator's tokens: {path}: {source}")]
     FixedFile { path: PathBuf, source: std::io::Error },
-    #[error("the API server's TLS: {0}")]
+    #[error("the API server: {0}")]
     Assemble(#[from] AssembleError),
+    #[error("who may do what: {0}")]
+    Authorization(#[from] Mistakes),
     #[error("what every cluster holds could not be written: {0}")]
     Bootstrap(#[from] Status),
     #[error("listening on port {port}: {source}; is another API server running?")]
@@ -85,7 +88,8 @@ impl ControlPlane {
         let tokens = Arc::new(Tokens::new(pki.token_key(), clock.clone())?);
         let fixed = fixed_tokens(&settings.state.join(TOKENS))?;
         let issuer = Issuer::new(tokens.clone(), cache.clone(), clock.clone());
-        let authorizer = Arc::new(Authorizer::new(cache.clone()));
+        let authorization = settings.access.authorization.clone();
+        let authorizer = Arc::new(Authorizer::open(cache.clone(), authorization, clock.clone())?);
         let registry = Arc::new(Registry::new(
             store,
             cache.clone(),
@@ -109,6 +113,7 @@ impl ControlPlane {
             pki: pki.clone(),
             tokens,
             fixed,
+            access: settings.access.clone(),
             authorizer,
             backend: Arc::new(Served::new(registry.clone())),
             informer: cache.clone(),

@@ -75,6 +75,7 @@ mod tests {
             domain: "cluster.local".into(),
             node_ports: 30000..=32767,
             api_port: 6443,
+            access: crate::Access::default(),
         }
     }
 

@@ -19,4 +19,4 @@ pub use k8s_openapi::api::core::v1::Taint;
 pub use kedge_net::IpNet;
 pub use kedge_node::Host;
 pub use node::{Node, NodeError, NodeOptions};
-pub use settings::Settings;
+pub use settings::{Access, Given, Settings};

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use kedge_net::IpNet;
+pub use kedge_serve::document::Given;
+pub use kedge_serve::server::Access;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -24,6 +26,7 @@ pub struct Settings {
     pub domain: String,
     pub node_ports: RangeInclusive<u16>,
     pub api_port: u16,
+    pub access: Access,
 }
 
 impl Settings {

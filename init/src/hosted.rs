@@ -31,6 +31,8 @@ struct Options {
     https_port: Option<u16>,
     disable_agent: bool,
     disable_controllers: bool,
+    /// Files of documents about the cluster, by their fields in the machine config.
+    documents: Vec<(&'static str, PathBuf)>,
 }
 
 impl Default for Options {
@@ -41,6 +43,7 @@ impl Default for Options {
             https_port: None,
             disable_agent: false,
             disable_controllers: false,
+            documents: Vec::new(),
         }
     }
 }
@@ -54,6 +57,8 @@ struct Flag {
 enum Takes {
     Nothing(fn(&mut Options)),
     Path(fn(&mut Options, PathBuf)),
+    /// The file of what the machine config says in this field of the cluster.
+    Document(&'static str),
     Port(fn(&mut Options, u16)),
 }
 
@@ -61,6 +66,10 @@ const FLAGS: &[Flag] = &[
     Flag { name: "--config", takes: Takes::Path(|options, path| options.config = Some(path)) },
     Flag { name: "--data-dir", takes: Takes::Path(|options, path| options.data_dir = path) },
     Flag { name: "--https-port", takes: Takes::Port(|options, port| options.https_port = Some(port)) },
+    // Named as upstream names them.
+    Flag { name: "--authentication-config", takes: Takes::Document("authentication") },
+    Flag { name: "--authentication-token-webhook-config-file", takes: Takes::Document("tokenWebhook") },
+    Flag { name: "--authorization-config", takes: Takes::Document("authorization") },
     Flag { name: "--disable-agent", takes: Takes::Nothing(|options| options.disable_agent = true) },
     Flag { name: "--disable-controllers", takes: Takes::Nothing(|options| options.disable_controllers = true) },
 ];
@@ -94,6 +103,7 @@ fn parse(words: &[&str]) -> anyhow::Result<Options> {
                 set(&mut parsed);
             }
             Takes::Path(set) => set(&mut parsed, value()?.into()),
+            Takes::Document(field) => parsed.documents.push((field, value()?.into())),
             Takes::Port(set) => {
                 let word = value()?;
                 let port = word.parse().ok().filter(|port| *port != 0);
@@ -175,6 +185,12 @@ fn config(role: Role, options: &Options) -> anyhow::Result<MachineConfig> {
     }
     let port = options.https_port.map(|port| format!("cluster: {{apiPort: {port}}}\n"));
     sources.extend(port.map(|text| Source::new("command line", text)));
+    for (field, path) in &options.documents {
+        let path = std::path::absolute(path).with_context(|| format!("find {}", path.display()))?;
+        // Quoted as YAML wants it.
+        let path = path.display().to_string().replace('\'', "''");
+        sources.push(Source::new("command line", format!("cluster: {{{field}: {{path: '{path}', content: null}}}}\n")));
+    }
     let config = MachineConfig::merge(&sources)?;
     anyhow::ensure!(config.role == role, "{} says another role than `kedge {name}`", path.display());
     Ok(config)
@@ -192,9 +208,18 @@ mod tests {
             https_port: Some(7443),
             disable_agent: true,
             disable_controllers: true,
+            documents: vec![("authentication", "/c".into())],
         };
-        let words =
-            ["--config", "/a", "--data-dir=/b", "--https-port", "7443", "--disable-agent", "--disable-controllers"];
+        let words = [
+            "--config",
+            "/a",
+            "--data-dir=/b",
+            "--https-port",
+            "7443",
+            "--disable-agent",
+            "--disable-controllers",
+            "--authentication-config=/c",
+        ];
         assert_eq!(parse(&words).unwrap(), expected);
         assert_eq!(parse(&[]).unwrap(), Options::default());
         for (words, says) in [
@@ -219,6 +244,9 @@ mod tests {
         assert_eq!((read.hostname.as_deref(), read.cluster.api_port), (Some("a"), 7000));
         options.https_port = Some(7443);
         assert_eq!(config(Role::Server, &options).unwrap().cluster.api_port, 7443);
+        options.documents = vec![("authentication", "auth file.yaml".into())];
+        let told = config(Role::Server, &options).unwrap().cluster.authentication.unwrap();
+        assert_eq!(told.path, Some(std::env::current_dir().unwrap().join("auth file.yaml")));
         std::fs::write(&path, "role: server\nserver: https://x:6443\ntoken: t\n").unwrap();
         assert!(config(Role::Agent, &options).unwrap_err().to_string().contains("another role"));
         options.config = Some(folder.path().join("missing"));

@@ -35,7 +35,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kedge-registry", &["kedge-api", "kedge-cel", "kedge-store", "kedge-watch"]),
     ("kedge-runtime", &[]),
     ("kedge-schedule", &["kedge-api"]),
-    ("kedge-serve", &["kedge-api", "kedge-registry"]),
+    // The language, for what configurations demand of tokens and of requests.
+    ("kedge-serve", &["kedge-api", "kedge-cel", "kedge-registry"]),
     ("kedge-stage1", &["kedge-config"]),
     ("kedge-store", &["kedge-api"]),
     ("kedge-watch", &["kedge-api", "kedge-store"]),

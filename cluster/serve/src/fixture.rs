@@ -1,14 +1,57 @@
-//! An informer over objects made by hand, for unit tests.
+//! For unit tests: an informer over objects made by hand, and servers outside.
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
 use kedge_api::{Change, GroupResource, Informer, Key, Object, Revision, Snapshot};
 use kedge_registry::Registry;
 use kedge_store::{Memory, Store};
 use kedge_watch::Cache;
 use serde_json::Value;
+
+use crate::pki::{Pki, Profile, Signer};
+
+/// Serves on loopback over TLS, with a certificate of `pki`; gives the port.
+pub async fn outside<R>(pki: &Pki, answer: impl Fn(http::Request<Bytes>) -> R + Clone + Send + Sync + 'static) -> u16
+where
+    R: Future<Output = http::Response<Bytes>> + Send + 'static,
+{
+    let verifier = crate::tls::client_verifier(pki.authority(Signer::Client)).unwrap();
+    let mut config = crate::tls::server_config(pki.resolver(&Profile::ApiServer).unwrap(), &[&*verifier]).unwrap();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let (acceptor, answer) = (acceptor.clone(), answer.clone());
+            tokio::spawn(async move {
+                let Ok(tls) = acceptor.accept(tcp).await else { return };
+                let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
+                    let answer = answer.clone();
+                    async move {
+                        let (parts, body) = request.into_parts();
+                        let body = body.collect().await.unwrap().to_bytes();
+                        let response = answer(http::Request::from_parts(parts, body)).await;
+                        Ok::<_, std::convert::Infallible>(response.map(Full::new))
+                    }
+                });
+                let _broken =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), service).await;
+            });
+        }
+    });
+    port
+}
+
+/// The way to a server on loopback that `pki` has certified.
+pub fn kubeconfig(pki: &Pki, port: u16, path: &str) -> String {
+    pki.kubeconfig(&Profile::Admin, &format!("https://127.0.0.1:{port}{path}")).unwrap()
+}
 
 #[derive(Default)]
 pub struct Objects(Mutex<Snapshot>);

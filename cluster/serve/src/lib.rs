@@ -17,9 +17,11 @@ pub mod authz;
 pub mod backend;
 pub mod clock;
 pub mod describe;
+pub mod document;
 #[cfg(test)]
 mod fixture;
 pub mod http;
+mod kept;
 pub mod pki;
 pub mod proxy;
 pub mod reach;

@@ -54,7 +54,7 @@ async fn send(endpoint: &Endpoint, review: &Value, timeout: Duration) -> Result<
 }
 
 /// A webhook's answer is an object, whatever its code, unless it is none.
-fn read(status: StatusCode, body: &[u8]) -> Result<Value, String> {
+pub(crate) fn read(status: StatusCode, body: &[u8]) -> Result<Value, String> {
     if status.is_success() {
         return serde_json::from_slice(body).map_err(|error| format!("the answer is no JSON: {error}"));
     }

@@ -115,6 +115,26 @@ pub struct Cluster {
     /// Further names and addresses that the API's certificate is valid for.
     #[serde(rename = "tlsSANs")]
     pub tls_sans: Vec<String>,
+    /// Whose tokens are believed: an `AuthenticationConfiguration` of Kubernetes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Document>,
+    /// Who is asked what users may do: an `AuthorizationConfiguration` of Kubernetes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<Document>,
+    /// The way to a server that knows tokens: a kubeconfig.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_webhook: Option<Document>,
+}
+
+/// Another document, in this one or in a file. A file is read again when it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Document {
+    /// Either this or `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
 }
 
 impl Default for Cluster {
@@ -127,6 +147,9 @@ impl Default for Cluster {
             node_ports: PortRange { first: 30000, last: 32767 },
             api_port: 6443,
             tls_sans: Vec::new(),
+            authentication: None,
+            authorization: None,
+            token_webhook: None,
         }
     }
 }

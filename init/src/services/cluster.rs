@@ -14,8 +14,8 @@ use crate::request::Request;
 use crate::supervisor::{Handle, Service};
 use anyhow::Context;
 use host::MachineHost;
-use kedge_cluster::{ControlPlane, IpNet, Node, NodeOptions, Settings};
-use kedge_config::machine::Taint;
+use kedge_cluster::{Access, ControlPlane, Given, IpNet, Node, NodeOptions, Settings};
+use kedge_config::machine::{Document, Taint};
 use kedge_config::names;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -123,7 +123,21 @@ fn settings(machine: &Machine) -> anyhow::Result<Settings> {
         domain: cluster.cluster_domain.clone(),
         node_ports: cluster.node_ports.first..=cluster.node_ports.last,
         api_port: cluster.api_port,
+        access: Access {
+            authentication: given("cluster.authentication", cluster.authentication.as_ref()),
+            authorization: given("cluster.authorization", cluster.authorization.as_ref()),
+            token_webhook: given("cluster.tokenWebhook", cluster.token_webhook.as_ref()),
+        },
     })
+}
+
+/// A document as the cluster reads it; the name is for one that stands in the machine config.
+fn given(name: &str, document: Option<&Document>) -> Option<Given> {
+    let Document { content, path } = document?;
+    match (content, path) {
+        (Some(text), _) => Some(Given::Text { name: name.to_owned(), text: text.clone() }),
+        (None, path) => path.clone().map(Given::File),
+    }
 }
 
 /// Runs `work` until it ends or the service is to stop.

@@ -13,7 +13,7 @@ use crate::wire::path::decode;
 const EXTRA: &str = "impersonate-extra-";
 
 /// The user that `headers` ask to be, if `user` may: each name, group, uid and extra is a permission of its own.
-pub fn impersonated(user: User, headers: &HeaderMap, authorizer: &Authorizer) -> Result<User, Status> {
+pub async fn impersonated(user: User, headers: &HeaderMap, authorizer: &Authorizer) -> Result<User, Status> {
     let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let (name, uid) = (text("impersonate-user"), text("impersonate-uid"));
     let asked = headers.get_all("impersonate-group").iter();
@@ -34,25 +34,25 @@ pub fn impersonated(user: User, headers: &HeaderMap, authorizer: &Authorizer) ->
             debug_text(uid, &groups, &extra)
         )));
     }
-    let may = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
+    let may = async |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
         let attributes =
             Attributes { namespace, name, subresource, ..Attributes::resource(&user, "impersonate", group, resource) };
-        authorizer.check(&attributes)
+        authorizer.check(&attributes).await
     };
     let account = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
     match account {
-        Some((namespace, account)) => may("", "serviceaccounts", "", namespace, account)?,
-        None => may("", "users", "", "", name)?,
+        Some((namespace, account)) => may("", "serviceaccounts", "", namespace, account).await?,
+        None => may("", "users", "", "", name).await?,
     }
     for group in &groups {
-        may("", "groups", "", "", group)?;
+        may("", "groups", "", "", group).await?;
     }
     if !uid.is_empty() {
-        may("authentication.k8s.io", "uids", "", "", uid)?;
+        may("authentication.k8s.io", "uids", "", "", uid).await?;
     }
     for (key, values) in &extra {
         for value in values {
-            may("authentication.k8s.io", "userextras", key, "", value)?;
+            may("authentication.k8s.io", "userextras", key, "", value).await?;
         }
     }
     if groups.is_empty()

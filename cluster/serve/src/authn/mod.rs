@@ -1,5 +1,5 @@
-//! Who is asking: a client certificate, a token of a ServiceAccount, of a file or of a node that joins, whom a trusted proxy names, or
-//! nobody.
+//! Who is asking: a client certificate, a token of a ServiceAccount, of a file, of a node that joins, of an issuer outside or of one whom a
+//! server outside knows, whom a trusted proxy names, or nobody.
 //!
 //! Never says what they may do. Nobody (`system:anonymous`) gets as far as roles let it: to health and version.
 
@@ -8,7 +8,11 @@ pub mod fixed;
 pub mod front_proxy;
 mod impersonate;
 pub mod issuer;
+mod jws;
+mod jwt;
+mod methods;
 pub mod token;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,12 +26,16 @@ use rustls::server::danger::ClientCertVerifier;
 use sha2::{Digest, Sha256};
 
 use crate::clock::Clock;
+use crate::document::{Document, Given, Mistakes, Watched};
 use crate::pki::{Pki, Seen, Signer};
 use crate::tls::{self, TlsError};
 use bootstrap::BootstrapError;
 use fixed::FixedTokens;
 pub use impersonate::impersonated;
+use jws::Jws;
+use methods::Methods;
 use token::{Bound, Claims, ISSUER, Ref, Tokens};
+use webhook::TokenWebhook;
 
 pub const AUTHENTICATED: &str = "system:authenticated";
 pub const ANONYMOUS: &str = "system:anonymous";
@@ -42,6 +50,10 @@ pub enum Refused {
     Bootstrap(#[from] BootstrapError),
     #[error("{0}")]
     Bond(String),
+    #[error("oidc: {0}")]
+    Issuer(String),
+    #[error("{0}")]
+    Webhook(String),
 }
 
 impl Refused {
@@ -52,7 +64,7 @@ impl Refused {
                 "[invalid bearer token, token audiences {named:?} is invalid for the target audiences {audiences:?}]"
             ),
             Self::Token(_) | Self::Bootstrap(_) => "invalid bearer token".to_owned(),
-            Self::Bond(why) => format!("[invalid bearer token, {why}]"),
+            Self::Bond(_) | Self::Issuer(_) | Self::Webhook(_) => format!("[invalid bearer token, {self}]"),
         }
     }
 }
@@ -98,6 +110,8 @@ pub struct Authenticator {
     fixed: FixedTokens,
     informer: Arc<dyn Informer>,
     clock: Clock,
+    methods: Watched<Methods>,
+    webhook: Option<Watched<TokenWebhook>>,
 }
 
 impl Authenticator {
@@ -108,7 +122,26 @@ impl Authenticator {
         informer: Arc<dyn Informer>,
         clock: Clock,
     ) -> Self {
-        Self { trust, tokens, fixed, informer, clock }
+        Self { trust, tokens, fixed, informer, clock, methods: Watched::fixed(Methods::default()), webhook: None }
+    }
+
+    /// With what documents say: whose tokens are believed, and the way to a server that knows further ones.
+    pub fn with(self, methods: Option<Given>, webhook: Option<Given>) -> Result<Self, Mistakes> {
+        let clock = self.clock.clone();
+        let read = move |document: &Document| TokenWebhook::read(document, &clock);
+        let webhook = webhook.map(|given| Watched::open(given, read)).transpose()?;
+        Ok(Self { methods: methods::methods(methods, self.clock.clone())?, webhook, ..self })
+    }
+
+    /// Goes by the documents as they change. Never ends.
+    pub async fn follow(&self) {
+        let webhook = async {
+            match &self.webhook {
+                Some(webhook) => webhook.follow().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::join!(self.methods.follow(), webhook);
     }
 
     /// Checks the certificates of a handshake, the peer's own first.
@@ -138,8 +171,8 @@ impl Authenticator {
         }
     }
 
-    /// The user of one request. Who shows nothing is nobody; who shows something must be right about it.
-    pub fn authenticate(&self, peer: &Peer, headers: &HeaderMap) -> Result<User, Status> {
+    /// The user of one request for `path`. Who shows nothing is nobody; who shows something must be right about it.
+    pub async fn authenticate(&self, peer: &Peer, headers: &HeaderMap, path: &str) -> Result<User, Status> {
         let now = self.clock.unix();
         let why = match peer {
             Peer::Known { user, not_before, not_after } if (*not_before..=*not_after).contains(&now) => {
@@ -156,7 +189,7 @@ impl Authenticator {
             Peer::None => String::new(),
         };
         if let Some(token) = bearer(headers) {
-            return match self.token(token, &[ISSUER]) {
+            return match self.token(token, &[ISSUER]).await {
                 Ok((user, _)) => Ok(user),
                 Err(why) => {
                     tracing::debug!(%why, "refused a token");
@@ -168,11 +201,14 @@ impl Authenticator {
             tracing::debug!(why, "refused a client certificate");
             return Err(unauthorized());
         }
-        Ok(User::new(ANONYMOUS, &[UNAUTHENTICATED]))
+        match self.methods.current().anonymous.allows(path) {
+            true => Ok(User::new(ANONYMOUS, &[UNAUTHENTICATED])),
+            false => Err(unauthorized()),
+        }
     }
 
     /// The user of a token that is valid for one of `audiences`, and the audiences it is for.
-    pub fn token(&self, token: &str, audiences: &[&str]) -> Result<(User, Vec<String>), Refused> {
+    pub async fn token(&self, token: &str, audiences: &[&str]) -> Result<(User, Vec<String>), Refused> {
         // Tokens that name no audience are for this server.
         if audiences.contains(&ISSUER) {
             let ours = |user: User| (user, vec![ISSUER.to_owned()]);
@@ -182,11 +218,35 @@ impl Authenticator {
             if let Some((id, secret)) = bootstrap::parts(token) {
                 return Ok(bootstrap::user(id, secret, &self.informer.snapshot(), self.clock.now()).map(ours)?);
             }
+            let methods = self.methods.current();
+            if let Some((issuer, token)) = Jws::parse(token).and_then(|token| Some((methods.issuer(&token)?, token))) {
+                return issuer.user(&token).await.map(ours).map_err(Refused::Issuer);
+            }
         }
-        let claims = self.tokens.verify(token, audiences)?;
+        let claims = match self.tokens.verify(token, audiences) {
+            Ok(claims) => claims,
+            Err(why) => return self.foreign(token, audiences, why).await,
+        };
         self.exists(&claims.bound).map_err(Refused::Bond)?;
         let named = claims.aud.list();
         Ok((service_account(&claims), named))
+    }
+
+    /// The user of a token that is not ours, for `why`; tokens that name no audience are for this server.
+    async fn foreign(
+        &self,
+        token: &str,
+        audiences: &[&str],
+        why: token::TokenError,
+    ) -> Result<(User, Vec<String>), Refused> {
+        let Some(webhook) = self.webhook.as_ref().filter(|_| audiences.contains(&ISSUER)) else {
+            return Err(why.into());
+        };
+        match webhook.current().user(token).await {
+            Ok(Some(user)) => Ok((user, vec![ISSUER.to_owned()])),
+            Ok(None) => Err(why.into()),
+            Err(why) => Err(Refused::Webhook(why)),
+        }
     }
 
     /// Everything a token is bound to must still be the same object.

@@ -42,69 +42,69 @@ fn peer(world: &World, profile: &Profile) -> Peer {
     world.authn.peer(Some(&[world.pki.identity(profile).unwrap().certificate.clone()]))
 }
 
-#[test]
-fn a_certificate_is_its_subject_while_it_is_valid() {
+#[tokio::test]
+async fn a_certificate_is_its_subject_while_it_is_valid() {
     let world = world();
     let admin = peer(&world, &Profile::Admin);
-    let user = world.authn.authenticate(&admin, &HeaderMap::new()).unwrap();
+    let user = world.authn.authenticate(&admin, &HeaderMap::new(), "/api").await.unwrap();
     assert_eq!((&*user.name, &*user.groups), ("admin", &["system:masters".to_owned(), AUTHENTICATED.to_owned()][..]));
     assert!(user.extra["authentication.kubernetes.io/credential-id"][0].starts_with("X509SHA256="));
-    let node = world.authn.authenticate(&peer(&world, &Profile::Kubelet), &HeaderMap::new()).unwrap();
+    let node = world.authn.authenticate(&peer(&world, &Profile::Kubelet), &HeaderMap::new(), "/api").await.unwrap();
     assert_eq!(&*node.name, "system:node:n1");
     world.now.store(START + 400 * 86_400, Ordering::Relaxed);
-    assert!(world.authn.authenticate(&admin, &HeaderMap::new()).is_err());
+    assert!(world.authn.authenticate(&admin, &HeaderMap::new(), "/api").await.is_err());
 }
 
-#[test]
-fn foreign_and_serving_certificates_are_refused_even_where_nobody_is_welcome() {
+#[tokio::test]
+async fn foreign_and_serving_certificates_are_refused_even_where_nobody_is_welcome() {
     let (world, other) = (world(), super::tests::world());
     for bad in [
         peer(&world, &Profile::ApiServer),
         world.authn.peer(Some(&[other.pki.identity(&Profile::Admin).unwrap().certificate.clone()])),
     ] {
         assert!(matches!(bad, Peer::Unknown { .. }), "{bad:?}");
-        let error = world.authn.authenticate(&bad, &HeaderMap::new()).unwrap_err();
+        let error = world.authn.authenticate(&bad, &HeaderMap::new(), "/api").await.unwrap_err();
         assert_eq!((error.reason, error.message.as_str()), (Reason::Unauthorized, "Unauthorized"));
     }
 }
 
-#[test]
-fn who_shows_nothing_is_nobody_and_who_shows_something_wrong_is_refused() {
+#[tokio::test]
+async fn who_shows_nothing_is_nobody_and_who_shows_something_wrong_is_refused() {
     let world = world();
-    let ask = |value: Option<&str>| {
+    let ask = async |value: Option<&str>| {
         let header = value.map(|value| headers(&[("authorization", value)])).unwrap_or_default();
-        world.authn.authenticate(&Peer::None, &header).map(|user| user.name.to_string())
+        world.authn.authenticate(&Peer::None, &header, "/api").await.map(|user| user.name.to_string())
     };
     for nothing in [None, Some("Basic dTpw"), Some("Bearer"), Some("Bearer ")] {
-        assert_eq!(ask(nothing).unwrap(), ANONYMOUS, "{nothing:?}");
+        assert_eq!(ask(nothing).await.unwrap(), ANONYMOUS, "{nothing:?}");
     }
     for wrong in ["Bearer garbage", "bearer a.b.c", "Bearer abcdef.0123456789abcdef"] {
-        assert_eq!(ask(Some(wrong)).unwrap_err().reason, Reason::Unauthorized, "{wrong}");
+        assert_eq!(ask(Some(wrong)).await.unwrap_err().reason, Reason::Unauthorized, "{wrong}");
     }
-    assert_eq!(ask(Some("Bearer t0ken")).unwrap(), "root");
+    assert_eq!(ask(Some("Bearer t0ken")).await.unwrap(), "root");
     // Tokens that name no audience are good here only.
-    assert!(world.authn.token("t0ken", &[ISSUER]).is_ok());
-    assert!(world.authn.token("t0ken", &["vault"]).is_err());
+    assert!(world.authn.token("t0ken", &[ISSUER]).await.is_ok());
+    assert!(world.authn.token("t0ken", &["vault"]).await.is_err());
 }
 
-#[test]
-fn only_a_proxy_with_its_certificate_speaks_for_others() {
+#[tokio::test]
+async fn only_a_proxy_with_its_certificate_speaks_for_others() {
     let world = world();
     let remote = headers(&[("x-remote-user", "jane"), ("x-remote-group", "devs")]);
     let proxy = peer(&world, &Profile::FrontProxy);
-    let jane = world.authn.authenticate(&proxy, &remote).unwrap();
+    let jane = world.authn.authenticate(&proxy, &remote, "/api").await.unwrap();
     assert_eq!((&*jane.name, &*jane.groups), ("jane", &["devs".to_owned(), AUTHENTICATED.to_owned()][..]));
     // It is nobody of its own.
-    assert!(world.authn.authenticate(&proxy, &HeaderMap::new()).is_err());
-    let admin = world.authn.authenticate(&peer(&world, &Profile::Admin), &remote).unwrap();
+    assert!(world.authn.authenticate(&proxy, &HeaderMap::new(), "/api").await.is_err());
+    let admin = world.authn.authenticate(&peer(&world, &Profile::Admin), &remote, "/api").await.unwrap();
     assert_eq!(&*admin.name, "admin");
-    assert_eq!(&*world.authn.authenticate(&Peer::None, &remote).unwrap().name, ANONYMOUS);
+    assert_eq!(&*world.authn.authenticate(&Peer::None, &remote, "/api").await.unwrap().name, ANONYMOUS);
     world.now.store(START + 400 * 86_400, Ordering::Relaxed);
-    assert!(world.authn.authenticate(&proxy, &remote).is_err());
+    assert!(world.authn.authenticate(&proxy, &remote, "/api").await.is_err());
 }
 
-#[test]
-fn a_token_lives_as_long_as_what_it_is_bound_to() {
+#[tokio::test]
+async fn a_token_lives_as_long_as_what_it_is_bound_to() {
     let world = world();
     let object = |name: &str, uid: &str| json!({"metadata": {"namespace": "ns", "name": name, "uid": uid}});
     world.objects.put(known::SERVICE_ACCOUNTS, object("sa", "sa-1"));
@@ -120,42 +120,43 @@ fn a_token_lives_as_long_as_what_it_is_bound_to() {
     };
     let token = world.tokens.issue(bound, &[], 600).unwrap();
     let header = headers(&[("authorization", &format!("Bearer {token}"))]);
-    let ask = || world.authn.authenticate(&Peer::None, &header);
-    let user = ask().unwrap();
+    let ask = async || world.authn.authenticate(&Peer::None, &header, "/api").await;
+    let user = ask().await.unwrap();
     assert_eq!((&*user.name, &*user.uid), ("system:serviceaccount:ns:sa", "sa-1"));
     assert_eq!(&*user.groups, ["system:serviceaccounts", "system:serviceaccounts:ns", AUTHENTICATED]);
     assert_eq!(user.extra["authentication.kubernetes.io/pod-name"], ["web"]);
     assert_eq!(user.extra["authentication.kubernetes.io/node-name"], ["n1"]);
     world.objects.put(known::PODS, object("web", "web-2"));
-    assert!(ask().is_err(), "another pod of the same name");
+    assert!(ask().await.is_err(), "another pod of the same name");
     world.objects.put(known::PODS, object("web", "web-1"));
-    assert!(ask().is_ok());
+    assert!(ask().await.is_ok());
     world.objects.remove(known::SERVICE_ACCOUNTS, "ns", "sa");
-    assert!(ask().is_err(), "the account is gone");
+    assert!(ask().await.is_err(), "the account is gone");
 }
 
-#[test]
-fn only_who_may_impersonate_does() {
+#[tokio::test]
+async fn only_who_may_impersonate_does() {
     let authorizer = Authorizer::new(Arc::new(Objects::default()));
     let admin = || User::new("admin", &["system:masters", AUTHENTICATED]);
-    let as_of = |user, pairs: &[(&'static str, &str)]| impersonated(user, &headers(pairs), &authorizer);
-    assert_eq!(as_of(admin(), &[]).unwrap(), admin());
-    assert_eq!(as_of(admin(), &[("impersonate-user", "")]).unwrap(), admin());
+    let as_of = async |user, pairs: &[(&'static str, &str)]| impersonated(user, &headers(pairs), &authorizer).await;
+    assert_eq!(as_of(admin(), &[]).await.unwrap(), admin());
+    assert_eq!(as_of(admin(), &[("impersonate-user", "")]).await.unwrap(), admin());
     let jane = as_of(
         admin(),
         &[("impersonate-user", "jane"), ("impersonate-group", "devs"), ("impersonate-extra-scopes", "view")],
     )
+    .await
     .unwrap();
     assert_eq!((&*jane.name, &*jane.groups), ("jane", &["devs".to_owned(), AUTHENTICATED.to_owned()][..]));
     assert_eq!(jane.extra["scopes"], ["view"]);
-    let account = as_of(admin(), &[("impersonate-user", "system:serviceaccount:ns:sa")]).unwrap();
+    let account = as_of(admin(), &[("impersonate-user", "system:serviceaccount:ns:sa")]).await.unwrap();
     assert_eq!(&*account.groups, ["system:serviceaccounts", "system:serviceaccounts:ns", AUTHENTICATED]);
-    let refused = as_of(jane, &[("impersonate-user", "admin")]).unwrap_err();
+    let refused = as_of(jane, &[("impersonate-user", "admin")]).await.unwrap_err();
     assert_eq!(
         refused.message,
         r#"users "admin" is forbidden: User "jane" cannot impersonate resource "users" in API group "" at the cluster scope"#
     );
-    let nameless = as_of(admin(), &[("impersonate-group", "g")]).unwrap_err();
+    let nameless = as_of(admin(), &[("impersonate-group", "g")]).await.unwrap_err();
     assert_eq!(
         nameless.message,
         r#"requested &user.DefaultInfo{Name:"", UID:"", Groups:[]string{"g"}, Extra:map[string][]string(nil)} without impersonating a user name"#

@@ -12,12 +12,11 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::jws::Jws;
 use crate::clock::Clock;
 
 /// Who signs tokens, and the audience that means this API server.
 pub const ISSUER: &str = "https://kubernetes.default.svc";
-/// What an unmodified client sends is about 1 KiB.
-const MAX_TOKEN: usize = 16 * 1024;
 /// By how much clocks may differ.
 const LEEWAY: u64 = 60;
 /// The lifetime that kubelets ask for, and what they get: clients that read the token once go on working.
@@ -155,19 +154,13 @@ impl Tokens {
 
     /// The claims of a token that is ours, is meant for one of `audiences`, and is valid now.
     pub fn verify(&self, token: &str, audiences: &[&str]) -> Result<Claims, TokenError> {
-        if token.len() > MAX_TOKEN {
-            return Err(TokenError::Form);
-        }
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Form)?;
-        let (header, payload) = signed.split_once('.').ok_or(TokenError::Form)?;
-        let bytes = |part| URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Form);
-        let header: Header = serde_json::from_slice(&bytes(header)?).map_err(|_| TokenError::Form)?;
+        let Jws { header, signed, payload, signature } = Jws::parse(token).ok_or(TokenError::Form)?;
         if header.alg != "ES256" || header.kid.is_some_and(|kid| kid != self.key_id) {
             return Err(TokenError::Signature);
         }
         let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key());
-        public.verify(signed.as_bytes(), &bytes(signature)?).map_err(|_| TokenError::Signature)?;
-        let claims: Claims = serde_json::from_slice(&bytes(payload)?).map_err(|e| TokenError::Claims(e.to_string()))?;
+        public.verify(signed.as_bytes(), &signature).map_err(|_| TokenError::Signature)?;
+        let claims: Claims = serde_json::from_slice(&payload).map_err(|e| TokenError::Claims(e.to_string()))?;
         if claims.iss != ISSUER {
             return Err(TokenError::Issuer(claims.iss));
         }
@@ -195,12 +188,6 @@ impl Tokens {
             {"use": "sig", "kty": "EC", "kid": self.key_id, "crv": "P-256", "alg": "ES256", "x": text(x), "y": text(y)}
         ]})
     }
-}
-
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! What a user may do. Sources are asked in order; the first that allows ends it, and nobody's silence allows.
+//! What a user may do. Authorities are asked in order; the first that allows or denies ends it, and nobody's silence allows.
 //!
 //! ```text
-//! Attributes ─▶ masters ─▶ node ─▶ rbac
+//! Attributes ─▶ masters ─▶ node ─▶ rbac            or, as a configuration says, outside (webhooks) and these in any order
 //! Guard ─▶ restrict: what may a node write?
 //!       ├▶ signers: may a user approve, or sign, for a signer?
 //!       └▶ escalate: may a user hand on what a role grants? ─▶ rbac
@@ -10,22 +10,28 @@
 mod escalate;
 pub mod masters;
 pub mod node;
+mod outside;
 mod permissions;
 pub mod rbac;
 mod restrict;
 mod signers;
 
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use kedge_api::rbac::{GROUP, Rule};
 use kedge_api::resource::known;
 use kedge_api::{GroupResource, Informer, Reason, Status, Target, User, Verb};
 use kedge_registry::Guard;
 use serde_json::Value;
 
+use crate::clock::Clock;
+use crate::document::{Given, Mistakes, Watched};
 use crate::wire::path::{About, Asked, selected_name};
 use masters::Masters;
 use node::Nodes;
+use outside::{Webhook, config};
 use rbac::Rbac;
 
 /// One thing someone wants to do.
@@ -35,6 +41,8 @@ pub struct Attributes<'a> {
     pub verb: &'a str,
     pub what: What<'a>,
     pub group: &'a str,
+    /// Empty where it is not told.
+    pub version: &'a str,
     pub resource: &'a str,
     pub subresource: &'a str,
     /// Empty for cluster scope, or for all namespaces.
@@ -57,6 +65,7 @@ impl<'a> Attributes<'a> {
             verb,
             what: What::Resource,
             group,
+            version: "",
             resource,
             subresource: "",
             namespace: "",
@@ -74,6 +83,7 @@ impl<'a> Attributes<'a> {
         // A connection is got or created; in-process callers make none.
         let verb = if verb == Verb::Connect { "create" } else { verb.as_str() };
         Self {
+            version: &target.version,
             subresource: &target.subresource,
             namespace: &target.namespace,
             name: &target.name,
@@ -111,11 +121,35 @@ impl<'a> Attributes<'a> {
 pub enum Decision {
     /// With who or what allows it; may be empty.
     Allow(String),
+    /// Whatever those that come after would say.
+    Deny(String),
     /// With what upstream would append to its message; may be empty.
     NoOpinion(String),
+    /// It could not be asked.
+    Failed { why: String, denies: bool },
 }
 
-/// Someone who may know that a thing is allowed.
+/// Why something is not allowed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Refusal {
+    pub why: String,
+    /// Somebody said so, rather than nobody the contrary.
+    pub denied: bool,
+    /// Why one of those who could have allowed it was not asked; empty if all were.
+    pub failed: String,
+}
+
+impl Refusal {
+    /// What the client sees.
+    fn status(&self, attributes: &Attributes<'_>) -> Status {
+        match self.failed.as_str() {
+            "" => forbidden(attributes, &self.why),
+            failed => Status::internal(failed.to_owned()),
+        }
+    }
+}
+
+/// Someone in this process who may know that a thing is allowed.
 pub trait Source: Send + Sync {
     fn decide(&self, attributes: &Attributes<'_>) -> Decision;
 
@@ -123,10 +157,15 @@ pub trait Source: Send + Sync {
     fn rules(&self, user: &User, namespace: &str) -> Vec<Rule>;
 }
 
-/// All sources together.
+enum Authority {
+    Here(Arc<dyn Source>),
+    Outside(Box<Webhook>),
+}
+
+/// All authorities together.
 pub struct Authorizer {
-    sources: Vec<Arc<dyn Source>>,
-    /// One of the sources, which is also asked what a role grants.
+    order: Watched<Vec<Authority>>,
+    /// Also asked what a role grants.
     roles: Arc<Rbac>,
     informer: Arc<dyn Informer>,
 }
@@ -151,38 +190,92 @@ impl Authorizer {
     pub fn new(informer: Arc<dyn Informer>) -> Self {
         let roles = Arc::new(Rbac::new(informer.clone()));
         let nodes = Arc::new(Nodes::new(informer.clone()));
-        Self { sources: vec![Arc::new(Masters), nodes, roles.clone()], roles, informer }
+        let order: [Arc<dyn Source>; 3] = [Arc::new(Masters), nodes, roles.clone()];
+        let order = Watched::fixed(order.into_iter().map(Authority::Here).collect());
+        Self { order, roles, informer }
+    }
+
+    /// As an `AuthorizationConfiguration` says, if there is one. Masters come first, whatever it says.
+    pub fn open(informer: Arc<dyn Informer>, given: Option<Given>, clock: Clock) -> Result<Self, Mistakes> {
+        let base = Self::new(informer.clone());
+        let Some(given) = given else { return Ok(base) };
+        let (nodes, roles) = (Arc::new(Nodes::new(informer)), base.roles.clone());
+        let order = Watched::open(given, move |document| {
+            let told = config::parse(document)?.into_iter().map(|asked| match asked {
+                config::Asked::Node => Authority::Here(nodes.clone()),
+                config::Asked::Rbac => Authority::Here(roles.clone()),
+                config::Asked::Webhook(settings) => {
+                    Authority::Outside(Box::new(Webhook::new(*settings, clock.clone())))
+                }
+            });
+            Ok(std::iter::once(Authority::Here(Arc::new(Masters))).chain(told).collect())
+        })?;
+        Ok(Self { order, ..base })
+    }
+
+    /// Goes by the configuration as it changes. Never ends.
+    pub async fn follow(&self) {
+        self.order.follow().await;
     }
 
     /// Why it is allowed, or why not, as far as anyone said.
-    pub fn decide(&self, attributes: &Attributes<'_>) -> Result<String, String> {
-        let mut reasons = Vec::new();
-        for source in &self.sources {
-            match source.decide(attributes) {
+    pub async fn decide(&self, attributes: &Attributes<'_>) -> Result<String, Refusal> {
+        let (mut reasons, mut failures) = (Vec::new(), Vec::new());
+        for authority in self.order.current().iter() {
+            let decision = match authority {
+                Authority::Here(source) => source.decide(attributes),
+                Authority::Outside(webhook) => webhook.decide(attributes).await,
+            };
+            match decision {
                 Decision::Allow(why) => return Ok(why),
+                Decision::Deny(why) => return Err(Refusal { why, denied: true, failed: String::new() }),
+                Decision::Failed { why, denies: true } => {
+                    return Err(Refusal { why: String::new(), denied: true, failed: why });
+                }
+                Decision::Failed { why, denies: false } => failures.push(why),
                 Decision::NoOpinion(why) if why.is_empty() => {}
                 Decision::NoOpinion(why) => reasons.push(why),
             }
         }
-        Err(reasons.join("\n"))
+        Err(Refusal { why: reasons.join("\n"), denied: false, failed: failures.join("\n") })
+    }
+
+    /// The same where nobody can wait but the thread: within an expression, or a write.
+    fn decide_here(&self, attributes: &Attributes<'_>) -> Result<String, Refusal> {
+        let mut decision = pin!(self.decide(attributes));
+        // Nothing waits unless somebody outside is asked.
+        match decision.as_mut().now_or_never() {
+            Some(decided) => decided,
+            None => tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(decision)),
+        }
+    }
+
+    /// Whether what a user may do cannot be told in advance, for somebody outside is asked.
+    pub fn asks_outside(&self) -> bool {
+        self.order.current().iter().any(|authority| matches!(authority, Authority::Outside(_)))
     }
 
     /// A PUT or an apply that finds nothing creates, which is more than to change.
     fn may_create(&self, who: &User, target: &Target) -> Result<(), Status> {
         let attributes = Attributes::request(who, Verb::Create, target, "");
-        self.decide(&attributes).map(drop).map_err(|why| {
+        self.decide_here(&attributes).map(drop).map_err(|Refusal { why, .. }| {
             let (resource, name) = (&target.resource, &target.name);
             Status::about(Reason::Forbidden, resource, name, format!("{resource} {name:?} is forbidden: {why}"))
         })
     }
 
     /// Allowed, or the `Forbidden` that the client sees.
-    pub fn check(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        self.decide(attributes).map(drop).map_err(|why| forbidden(attributes, &why))
+    pub async fn check(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        self.decide(attributes).await.map(drop).map_err(|refusal| refusal.status(attributes))
     }
 
+    /// As far as they can be listed.
     pub fn rules(&self, user: &User, namespace: &str) -> Vec<Rule> {
-        self.sources.iter().flat_map(|source| source.rules(user, namespace)).collect()
+        let rules = |authority: &Authority| match authority {
+            Authority::Here(source) => source.rules(user, namespace),
+            Authority::Outside(_) => Vec::new(),
+        };
+        self.order.current().iter().flat_map(rules).collect()
     }
 }
 

@@ -17,6 +17,7 @@ impl Permissions for Authorizer {
                 ..Attributes::resource(who, &check.verb, &check.group, &check.resource)
             },
         };
-        self.decide(&attributes)
+        self.decide_here(&attributes)
+            .map_err(|refusal| if refusal.failed.is_empty() { refusal.why } else { refusal.failed })
     }
 }

@@ -19,7 +19,7 @@ impl Authorizer {
         let signer = old.pointer("/spec/signerName").and_then(Value::as_str).unwrap_or_default();
         let all = format!("{}/*", signer.split('/').next().unwrap_or_default());
         let asked = |name| Attributes { name, ..Attributes::resource(who, verb, GROUP, "signers") };
-        if self.decide(&asked(signer)).is_ok() || self.decide(&asked(&all)).is_ok() {
+        if self.decide_here(&asked(signer)).is_ok() || self.decide_here(&asked(&all)).is_ok() {
             return Ok(());
         }
         let (resource, name) = (&target.resource, &target.name);

@@ -13,13 +13,13 @@ fn authorizer(objects: Arc<Objects>) -> Authorizer {
     Authorizer::new(objects)
 }
 
-fn ask(authorizer: &Authorizer, user: &User, method: &str, uri: &str) -> Result<(), String> {
+async fn ask(authorizer: &Authorizer, user: &User, method: &str, uri: &str) -> Result<(), String> {
     let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
     let method: Method = method.parse().unwrap();
     let query = Query::parse(query);
     let asked = parse(&method, path, &query).unwrap();
     let attributes = Attributes::asked(user, &asked, query.first("fieldSelector").unwrap_or_default());
-    authorizer.check(&attributes).map_err(|status| status.message)
+    authorizer.check(&attributes).await.map_err(|status| status.message)
 }
 
 #[tokio::test]
@@ -62,13 +62,13 @@ async fn role_by_verb_by_kind() {
     ] {
         for user in [&admin, &jane, &account, &manager, &replicas, &scheduler, &nobody] {
             let want = allowed.iter().any(|u| u.name == user.name);
-            assert_eq!(ask(&authorizer, user, method, uri).is_ok(), want, "{} {method} {uri}", user.name);
+            assert_eq!(ask(&authorizer, user, method, uri).await.is_ok(), want, "{} {method} {uri}", user.name);
         }
     }
 }
 
-#[test]
-fn refusals_are_worded_as_upstream_does() {
+#[tokio::test]
+async fn refusals_are_worded_as_upstream_does() {
     let authorizer = authorizer(Arc::default());
     let jane = User::new("jane", &["system:authenticated"]);
     for (method, uri, want) in [
@@ -99,12 +99,12 @@ fn refusals_are_worded_as_upstream_does() {
             r#"things.nope.example.com is forbidden: User "jane" cannot list resource "things" in API group "nope.example.com" at the cluster scope"#,
         ),
     ] {
-        assert_eq!(ask(&authorizer, &jane, method, uri).unwrap_err(), want);
+        assert_eq!(ask(&authorizer, &jane, method, uri).await.unwrap_err(), want);
     }
 }
 
-#[test]
-fn a_node_reaches_its_own_and_what_its_pods_name() {
+#[tokio::test]
+async fn a_node_reaches_its_own_and_what_its_pods_name() {
     let objects = Arc::new(Objects::default());
     let pod = |name: &str, node: &str, secret: &str| {
         json!({"metadata": {"namespace": "n", "name": name}, "spec": {"nodeName": node, "serviceAccountName": "sa",
@@ -142,11 +142,11 @@ fn a_node_reaches_its_own_and_what_its_pods_name() {
         ("POST", "/api/v1/namespaces/n/events", true),
         ("POST", "/apis/apps/v1/namespaces/n/deployments", false),
     ] {
-        assert_eq!(ask(&authorizer, &node, method, uri).is_ok(), want, "{method} {uri}");
+        assert_eq!(ask(&authorizer, &node, method, uri).await.is_ok(), want, "{method} {uri}");
     }
-    let refused = ask(&authorizer, &node, "GET", "/api/v1/namespaces/n/secrets/s2").unwrap_err();
+    let refused = ask(&authorizer, &node, "GET", "/api/v1/namespaces/n/secrets/s2").await.unwrap_err();
     assert!(refused.ends_with(": no relationship found between node 'n1' and this object"), "{refused}");
     // The name alone makes no node.
     let liar = User::new("system:node:n1", &["system:authenticated"]);
-    assert!(ask(&authorizer, &liar, "GET", "/api/v1/namespaces/n/secrets/s1").is_err());
+    assert!(ask(&authorizer, &liar, "GET", "/api/v1/namespaces/n/secrets/s1").await.is_err());
 }

@@ -1,10 +1,12 @@
-//! The way to servers outside of this process: webhooks, servers that extend the API, issuers of tokens.
+//! The way to servers outside of this process: webhooks, servers that extend the API, issuers of tokens, those that know users or what
+//! they may do.
 //!
 //! ```text
 //! service::addresses (Service → EndpointSlices) ─▶ Server ─▶ send: TCP to the first that answers, TLS, HTTP/1.1 on a connection of its own
 //!                                                       └▶ ask: the same within a time, with the whole answer
 //! ```
 
+pub mod kubeconfig;
 pub mod service;
 
 use std::sync::Arc;

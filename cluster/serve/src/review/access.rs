@@ -7,17 +7,22 @@ use kedge_api::{Reason, Request, Status, User};
 use serde_json::{Map, Value, json};
 
 use super::{AUTHORIZATION, Reviewer, strings};
-use crate::authz::{Attributes, What};
+use crate::authz::{Attributes, Refusal, What};
+use crate::wire::set;
 
-pub fn of_self(reviewer: &Reviewer<'_>, request: &Request, object: &mut Map<String, Value>) -> Result<Value, Status> {
+pub async fn of_self(reviewer: &Reviewer<'_>, request: &Request, object: &Map<String, Value>) -> Result<Value, Status> {
     let spec = object.get("spec").cloned().unwrap_or_default();
     let mut wrong = Vec::new();
     let attributes = attributes(&spec, &request.who, &mut wrong);
     bare(object, false, &mut wrong);
-    verdict(reviewer, attributes, wrong)
+    verdict(reviewer, attributes, wrong).await
 }
 
-pub fn of_other(reviewer: &Reviewer<'_>, request: &Request, object: &mut Map<String, Value>) -> Result<Value, Status> {
+pub async fn of_other(
+    reviewer: &Reviewer<'_>,
+    request: &Request,
+    object: &Map<String, Value>,
+) -> Result<Value, Status> {
     let spec = object.get("spec").cloned().unwrap_or_default();
     let text = |key: &str| spec.get(key).and_then(Value::as_str).unwrap_or_default();
     let groups = strings(spec.get("groups"));
@@ -45,7 +50,7 @@ pub fn of_other(reviewer: &Reviewer<'_>, request: &Request, object: &mut Map<Str
             What::Resource => {}
         }
     }
-    verdict(reviewer, attributes, wrong)
+    verdict(reviewer, attributes, wrong).await
 }
 
 /// A question is no object: it has no name, and at most a namespace.
@@ -108,13 +113,27 @@ fn shown_path(attributes: &Value) -> String {
     format!("{{\"Path\":{:?},\"Verb\":{:?}}}", text("path"), text("verb"))
 }
 
-fn verdict(reviewer: &Reviewer<'_>, attributes: Option<Attributes<'_>>, wrong: Vec<Cause>) -> Result<Value, Status> {
+async fn verdict(
+    reviewer: &Reviewer<'_>,
+    attributes: Option<Attributes<'_>>,
+    wrong: Vec<Cause>,
+) -> Result<Value, Status> {
     let Some(attributes) = attributes.filter(|_| wrong.is_empty()) else { return Err(refused(wrong)) };
-    let (allowed, why) = match reviewer.authorizer.decide(&attributes) {
-        Ok(why) => (true, why),
-        Err(why) => (false, why),
+    let decided = reviewer.authorizer.decide(&attributes).await;
+    let mut status = json!({"allowed": decided.is_ok()});
+    let refusal = match decided {
+        Ok(why) => Refusal { why, ..Refusal::default() },
+        Err(refusal) => refusal,
     };
-    Ok(if why.is_empty() { json!({"allowed": allowed}) } else { json!({"allowed": allowed, "reason": why}) })
+    if refusal.denied {
+        set(&mut status, "denied", true);
+    }
+    for (field, text) in [("reason", refusal.why), ("evaluationError", refusal.failed)] {
+        if !text.is_empty() {
+            set(&mut status, field, text);
+        }
+    }
+    Ok(status)
 }
 
 fn invalid(field: &str, value: &str, why: &str) -> Cause {

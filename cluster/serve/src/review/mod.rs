@@ -25,7 +25,15 @@ pub struct Reviewer<'a> {
     pub clock: &'a Clock,
 }
 
-type Answerer = fn(&Reviewer<'_>, &Request, &mut Map<String, Value>) -> Result<Value, Status>;
+/// What is asked.
+#[derive(Clone, Copy)]
+enum Question {
+    WhoAmI,
+    WhoseToken,
+    MayI,
+    MayOther,
+    WhatMayI,
+}
 
 /// One review: where it is served, under what kind, and who answers it.
 struct Review {
@@ -33,7 +41,7 @@ struct Review {
     kind: &'static str,
     singular: &'static str,
     namespaced: bool,
-    answer: Answerer,
+    asks: Question,
 }
 
 const REVIEWS: &[Review] = &[
@@ -42,42 +50,42 @@ const REVIEWS: &[Review] = &[
         kind: "SelfSubjectReview",
         singular: "selfsubjectreview",
         namespaced: false,
-        answer: whoami,
+        asks: Question::WhoAmI,
     },
     Review {
         id: GroupResource::of(AUTHENTICATION, "tokenreviews"),
         kind: "TokenReview",
         singular: "tokenreview",
         namespaced: false,
-        answer: token,
+        asks: Question::WhoseToken,
     },
     Review {
         id: GroupResource::of(AUTHORIZATION, "localsubjectaccessreviews"),
         kind: "LocalSubjectAccessReview",
         singular: "localsubjectaccessreview",
         namespaced: true,
-        answer: access::of_other,
+        asks: Question::MayOther,
     },
     Review {
         id: GroupResource::of(AUTHORIZATION, "selfsubjectaccessreviews"),
         kind: "SelfSubjectAccessReview",
         singular: "selfsubjectaccessreview",
         namespaced: false,
-        answer: access::of_self,
+        asks: Question::MayI,
     },
     Review {
         id: GroupResource::of(AUTHORIZATION, "selfsubjectrulesreviews"),
         kind: "SelfSubjectRulesReview",
         singular: "selfsubjectrulesreview",
         namespaced: false,
-        answer: rules,
+        asks: Question::WhatMayI,
     },
     Review {
         id: GroupResource::of(AUTHORIZATION, "subjectaccessreviews"),
         kind: "SubjectAccessReview",
         singular: "subjectaccessreview",
         namespaced: false,
-        answer: access::of_other,
+        asks: Question::MayOther,
     },
 ];
 
@@ -113,7 +121,7 @@ impl Review {
 
 impl Reviewer<'_> {
     /// Answers the review that a request creates.
-    pub fn answer(&self, mut request: Request) -> Result<Answer, Status> {
+    pub async fn answer(&self, mut request: Request) -> Result<Answer, Status> {
         let resource = &request.target.resource;
         let review = REVIEWS.iter().find(|review| review.id == *resource);
         let review = review.ok_or_else(|| Status::not_found(resource, &request.target.name))?;
@@ -128,7 +136,13 @@ impl Reviewer<'_> {
             }
             set(metadata, "namespace", request.target.namespace.as_str());
         }
-        let status = (review.answer)(self, &request, &mut object)?;
+        let status = match review.asks {
+            Question::WhoAmI => whoami(self, &request, &mut object),
+            Question::WhoseToken => token(self, &object).await,
+            Question::MayI => access::of_self(self, &request, &object).await,
+            Question::MayOther => access::of_other(self, &request, &object).await,
+            Question::WhatMayI => rules(self, &request, &mut object),
+        }?;
         object.insert("status".to_owned(), status);
         Ok(Answer { code: 201, warnings, payload: Payload::Value(object.into()) })
     }
@@ -150,7 +164,7 @@ fn whoami(reviewer: &Reviewer<'_>, request: &Request, object: &mut Map<String, V
     Ok(json!({"userInfo": user_info(&request.who)}))
 }
 
-fn token(reviewer: &Reviewer<'_>, _: &Request, object: &mut Map<String, Value>) -> Result<Value, Status> {
+async fn token(reviewer: &Reviewer<'_>, object: &Map<String, Value>) -> Result<Value, Status> {
     let spec = object.get("spec").cloned().unwrap_or_default();
     let token = spec.get("token").and_then(Value::as_str).unwrap_or_default();
     if token.is_empty() {
@@ -159,7 +173,7 @@ fn token(reviewer: &Reviewer<'_>, _: &Request, object: &mut Map<String, Value>) 
     let asked = strings(spec.get("audiences"));
     let audiences = if asked.is_empty() { vec![ISSUER.to_owned()] } else { asked };
     let known: Vec<&str> = audiences.iter().map(String::as_str).collect();
-    Ok(match reviewer.authenticator.token(token, &known) {
+    Ok(match reviewer.authenticator.token(token, &known).await {
         Ok((user, mut named)) => {
             named.retain(|audience| audiences.contains(audience));
             json!({"authenticated": true, "user": user_info(&user), "audiences": named})
@@ -183,6 +197,10 @@ fn rules(reviewer: &Reviewer<'_>, request: &Request, object: &mut Map<String, Va
     if crate::authz::node::node_of(&request.who).is_some() {
         set(&mut status, "incomplete", true);
         set(&mut status, "evaluationError", "node authorizer does not support user rule resolution");
+    }
+    if reviewer.authorizer.asks_outside() {
+        set(&mut status, "incomplete", true);
+        set(&mut status, "evaluationError", "webhook authorizer does not support user rule resolution");
     }
     Ok(status)
 }

@@ -15,6 +15,7 @@ use crate::authz::Authorizer;
 use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::describe::health::Health;
+use crate::document::{Given, Mistakes};
 use crate::pki::{Pki, PkiError, Profile};
 use crate::proxy::Proxy;
 use crate::tls::{self, TlsError};
@@ -28,6 +29,19 @@ pub enum AssembleError {
     Pki(#[from] PkiError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error(transparent)]
+    Access(#[from] Mistakes),
+}
+
+/// The administrator's documents about who is let in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// An `AuthenticationConfiguration`.
+    pub authentication: Option<Given>,
+    /// An `AuthorizationConfiguration`, which is for the authorizer.
+    pub authorization: Option<Given>,
+    /// A kubeconfig: the way to a server that knows tokens.
+    pub token_webhook: Option<Given>,
 }
 
 /// What the control plane has before its API server.
@@ -35,6 +49,7 @@ pub struct Setup {
     pub pki: Arc<Pki>,
     pub tokens: Arc<Tokens>,
     pub fixed: FixedTokens,
+    pub access: Access,
     pub authorizer: Arc<Authorizer>,
     pub backend: Arc<dyn Backend>,
     pub informer: Arc<dyn Informer>,
@@ -47,10 +62,11 @@ pub struct Setup {
 
 /// The front, for in-process clients and [`super::serve`], and the TLS that it is served with.
 pub fn assemble(setup: Setup) -> Result<(Arc<Front>, Arc<ServerConfig>), AssembleError> {
-    let Setup { pki, tokens, fixed, authorizer, backend, informer, health, clock, address, stop } = setup;
+    let Setup { pki, tokens, fixed, access, authorizer, backend, informer, health, clock, address, stop } = setup;
     let trust = Trust::of(&pki)?;
     let config = tls::server_config(pki.resolver(&Profile::ApiServer)?, &[&*trust.clients, &*trust.proxies])?;
     let authenticator = Authenticator::new(trust, Arc::clone(&tokens), fixed, Arc::clone(&informer), clock.clone());
+    let authenticator = authenticator.with(access.authentication, access.token_webhook)?;
     let front = Front::new(Parts {
         authenticator,
         authorizer,

@@ -99,9 +99,9 @@ impl Front {
         Reviewer { authenticator: &self.authenticator, authorizer: &self.authorizer, clock: &self.clock }
     }
 
-    pub(super) fn who(&self, peer: &Peer, headers: &http::HeaderMap) -> Result<User, Status> {
-        let user = self.authenticator.authenticate(peer, headers)?;
-        impersonated(user, headers, &self.authorizer)
+    async fn who(&self, peer: &Peer, headers: &http::HeaderMap, path: &str) -> Result<User, Status> {
+        let user = self.authenticator.authenticate(peer, headers, path).await?;
+        impersonated(user, headers, &self.authorizer).await
     }
 
     /// Answers one request; whatever happens, with an answer.
@@ -172,7 +172,7 @@ impl Front {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
         let began = Instant::now();
-        let user = self.who(peer, request.headers());
+        let user = self.who(peer, request.headers(), &asked.path).await;
         self.metrics.authenticated(user.as_ref().map(|user| &*user.name).map_err(|_| ()), began.elapsed());
         let user = user?;
         if *request.method() == Method::OPTIONS
@@ -183,7 +183,7 @@ impl Front {
         }
         let selector = query.first("fieldSelector").unwrap_or_default();
         let began = Instant::now();
-        let allowed = self.authorizer.check(&Attributes::asked(&user, asked, selector));
+        let allowed = self.authorizer.check(&Attributes::asked(&user, asked, selector)).await;
         self.metrics.authorized(allowed.is_ok(), began.elapsed());
         allowed?;
         if let Some(service) = self.aggregator.remote(&asked.path) {

@@ -45,20 +45,22 @@ impl InProcess {
         let selector = request.options.field_selector.clone().unwrap_or_default();
         let mut attributes = Attributes::request(&self.user, request.verb, &request.target, &selector);
         attributes.count_selected_name();
-        self.front.authorizer.check(&attributes)?;
+        self.front.authorizer.check(&attributes).await?;
         let resource = &request.target.resource;
         let review = self.front.catalog.find(resource.group.as_str(), "v1", resource.resource.as_str());
         if review.is_some_and(|row| self.front.catalog.is_own(&row)) {
-            return self.front.reviewer().answer(request);
+            return self.front.reviewer().answer(request).await;
         }
         self.front.backend.carry_out(request).await
     }
 }
 
-/// What the server does without being asked: servers that extend it are told how to know it, and looked after. Never ends.
+/// What the server does without being asked: servers that extend it are told how to know it, and looked after; documents about who is
+/// let in are read again when they change. Never ends.
 pub async fn follow(front: Arc<Front>) {
     let own = Arc::new(InProcess::new(Arc::clone(&front), User::new("system:apiserver", &[MASTERS])));
-    availability::run(Arc::clone(&front.aggregator), own, front.clock.clone()).await;
+    let extended = availability::run(Arc::clone(&front.aggregator), own, front.clock.clone());
+    tokio::join!(extended, front.authenticator.follow(), front.authorizer.follow());
 }
 
 /// Who is noted as the owner of what this process writes: the component as its own program is called upstream.

@@ -14,7 +14,7 @@ mod paths;
 mod read;
 mod resources;
 
-pub use assemble::{AssembleError, Setup, assemble};
+pub use assemble::{Access, AssembleError, Setup, assemble};
 pub use front::{Front, Parts};
 pub use in_process::{InProcess, follow};
 pub use listen::{ListenError, serve};

@@ -82,7 +82,7 @@ impl Front {
         let request = ApiRequest { who: user, verb: asked.verb, target: target.clone(), options, body };
         let ignored = request.options.field_validation.as_deref() == Some("Ignore");
         let mut answered = match self.catalog.is_own(row) {
-            true => self.reviewer().answer(request)?,
+            true => self.reviewer().answer(request).await?,
             false => self.backend.carry_out(request).await.map_err(|status| document.arranged(status))?,
         };
         document.arrange(&mut answered.warnings);
@@ -120,7 +120,7 @@ impl Front {
         if connection.upgrades() && read {
             // A WebSocket is opened by GET, but running a command is no reading: upstream asks for both since 1.35.
             let attributes = Attributes::request(user, Verb::Connect, &asked.target, "");
-            self.authorizer.check(&attributes)?;
+            self.authorizer.check(&attributes).await?;
         }
         if let Some(options) = connection.options(query, &asked.rest) {
             let (who, target) = (user.clone(), asked.target.clone());

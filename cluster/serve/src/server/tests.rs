@@ -151,6 +151,7 @@ async fn world() -> World {
     let setup = Setup {
         tokens: Arc::new(Tokens::new(pki.token_key(), clock.clone()).unwrap()),
         fixed: FixedTokens::default(),
+        access: Access::default(),
         authorizer: Arc::new(Authorizer::new(objects.clone())),
         pki: Arc::clone(&pki),
         backend: echo.clone(),

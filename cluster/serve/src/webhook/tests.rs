@@ -1,46 +1,27 @@
 //! Calls over loopback TLS to a webhook that does as its path says.
 
-use http_body_util::{BodyExt as _, Full};
-use hyper_util::rt::TokioIo;
 use kedge_registry::Webhooks as _;
 use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::clock::Clock;
-use crate::fixture::Objects;
-use crate::pki::{Names, Pki, Profile, Signer};
+use crate::fixture::{Objects, outside};
+use crate::pki::{Names, Pki, Signer};
 
 async fn webhook(pki: &Pki) -> u16 {
-    let verifier = tls::client_verifier(pki.authority(Signer::Client)).unwrap();
-    let mut config = tls::server_config(pki.resolver(&Profile::ApiServer).unwrap(), &[&*verifier]).unwrap();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
-        while let Ok((tcp, _)) = listener.accept().await {
-            let acceptor = acceptor.clone();
-            tokio::spawn(async move {
-                let Ok(tls) = acceptor.accept(tcp).await else { return };
-                let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
-                    let uri = request.uri().clone();
-                    let body = request.into_body().collect().await.unwrap().to_bytes();
-                    let mut response = http::Response::new(Full::new(body));
-                    match uri.path() {
-                        "/slow" => tokio::time::sleep(Duration::from_secs(60)).await,
-                        "/broken" => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
-                        "/missing" => *response.status_mut() = StatusCode::NOT_FOUND,
-                        _ => assert_eq!(uri.query(), Some("timeout=1s")),
-                    }
-                    Ok::<_, std::convert::Infallible>(response)
-                });
-                let _broken =
-                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), service).await;
-            });
+    outside(pki, |request| async move {
+        let uri = request.uri().clone();
+        let mut response = http::Response::new(request.into_body());
+        match uri.path() {
+            "/slow" => tokio::time::sleep(Duration::from_secs(60)).await,
+            "/broken" => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
+            "/missing" => *response.status_mut() = StatusCode::NOT_FOUND,
+            _ => assert_eq!(uri.query(), Some("timeout=1s")),
         }
-    });
-    port
+        response
+    })
+    .await
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use kedge_serve::clock::Clock;
 use kedge_serve::describe::health::Health;
 use kedge_serve::pki::{Names, Pki};
 use kedge_serve::registry::Served;
-use kedge_serve::server::{Setup, assemble, follow, serve};
+use kedge_serve::server::{Access, Setup, assemble, follow, serve};
 use kedge_serve::webhook::Webhooks;
 use kedge_store::{Sqlite, Store};
 use kedge_watch::Cache;
@@ -54,6 +54,7 @@ pub async fn start(dir: &Path, at: SocketAddr) -> Result<Server, Box<dyn Error>>
         pki: Arc::clone(&pki),
         tokens,
         fixed: FixedTokens::default(),
+        access: Access::default(),
         authorizer,
         backend: Arc::new(Served::new(registry)),
         informer: cache,

@@ -1,6 +1,6 @@
 //! What is wrong with a machine config although each field has the right type: the table of its laws.
 
-use super::{Interface, MachineConfig, Manifest, Node, Role};
+use super::{Document, Interface, MachineConfig, Manifest, Node, Role};
 use crate::document::ConfigError;
 
 type Path = &'static [&'static str];
@@ -23,6 +23,9 @@ const LAWS: &[(Path, Law)] = &[
     (&["cluster", "clusterDomain"], cluster_domain),
     (&["cluster", "nodePorts"], node_ports),
     (&["cluster", "apiPort"], |config| (config.cluster.api_port == 0).then(|| "port 0, expected 1 to 65535".into())),
+    (&["cluster", "authentication"], |config| document("authentication", config.cluster.authentication.as_ref())),
+    (&["cluster", "authorization"], |config| document("authorization", config.cluster.authorization.as_ref())),
+    (&["cluster", "tokenWebhook"], |config| document("tokenWebhook", config.cluster.token_webhook.as_ref())),
     (&["node", "maxPods"], max_pods),
     (&["sysctls"], sysctls),
     (&["manifests"], manifests),
@@ -160,16 +163,23 @@ fn sysctls(config: &MachineConfig) -> Option<String> {
 }
 
 fn manifests(config: &MachineConfig) -> Option<String> {
-    config.manifests.iter().find_map(|Manifest { name, content, path }| match (content, path) {
+    config.manifests.iter().find_map(|Manifest { name, content, path }| {
+        content_or_path(&format!("manifest \"{name}\""), content.as_deref(), path.as_deref())
+    })
+}
+
+fn document(field: &str, document: Option<&Document>) -> Option<String> {
+    let Document { content, path } = document?;
+    content_or_path(field, content.as_deref(), path.as_deref())
+}
+
+fn content_or_path(what: &str, content: Option<&str>, path: Option<&std::path::Path>) -> Option<String> {
+    match (content, path) {
         (Some(_), None) => None,
         (None, Some(path)) if path.is_absolute() => None,
-        (None, Some(path)) => {
-            Some(format!("path \"{}\" of manifest \"{name}\", expected an absolute one", path.display()))
-        }
-        (Some(_), Some(_)) | (None, None) => {
-            Some(format!("manifest \"{name}\", expected either \"content\" or \"path\""))
-        }
-    })
+        (None, Some(path)) => Some(format!("path \"{}\" of {what}, expected an absolute one", path.display())),
+        (Some(_), Some(_)) | (None, None) => Some(format!("{what}, expected either \"content\" or \"path\"")),
+    }
 }
 
 /// RFC 1123 label or name; as a node's name Kubernetes wants it so.
@@ -217,6 +227,8 @@ mod tests {
             ("cluster:\n  clusterDomain: \"\"\n", "kedge.yaml:2:3: clusterDomain \"\""),
             ("cluster:\n  nodePorts: {first: 2, last: 1}\n", "kedge.yaml:2:3: nodePorts 2 to 1"),
             ("cluster:\n  apiPort: 0\n", "kedge.yaml:2:3: port 0"),
+            ("cluster:\n  authentication: {}\n", "kedge.yaml:2:3: authentication, expected either \"content\" or"),
+            ("cluster:\n  authentication: {path: a}\n", "kedge.yaml:2:3: path \"a\" of authentication, expected an"),
             ("node:\n  maxPods: 0\n", "kedge.yaml:2:3: maxPods 0"),
             ("sysctls:\n  ../x: 1\n", "kedge.yaml:1:1: sysctl \"../x\""),
             ("manifests:\n- name: a\n", "kedge.yaml:1:1: manifest \"a\", expected either"),

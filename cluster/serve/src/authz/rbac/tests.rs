@@ -26,6 +26,7 @@ fn ask(rbac: &Rbac, user: &User, verb: &str, namespace: &str, resource: &str) ->
     match rbac.decide(&attributes) {
         Decision::Allow(why) => Ok(why),
         Decision::NoOpinion(why) => Err(why),
+        other => panic!("{other:?}"),
     }
 }
 
