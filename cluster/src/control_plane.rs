@@ -131,6 +131,9 @@ impl ControlPlane {
         let listener = listen(port).await.map_err(|source| Error::Listen { port, source })?;
         ready();
         let _following = AbortOnDropHandle::new(tokio::spawn(follow(self.front.clone())));
+        let admin = self.client("system:apiserver", &["system:masters"]);
+        let label = crate::own_node::label(admin, self.informer(), self.settings.node.clone());
+        let _labelling = AbortOnDropHandle::new(tokio::spawn(label));
         Ok(serve(listener, self.tls.clone(), self.front.clone(), stop).await?)
     }
 

@@ -12,6 +12,7 @@
 mod control_plane;
 mod kubernetes_service;
 mod node;
+mod own_node;
 mod settings;
 
 pub use control_plane::{ControlPlane, Error};

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 mod check;
+mod labels;
 
 /// A whole machine config. Every field has a default: an empty document is a server that asks DHCP for an address.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

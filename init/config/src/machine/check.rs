@@ -1,6 +1,6 @@
 //! What is wrong with a machine config although each field has the right type: the table of its laws.
 
-use super::{Document, Interface, MachineConfig, Manifest, Node, Role};
+use super::{Document, Interface, MachineConfig, Manifest, Node, Role, labels};
 use crate::document::ConfigError;
 
 type Path = &'static [&'static str];
@@ -26,6 +26,7 @@ const LAWS: &[(Path, Law)] = &[
     (&["cluster", "authentication"], |config| document("authentication", config.cluster.authentication.as_ref())),
     (&["cluster", "authorization"], |config| document("authorization", config.cluster.authorization.as_ref())),
     (&["cluster", "tokenWebhook"], |config| document("tokenWebhook", config.cluster.token_webhook.as_ref())),
+    (&["node", "labels"], node_labels),
     (&["node", "maxPods"], max_pods),
     (&["sysctls"], sysctls),
     (&["manifests"], manifests),
@@ -142,6 +143,11 @@ fn node_ports(config: &MachineConfig) -> Option<String> {
         .then(|| format!("nodePorts {} to {}, expected first above 0 and not above last", ports.first, ports.last))
 }
 
+fn node_labels(config: &MachineConfig) -> Option<String> {
+    let refused = config.node.labels.keys().find(|key| !labels::is_own(key))?;
+    Some(format!("label \"{refused}\" is none that a node may give itself; give it with kubectl label node"))
+}
+
 fn max_pods(config: &MachineConfig) -> Option<String> {
     let most = config.node.max_pods;
     (!(1..=1000).contains(&most)).then(|| format!("maxPods {most}, expected 1 to 1000"))
@@ -229,6 +235,10 @@ mod tests {
             ("cluster:\n  apiPort: 0\n", "kedge.yaml:2:3: port 0"),
             ("cluster:\n  authentication: {}\n", "kedge.yaml:2:3: authentication, expected either \"content\" or"),
             ("cluster:\n  authentication: {path: a}\n", "kedge.yaml:2:3: path \"a\" of authentication, expected an"),
+            (
+                "node:\n  labels:\n    node-role.kubernetes.io/worker: \"\"\n",
+                "kedge.yaml:2:3: label \"node-role.kubernetes.io/worker\" is none that a node may give itself",
+            ),
             ("node:\n  maxPods: 0\n", "kedge.yaml:2:3: maxPods 0"),
             ("sysctls:\n  ../x: 1\n", "kedge.yaml:1:1: sysctl \"../x\""),
             ("manifests:\n- name: a\n", "kedge.yaml:1:1: manifest \"a\", expected either"),
