@@ -303,6 +303,7 @@ pub mod known {
     pub const FLOW_SCHEMAS: GroupResource = GroupResource::of("flowcontrol.apiserver.k8s.io", "flowschemas");
     pub const PRIORITY_LEVELS: GroupResource =
         GroupResource::of("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations");
+    pub const IP_ADDRESSES: GroupResource = GroupResource::of("networking.k8s.io", "ipaddresses");
     pub const SERVICE_CIDRS: GroupResource = GroupResource::of("networking.k8s.io", "servicecidrs");
     pub const LEASES: GroupResource = GroupResource::of("coordination.k8s.io", "leases");
     pub const ENDPOINT_SLICES: GroupResource = GroupResource::of("discovery.k8s.io", "endpointslices");

@@ -24,6 +24,7 @@ pub mod quota;
 pub mod replicaset;
 pub mod runner;
 pub mod serviceaccount;
+pub mod servicecidr;
 #[cfg(test)]
 mod testing;
 pub mod ttl;
@@ -59,6 +60,7 @@ pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
         Arc::new(nodelife::NodeLifecycle),
         Arc::new(podgc::PodCollector),
         Arc::new(clusterroles::ClusterRoleAggregation),
+        Arc::new(servicecidr::ServiceNetworks),
     ]
 }
 

@@ -21,6 +21,7 @@ mod golang;
 mod kinds;
 mod metadata;
 mod names;
+mod networks;
 mod patch;
 pub mod print;
 mod select;
@@ -42,7 +43,6 @@ use kedge_watch::Cache;
 use serde_json::Value;
 
 pub use admission::Webhooks;
-pub use custom::follow;
 pub use table::{Row, Table, volatile};
 pub use verbs::bootstrap::bootstrap;
 
@@ -181,6 +181,12 @@ impl Registry {
             Verb::Connect => Err(no_method()),
         }
     }
+}
+
+/// What the server does about its objects by itself: custom resources are served as they are defined, and addresses of services are noted.
+/// Never ends.
+pub async fn follow(registry: Arc<Registry>) {
+    tokio::join!(custom::follow(registry.clone()), networks::follow(registry));
 }
 
 /// Takes the body out of a request that creates an object of `resource`: of its kind and structure, with what there is to warn of in it. For

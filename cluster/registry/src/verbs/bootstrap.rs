@@ -59,7 +59,7 @@ fn service(settings: &Settings) -> Value {
 }
 
 /// The network that services have been given addresses from since before there were objects for such.
-async fn service_network(registry: &Registry) -> Result<(), Status> {
+pub(crate) async fn service_network(registry: &Registry) -> Result<(), Status> {
     let (address, bits) = registry.options.settings.service_network;
     let spec = json!({"cidrs": [format!("{address}/{bits}")]});
     let cidr = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"}, "spec": spec});
@@ -108,7 +108,7 @@ fn all_of(resource: GroupResource) -> Target {
     }
 }
 
-async fn carry_out(registry: &Registry, verb: Verb, target: Target, body: Body) -> Result<(), Status> {
+pub(crate) async fn carry_out(registry: &Registry, verb: Verb, target: Target, body: Body) -> Result<(), Status> {
     let who = User::new("system:apiserver", &[MASTERS]);
     let options = Options { field_manager: Some("kube-apiserver".into()), ..Options::default() };
     registry.carry_out(Request { who, verb, target, options, body }).await.map(drop)

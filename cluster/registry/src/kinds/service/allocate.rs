@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use kedge_api::resource::known;
 use serde::Deserialize;
@@ -11,6 +12,7 @@ use super::{needs_health_port, needs_node_port, validate};
 use crate::allocation::Others;
 use crate::errors::{Errors, Path};
 use crate::kinds::ip_address;
+use crate::networks::{self, Network, mask};
 use crate::value::{Fill as _, Look as _};
 
 #[derive(Default)]
@@ -60,6 +62,7 @@ fn used(others: &Others<'_>, but: &Value) -> Used {
         let Ok(Stored { spec }) = Stored::deserialize(&**service) else { continue };
         used.add(spec);
     }
+    used.addresses.extend(networks::kept(others.snapshot));
     used
 }
 
@@ -131,9 +134,9 @@ fn address(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &Use
         return;
     }
     let path = Path::root("spec.clusterIPs");
-    let (network, bits) = others.settings.service_network;
+    let usable = networks::usable(others.snapshot, others.settings);
     if wanted.is_empty() {
-        match free_address(network, bits, &used.addresses) {
+        match usable.iter().find_map(|network| free_address(*network, &used.addresses)) {
             Some(address) => match ownable(others, new, address) {
                 Ok(()) => {
                     new.set("spec.clusterIP", address.to_string());
@@ -155,7 +158,7 @@ fn address(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &Use
     let shown = json!([wanted]);
     match wanted.parse::<Ipv4Addr>() {
         Err(_) => errors.invalid(&path.index(0), shown, "IPv6 is not configured on this cluster"),
-        Ok(address) if !contains(network, bits, address) => {
+        Ok(address) if !usable.iter().any(|network| network.contains(address)) => {
             let why = format!("failed to allocate IP {wanted}: the provided network does not match the current range");
             errors.invalid(&path, shown, &why);
         }
@@ -181,22 +184,11 @@ fn ownable(others: &Others<'_>, service: &Value, address: Ipv4Addr) -> Result<()
         .map_err(|status| status.message)
 }
 
-fn contains(network: Ipv4Addr, bits: u8, address: Ipv4Addr) -> bool {
-    let mask = mask(bits);
-    let (first, last) = (u32::from(network) & mask, u32::from(network) | !mask);
-    // Neither the network's own address nor its last one.
-    (first + 1..last).contains(&u32::from(address)) && u32::from(address) & mask == first
-}
-
-fn mask(bits: u8) -> u32 {
-    u32::MAX.checked_shl(u32::from(32_u8.saturating_sub(bits))).unwrap_or(0)
-}
-
 /// A random one of those above the band that is left to people's own choice (upstream's KEP-3070), then of that band.
-fn free_address(network: Ipv4Addr, bits: u8, used: &HashSet<Ipv4Addr>) -> Option<Ipv4Addr> {
-    let size = u32::MAX.checked_shr(u32::from(bits)).unwrap_or(0).saturating_sub(1);
+fn free_address(network: Network, used: &HashSet<Ipv4Addr>) -> Option<Ipv4Addr> {
+    let size = (!mask(network.bits())).saturating_sub(1);
     let reserved = (size / 16).clamp(16, 256).min(size);
-    let first = (u32::from(network) & mask(bits)) + 1;
+    let first = network.address().saturating_add(1);
     let upper = size - reserved;
     let start = random().checked_rem(upper.max(1)).unwrap_or(0);
     let dynamic = (0..upper).map(|n| reserved + (start + n) % upper.max(1));
@@ -272,12 +264,17 @@ fn node_ports(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &
     }
 }
 
-fn free_port(range: &std::ops::RangeInclusive<u16>, taken: impl Fn(u16) -> bool) -> Option<u16> {
-    let count = u32::from(*range.end()).checked_sub(u32::from(*range.start()))? + 1;
-    let start = random() % count;
-    (0..count)
-        .filter_map(|n| u16::try_from(u32::from(*range.start()) + (start + n) % count).ok())
-        .find(|port| !taken(*port))
+/// A random one of those above the band that is left to people's own choice (upstream's KEP-3668), then of that band.
+fn free_port(range: &RangeInclusive<u16>, taken: impl Fn(u16) -> bool) -> Option<u16> {
+    let first = u32::from(*range.start());
+    let size = u32::from(*range.end()).checked_sub(first)? + 1;
+    let reserved = if size < 16 { 0 } else { (size / 32).clamp(16, 128) };
+    let spread = |from: u32, count: u32| {
+        let start = random().checked_rem(count).unwrap_or(0);
+        (0..count).map(move |n| from + (start + n) % count)
+    };
+    let candidates = spread(first + reserved, size - reserved).chain(spread(first, reserved));
+    candidates.filter_map(|port| u16::try_from(port).ok()).find(|port| !taken(*port))
 }
 
 #[cfg(test)]
@@ -286,17 +283,17 @@ mod tests {
 
     #[test]
     fn every_address_of_a_network_is_handed_out_once_and_no_other() {
-        let network = Ipv4Addr::new(10, 43, 0, 0);
+        let of = |bits| Network::new(Ipv4Addr::new(10, 43, 0, 0), bits);
         let mut used = HashSet::new();
-        while let Some(address) = free_address(network, 26, &used) {
-            assert!(contains(network, 26, address), "{address}");
+        while let Some(address) = free_address(of(26), &used) {
+            assert!(of(26).contains(address), "{address}");
             assert!(used.insert(address));
         }
         assert_eq!(used.len(), 62);
-        assert!(!contains(network, 26, network));
-        assert!(!contains(network, 26, Ipv4Addr::new(10, 43, 0, 63)));
-        assert!(!contains(network, 16, Ipv4Addr::new(10, 99, 0, 1)));
-        assert!(free_address(network, 16, &HashSet::new()).is_some_and(|a| u32::from(a) - u32::from(network) > 256));
+        assert!(!of(26).contains(Ipv4Addr::new(10, 43, 0, 0)));
+        assert!(!of(26).contains(Ipv4Addr::new(10, 43, 0, 63)));
+        assert!(!of(16).contains(Ipv4Addr::new(10, 99, 0, 1)));
+        assert!(free_address(of(16), &HashSet::new()).is_some_and(|a| u32::from(a) - of(16).address() > 256));
     }
 
     #[test]
@@ -306,5 +303,11 @@ mod tests {
             assert!(used.insert(port));
         }
         assert_eq!(used.len(), 10);
+        // The lower band last.
+        let mut used = Vec::new();
+        while let Some(port) = free_port(&(30_000..=30_099), |n| used.contains(&n)) {
+            used.push(port);
+        }
+        assert_eq!((used.len(), used.iter().position(|port| *port < 30_016)), (100, Some(84)));
     }
 }
