@@ -287,12 +287,34 @@ impl Version {
         let stored: Value = object.decode()?;
         let mut value = stored.clone();
         self.show(resource, &mut value)?;
-        if value == stored {
-            return Ok(object);
+        if value == stored { Ok(object) } else { encoded(&object, &value) }
+    }
+
+    /// The same for many: who converts is asked for all of them at once.
+    pub(crate) async fn shown_all(
+        &self,
+        resource: &Resource,
+        objects: Vec<Arc<Object>>,
+    ) -> Result<Vec<Arc<Object>>, Status> {
+        let Some(conversion) = &self.stored.conversion else {
+            return objects.into_iter().map(|object| self.shown(resource, object)).collect();
+        };
+        let to = resource.api_version();
+        let stored: Vec<Value> = objects.iter().map(|object| object.decode()).collect::<Result<_, _>>()?;
+        let mut values = stored.clone();
+        for value in &mut values {
+            shape::prune(value, &self.stored.schema, true);
+            shape::default(value, &self.stored.schema);
         }
-        let json = serde_json::to_vec(&value).map_err(|e| Status::internal(format!("encoding {}: {e}", object.key)))?;
-        let Object { key, revision, meta, .. } = &*object;
-        Ok(Arc::new(Object { key: key.clone(), revision: *revision, meta: meta.clone(), json: json.into() }))
+        let foreign: Vec<&Value> = values.iter().filter(|value| value.text("apiVersion") != to).collect();
+        let mut made = conversion.convert_all(&foreign, &to).await?.into_iter();
+        for value in values.iter_mut().filter(|value| value.text("apiVersion") != to) {
+            *value = made.next().unwrap_or_default();
+            shape::prune(value, &self.schema, true);
+        }
+        let all = objects.into_iter().zip(stored.iter().zip(&values));
+        all.map(|(object, (stored, value))| if value == stored { Ok(object) } else { encoded(&object, value) })
+            .collect()
     }
 
     /// From this version's form to the stored one.
@@ -316,6 +338,13 @@ impl Version {
         shape::prune(value, schema, true);
         Ok(())
     }
+}
+
+/// The object with other content.
+fn encoded(object: &Object, value: &Value) -> Result<Arc<Object>, Status> {
+    let json = serde_json::to_vec(value).map_err(|e| Status::internal(format!("encoding {}: {e}", object.key)))?;
+    let Object { key, revision, meta, .. } = object;
+    Ok(Arc::new(Object { key: key.clone(), revision: *revision, meta: meta.clone(), json: json.into() }))
 }
 
 /// Metadata has rules of its own, and is not what a schema restricts but in its name.

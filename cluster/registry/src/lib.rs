@@ -33,7 +33,7 @@ mod verbs;
 
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use kedge_api::{Answer, Reason, Request, Resource, Status, Target, User, Verb};
@@ -41,6 +41,7 @@ pub use kedge_cel::authorizer::Check;
 use kedge_store::Store;
 use kedge_watch::Cache;
 use serde_json::Value;
+use tokio::sync::watch;
 
 pub use admission::Webhooks;
 pub use table::{Row, Table, volatile};
@@ -114,7 +115,7 @@ pub struct Registry {
     store: Arc<dyn Store>,
     cache: Arc<Cache>,
     /// Swapped whole when custom resources come or go; read at the begin of each request.
-    table: RwLock<Arc<Table>>,
+    table: watch::Sender<Arc<Table>>,
     options: Options,
     policies: admission::policy::Compiled,
     pending: allocation::Pending,
@@ -123,17 +124,17 @@ pub struct Registry {
 impl Registry {
     pub fn new(store: Arc<dyn Store>, cache: Arc<Cache>, options: Options) -> Self {
         let table = custom::table(&Table::builtin(), &cache.snapshot(), options.webhooks.as_ref());
-        let table = RwLock::new(Arc::new(table));
+        let table = watch::Sender::new(Arc::new(table));
         Self { store, cache, table, options, pending: Default::default(), policies: Default::default() }
     }
 
     /// The table of this moment.
     pub fn table(&self) -> Arc<Table> {
-        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.table.borrow().clone()
     }
 
     fn set_table(&self, table: Table) {
-        *self.table.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(table);
+        self.table.send_replace(Arc::new(table));
     }
 
     pub fn cache(&self) -> &Arc<Cache> {

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use kedge_api::client::User;
-use kedge_api::request::{Answer, Body, Options, PatchType, Payload, Request, Target};
+use kedge_api::request::{Answer, Body, Options, PatchType, Payload, Request, Target, WatchEvent};
 use kedge_api::{GroupResource, Reason, Status, Verb};
 use kedge_registry::{Registry, bootstrap};
 use kedge_store::{Memory, Store};
@@ -149,6 +150,26 @@ async fn a_kind_is_defined_used_and_removed_with_all_that_is_of_it() {
     assert!(world.settled("things.e.com", Result::is_err).await.is_err());
     let gone = world.value(Verb::Get, &THINGS, "v1/t", Body::None).await.unwrap_err();
     assert!(gone.is(Reason::NotFound), "{gone}");
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_what_it_watches_is_no_more() {
+    let world = World::new().await;
+    world.define(things()).await;
+    world.value(Verb::Create, &THINGS, "v1", thing("v1", json!({}))).await.unwrap();
+    let mut watches = Vec::new();
+    for version in ["v1", "v2"] {
+        match world.call(Verb::Watch, &THINGS, version, Options::default(), Body::None).await.unwrap().payload {
+            Payload::Watch(events) => watches.push(events),
+            other => panic!("{other:?}"),
+        }
+    }
+    world.value(Verb::Delete, &DEFINITIONS, "v1/things.e.com", Body::None).await.unwrap();
+    for events in watches {
+        let events: Vec<_> = tokio::time::timeout(Duration::from_secs(60), events.collect()).await.unwrap();
+        let deleted = |event: &Result<WatchEvent, Status>| matches!(event, Ok(WatchEvent::Object(change)) if change.after.is_none());
+        assert!(events.last().is_some_and(deleted), "{events:?}");
+    }
 }
 
 #[tokio::test]

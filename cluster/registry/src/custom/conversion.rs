@@ -14,6 +14,8 @@ use crate::admission::Webhooks;
 use crate::value::{Fill as _, Look as _};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Objects of one question: an answer has an end.
+const BATCH: usize = 1000;
 
 /// Who converts the objects of a definition, and how to ask.
 #[derive(Clone)]
@@ -43,35 +45,47 @@ impl Conversion {
         })
     }
 
-    /// The object in the version `to`.
-    pub(super) fn convert(&self, object: &Value, to: &str) -> Result<Value, Status> {
-        let failed = |why: String| {
-            let (from, kind) = (object.text("apiVersion"), object.text("kind"));
-            Status::new(Reason::Unknown, format!("conversion webhook for {from}, Kind={kind} failed: {why}"))
-        };
-        let uid = uuid::Uuid::new_v4().to_string();
-        let review = json!({"apiVersion": format!("apiextensions.k8s.io/{}", self.version), "kind": "ConversionReview",
-            "request": {"uid": uid, "desiredAPIVersion": to, "objects": [object]}});
-        let answer = self.ask(&review).map_err(failed)?;
-        converted(object, to, &uid, &answer).map_err(failed)
+    /// The objects, alike in kind, in the version `to`: asked for at once.
+    pub(super) async fn convert_all(&self, objects: &[&Value], to: &str) -> Result<Vec<Value>, Status> {
+        let mut made = Vec::with_capacity(objects.len());
+        for objects in objects.chunks(BATCH) {
+            made.append(&mut self.ask(objects, to).await.map_err(|why| failed(objects, &why))?);
+        }
+        Ok(made)
     }
 
-    /// Reading is quick and does not wait, but for this. So that all who read need not be made to wait for the few rows that ask someone
-    /// else, the thread waits, after it has given its other tasks away.
-    fn ask(&self, review: &Value) -> Result<Value, String> {
-        let webhooks = self.webhooks.as_ref().ok_or("this server does not call webhooks")?;
-        match Handle::try_current() {
+    /// One object. Reading one is quick and does not wait, but for this. So that all who read need not be made to wait for the few rows
+    /// that ask someone else, the thread waits, after it has given its other tasks away.
+    pub(super) fn convert(&self, object: &Value, to: &str) -> Result<Value, Status> {
+        let objects = [object];
+        let made = match Handle::try_current() {
             Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
-                let call = webhooks.call(&self.config, TIMEOUT, review);
-                tokio::task::block_in_place(|| handle.block_on(call))
+                tokio::task::block_in_place(|| handle.block_on(self.ask(&objects, to)))
             }
             Ok(_) | Err(_) => Err("this thread has no others to give its tasks to".to_owned()),
-        }
+        };
+        made.map(|mut made| made.pop().unwrap_or_default()).map_err(|why| failed(&objects, &why))
+    }
+
+    /// As many as were given.
+    async fn ask(&self, objects: &[&Value], to: &str) -> Result<Vec<Value>, String> {
+        let uid = uuid::Uuid::new_v4().to_string();
+        let review = json!({"apiVersion": format!("apiextensions.k8s.io/{}", self.version), "kind": "ConversionReview",
+            "request": {"uid": uid, "desiredAPIVersion": to, "objects": objects}});
+        let webhooks = self.webhooks.as_ref().ok_or("this server does not call webhooks")?;
+        let answer = webhooks.call(&self.config, TIMEOUT, &review).await?;
+        converted(objects, to, &uid, &answer)
     }
 }
 
-/// What an answer makes of the object. Of metadata it may change labels and annotations.
-fn converted(object: &Value, to: &str, uid: &str, answer: &Value) -> Result<Value, String> {
+fn failed(objects: &[&Value], why: &str) -> Status {
+    let told = |field: &str| objects.first().map(|object| object.text(field)).unwrap_or_default();
+    let (from, kind) = (told("apiVersion"), told("kind"));
+    Status::new(Reason::Unknown, format!("conversion webhook for {from}, Kind={kind} failed: {why}"))
+}
+
+/// What an answer makes of the objects.
+fn converted(objects: &[&Value], to: &str, uid: &str, answer: &Value) -> Result<Vec<Value>, String> {
     let response = answer.look("response");
     if response.text("uid") != uid {
         return Err(format!("expected response.uid={uid:?}, got {:?}", response.text("uid")));
@@ -80,13 +94,19 @@ fn converted(object: &Value, to: &str, uid: &str, answer: &Value) -> Result<Valu
         let why = response.text("result.message");
         return Err(if why.is_empty() { "Internal error occurred: no message".to_owned() } else { why.to_owned() });
     }
-    let [made] = response.items("convertedObjects") else {
-        return Err(format!("webhook returned {} objects, expected 1", response.items("convertedObjects").len()));
-    };
+    let made = response.items("convertedObjects");
+    if made.len() != objects.len() {
+        return Err(format!("webhook returned {} objects, expected {}", made.len(), objects.len()));
+    }
+    objects.iter().zip(made).enumerate().map(|(at, (object, made))| converted_one(at, object, made, to)).collect()
+}
+
+/// Of metadata labels and annotations may change.
+fn converted_one(at: usize, object: &Value, made: &Value, to: &str) -> Result<Value, String> {
     for (field, want) in [("apiVersion", to), ("kind", object.text("kind"))] {
         if made.text(field) != want {
             return Err(format!(
-                "returned invalid converted object at index 0: invalid {field} (expected {want}, received {})",
+                "returned invalid converted object at index {at}: invalid {field} (expected {want}, received {})",
                 made.text(field)
             ));
         }
@@ -94,7 +114,7 @@ fn converted(object: &Value, to: &str, uid: &str, answer: &Value) -> Result<Valu
     for field in ["name", "namespace", "uid"] {
         let path = format!("metadata.{field}");
         if made.text(&path) != object.text(&path) {
-            let what = format!("invalid metadata.{field} in converted object at index 0");
+            let what = format!("invalid metadata.{field} in converted object at index {at}");
             return Err(format!("{what} (expected {:?}, received {:?})", object.text(&path), made.text(&path)));
         }
     }
@@ -125,14 +145,19 @@ mod tests {
     impl Webhooks for Renames {
         async fn call(&self, config: &Value, _: Duration, review: &Value) -> Result<Value, String> {
             tokio::time::sleep(Duration::from_millis(1)).await;
-            let mut object = review["request"]["objects"][0].clone();
-            object["apiVersion"] = review["request"]["desiredAPIVersion"].clone();
-            let host = object["hostPort"].take();
-            object["host"] = host;
-            object["metadata"]["labels"] = json!({"by": config["url"]});
-            object["metadata"]["generation"] = 99.into();
+            let objects = review["request"]["objects"].as_array().unwrap();
+            let made = objects.iter().map(|object| {
+                let mut object = object.clone();
+                object["apiVersion"] = review["request"]["desiredAPIVersion"].clone();
+                let host = object["hostPort"].take();
+                object["host"] = host;
+                object["metadata"]["labels"] = json!({"by": config["url"], "of": objects.len().to_string()});
+                object["metadata"]["generation"] = 99.into();
+                object
+            });
+            let made: Vec<Value> = made.collect();
             let uid = &review["request"]["uid"];
-            Ok(json!({"response": {"uid": uid, "result": {"status": "Success"}, "convertedObjects": [object]}}))
+            Ok(json!({"response": {"uid": uid, "result": {"status": "Success"}, "convertedObjects": made}}))
         }
     }
 
@@ -147,8 +172,12 @@ mod tests {
     async fn a_webhook_makes_one_version_of_another() {
         let object = json!({"apiVersion": "e.com/v1", "kind": "K", "metadata": {"name": "a", "generation": 1}, "hostPort": "h:1"});
         let made = conversion().convert(&object, "e.com/v2").unwrap();
-        assert_eq!(made["metadata"], json!({"name": "a", "generation": 1, "labels": {"by": "https://c"}}));
+        assert_eq!(made["metadata"], json!({"name": "a", "generation": 1, "labels": {"by": "https://c", "of": "1"}}));
         assert_eq!((&made["apiVersion"], &made["host"]), (&json!("e.com/v2"), &json!("h:1")));
+        let other = json!({"apiVersion": "e.com/v1", "kind": "K", "metadata": {"name": "b"}, "hostPort": "h:2"});
+        let made = conversion().convert_all(&[&object, &other], "e.com/v2").await.unwrap();
+        let told: Vec<_> = made.iter().map(|made| (made.text("host"), made.text("metadata.labels.of"))).collect();
+        assert_eq!(told, [("h:1", "2"), ("h:2", "2")]);
         assert_eq!(conversion().version, "v1beta1");
         assert!(Conversion::of(&json!({"spec": {"conversion": {"strategy": "None"}}}), None).is_none());
     }
@@ -158,12 +187,12 @@ mod tests {
         let object = json!({"apiVersion": "e.com/v1", "kind": "K", "metadata": {"name": "a"}});
         let answer = |made: Value| json!({"response": {"uid": "u", "result": {"status": "Success"}, "convertedObjects": [made]}});
         let good = json!({"apiVersion": "e.com/v2", "kind": "K", "metadata": {"name": "a"}});
-        assert!(converted(&object, "e.com/v2", "u", &answer(good.clone())).is_ok());
-        assert!(converted(&object, "e.com/v2", "other", &answer(good.clone())).is_err());
-        assert!(converted(&object, "e.com/v3", "u", &answer(good)).is_err());
+        assert!(converted(&[&object], "e.com/v2", "u", &answer(good.clone())).is_ok());
+        assert!(converted(&[&object], "e.com/v2", "other", &answer(good.clone())).is_err());
+        assert!(converted(&[&object], "e.com/v3", "u", &answer(good)).is_err());
         let renamed = json!({"apiVersion": "e.com/v2", "kind": "K", "metadata": {"name": "b"}});
-        assert!(converted(&object, "e.com/v2", "u", &answer(renamed)).is_err());
+        assert!(converted(&[&object], "e.com/v2", "u", &answer(renamed)).is_err());
         let refused = json!({"response": {"uid": "u", "result": {"status": "Failed", "message": "no way"}}});
-        assert_eq!(converted(&object, "e.com/v2", "u", &refused), Err("no way".to_owned()));
+        assert_eq!(converted(&[&object], "e.com/v2", "u", &refused), Err("no way".to_owned()));
     }
 }

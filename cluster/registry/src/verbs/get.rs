@@ -59,6 +59,14 @@ pub(crate) fn alias(row: &Row, object: Arc<Object>) -> Result<Arc<Object>, Statu
     Ok(Arc::new(Object { key: key.clone(), revision: *revision, meta: meta.clone(), json: json.into() }))
 }
 
+/// The same for many.
+pub(crate) async fn alias_all(row: &Row, objects: Vec<Arc<Object>>) -> Result<Vec<Arc<Object>>, Status> {
+    match &row.custom {
+        Some(custom) => custom.shown_all(&row.resource, objects).await,
+        None => objects.into_iter().map(|object| alias(row, object)).collect(),
+    }
+}
+
 /// A resourceVersion of a query; none and `0` ask for nothing in particular.
 pub(crate) fn parse_version(text: Option<&str>) -> Result<Option<Revision>, Status> {
     match text {

@@ -45,7 +45,7 @@ pub(crate) async fn list(registry: &Registry, row: &Arc<Row>, request: &Request)
         registry.cache.keep(&snapshot);
     }
     let r#continue = page.next.map(|start| token(snapshot.revision, start)).transpose()?;
-    let items = page.items.into_iter().map(|o| get::alias(row, o)).collect::<Result<_, _>>()?;
+    let items = get::alias_all(row, page.items).await?;
     let payload = Payload::List {
         api_version: row.resource.api_version(),
         kind: row.list_kind(),

@@ -10,12 +10,13 @@ use kedge_api::request::{Payload, WatchEvent};
 use kedge_api::{Answer, Change, Reason, Request, Status};
 use kedge_store::restamp;
 use kedge_watch::{Changes, Ended, Error as CacheError};
+use tokio::sync::watch as tables;
 use tokio::time::Instant;
 
 use super::{answer, get, options};
 use crate::Registry;
 use crate::select::Selection;
-use crate::table::Row;
+use crate::table::{Row, Table};
 
 /// Between bookmarks while nothing else happens.
 const BOOKMARK: Duration = Duration::from_secs(60);
@@ -24,6 +25,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 struct Watch {
     row: Arc<Row>,
+    /// A custom resource can go; who watches it is told by the stream's end.
+    tables: Option<tables::Receiver<Arc<Table>>>,
     selection: Selection,
     changes: Changes,
     /// Events made before the first change: the initial state.
@@ -76,6 +79,7 @@ pub(crate) async fn watch(registry: &Registry, row: &Arc<Row>, request: &Request
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let watch = Watch {
         row: row.clone(),
+        tables: row.custom.is_some().then(|| registry.table.subscribe()),
         selection,
         changes,
         first,
@@ -86,6 +90,14 @@ pub(crate) async fn watch(registry: &Registry, row: &Arc<Row>, request: &Request
     };
     let events = stream::unfold(watch, |mut watch| async move { watch.next().await.map(|event| (event, watch)) });
     Ok(answer(200, Vec::new(), Payload::Watch(events.boxed())))
+}
+
+/// Completes when the table has no such row any more.
+async fn gone(tables: &mut Option<tables::Receiver<Arc<Table>>>, row: &Row) {
+    let Some(tables) = tables else { return std::future::pending().await };
+    let served = |table: &Arc<Table>| table.find(&row.resource.id, &row.resource.version).is_some();
+    // An error means that the server ends, which ends the changes as well.
+    let _closed = tables.wait_for(|table| !served(table)).await;
 }
 
 /// Every minute, and shortly before the end.
@@ -108,6 +120,7 @@ impl Watch {
             let change = tokio::select! {
                 biased;
                 change = self.changes.next() => change,
+                () = gone(&mut self.tables, &self.row) => return None,
                 () = tokio::time::sleep_until(due), if self.bookmarks => {
                     self.next_bookmark = next_bookmark(self.deadline);
                     match self.changes.revision() {
