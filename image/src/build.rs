@@ -1,7 +1,7 @@
 //! Carries a plan out.
 //!
 //! ```text
-//! inputs(plan) ──▶ assemble ──▶ initramfs, system.squashfs, ESP, META, STATE ──▶ disk::write ──▶ BOARD.img
+//! inputs(plan) ──▶ assemble ──▶ initramfs, system.squashfs, ESP, META, STATE ──▶ disk::write ──▶ BOARD.img, .img.bmap, .img.zst
 //!   packages, files    trees                                                          manifest.json
 //! ```
 
@@ -9,7 +9,9 @@ use crate::assemble::initramfs::InitramfsError;
 use crate::assemble::root::{self, RootError};
 use crate::assemble::squashfs::{self, SquashfsError};
 use crate::assemble::{cpio, initramfs};
+use crate::disk::blockmap::{self, BlockMap};
 use crate::disk::boot::{self, Boot};
+use crate::disk::compress;
 use crate::disk::esp::{self, EspError};
 use crate::disk::state::{self, StateError};
 use crate::disk::write::{self, Body, WriteError};
@@ -154,8 +156,7 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
 
     let mut digests = Vec::new();
     for (name, path) in [("kernel", &kernel_path), ("initramfs", &initramfs_path), ("system", &system_path)] {
-        let size = std::fs::metadata(path).map_err(io(path))?.len();
-        digests.push(Part { name, path: path.clone(), size, sha256: digest::of_file(path).map_err(io(path))? });
+        digests.push(part(name, path)?);
     }
     // Identifiers tell images apart and are the same for the same image.
     let seed = digests
@@ -178,7 +179,16 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
     let step = progress.bytes("disk image", plan.layout.size);
     write::write(&image, &plan.layout, &bodies, &seed, &|bytes| step.advance(bytes))?;
     step.done(&show::size(plan.layout.size));
+    let map_path = out(&format!("{}.img.bmap", plan.name));
+    let meant = blockmap::meant(&plan.layout, &bodies).map_err(io(&map_path))?;
     std::fs::remove_file(out("state.ext4")).map_err(io(&out("state.ext4")))?;
+    let mut disk = File::open(&image).map_err(io(&image))?;
+    let map = BlockMap::of(&mut disk, plan.layout.size, &meant).map_err(io(&image))?;
+    std::fs::write(&map_path, map.to_xml()).map_err(io(&map_path))?;
+    let compressed = out(&format!("{}.img.zst", plan.name));
+    let step = progress.bytes("compressed image", plan.layout.size);
+    let length = compress::compress(&image, &compressed, &|bytes| step.advance(bytes)).map_err(io(&compressed))?;
+    step.done(&show::size(length));
 
     let manifest_path = out("manifest.json");
     let mut files = Vec::new();
@@ -195,15 +205,17 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
     let text = serde_json::to_string_pretty(&list).map_err(|error| io(&manifest_path)(error.into()))?;
     std::fs::write(&manifest_path, text + "\n").map_err(io(&manifest_path))?;
 
-    let size = plan.layout.size;
-    digests.push(Part {
-        name: "image",
-        path: image.clone(),
-        size,
-        sha256: digest::of_file(&image).map_err(io(&image))?,
-    });
+    digests.push(part("image", &image)?);
+    digests.push(part("compressed image", &compressed)?);
+    digests.push(part("block map", &map_path)?);
     let container_images = index.images.into_iter().flat_map(|image| image.names).collect();
     Ok(Built { image, manifest: manifest_path, kernel_release: release, epoch, sizes: digests, container_images })
+}
+
+fn part(name: &'static str, path: &Path) -> Result<Part, BuildError> {
+    let io = |source| BuildError::Io { path: path.display().to_string(), source };
+    let size = std::fs::metadata(path).map_err(io)?.len();
+    Ok(Part { name, path: path.to_owned(), size, sha256: digest::of_file(path).map_err(io)? })
 }
 
 /// What goes into each partition, in the layout's order.
@@ -226,7 +238,7 @@ fn bodies(
             name if name == names::STATE.name => {
                 let path = plan.out.join("state.ext4");
                 state::make(&path, place.size, id("state"), id("state hashes"), epoch)?;
-                Body::File(path)
+                Body::FileSystem { used: state::used(&path)?, path }
             }
             _ => Body::Empty,
         });

@@ -103,7 +103,7 @@ fn bake(folder: &Path, name: &str) -> Built {
 fn the_same_inputs_give_the_same_bytes_and_others_do_not() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (bake(folder.path(), "one"), bake(folder.path(), "two"));
-    assert_eq!(one.sizes.len(), 4);
+    assert_eq!(one.sizes.len(), 6);
     for (a, b) in one.sizes.iter().zip(&two.sizes) {
         assert_eq!(a.sha256, b.sha256, "{}", a.name);
     }
@@ -115,6 +115,24 @@ fn the_same_inputs_give_the_same_bytes_and_others_do_not() {
     let other = build(&plan(&folder.path().join("three"), Vec::new(), BOARD), other, Progress::Silent).unwrap();
     let guid = |built: &Built| Disk::open(&built.image).unwrap().report().unwrap().disk_guid;
     assert_ne!(guid(&one), guid(&other));
+}
+
+#[test]
+fn the_block_map_holds_all_that_is_not_zero_and_what_unpacks_is_the_image() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = bake(folder.path(), "out");
+    let path = |name: &str| built.sizes.iter().find(|part| part.name == name).unwrap().path.clone();
+    let map = BlockMap::parse("map", &std::fs::read_to_string(path("block map")).unwrap()).unwrap();
+    let mut image = std::fs::read(path("image")).unwrap();
+    assert!(zstd::decode_all(File::open(path("compressed image")).unwrap()).unwrap() == image);
+    assert_eq!(map.size, image.len() as u64);
+    assert!(map.mapped() < map.size / 2, "{} of {} bytes are mapped", map.mapped(), map.size);
+    for extent in &map.extents {
+        let bytes = &mut image[extent.bytes.start as usize..extent.bytes.end as usize];
+        assert_eq!(digest::of_bytes(bytes), extent.sha256);
+        bytes.fill(0);
+    }
+    assert!(image.iter().all(|byte| *byte == 0));
 }
 
 #[test]

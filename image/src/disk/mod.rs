@@ -1,6 +1,8 @@
 //! The disk image: a GPT with an ESP, two system slots, the slot record, and STATE.
 
+pub mod blockmap;
 pub mod boot;
+pub mod compress;
 pub mod esp;
 pub mod layout;
 pub mod state;

@@ -5,6 +5,7 @@ use crate::digest;
 use gptman::{GPT, GPTPartitionEntry};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
@@ -21,18 +22,37 @@ pub enum WriteError {
 #[derive(Debug)]
 pub enum Body {
     Empty,
+    /// Every byte counts.
     File(PathBuf),
-    /// Pieces, each at its offset within the partition.
+    /// A file system; only `used` bytes of it count.
+    FileSystem {
+        path: PathBuf,
+        used: Vec<Range<u64>>,
+    },
+    /// Pieces, each at its offset within the partition. What lies between them is zero.
     Pieces(Vec<(u64, Vec<u8>)>),
 }
+
+/// Of an empty partition so much is cleared that no file system of an earlier life is found in it: the superblock that lies farthest in
+/// is that of btrfs, at 64 KiB.
+const CLEARED: u64 = 128 << 10;
 
 impl Body {
     fn len(&self) -> io::Result<u64> {
         match self {
             Self::Empty => Ok(0),
-            Self::File(path) => Ok(std::fs::metadata(path)?.len()),
+            Self::File(path) | Self::FileSystem { path, .. } => Ok(std::fs::metadata(path)?.len()),
             Self::Pieces(pieces) => Ok(pieces.iter().map(|(at, bytes)| at + bytes.len() as u64).max().unwrap_or(0)),
         }
+    }
+
+    /// The bytes of a partition of `size` that somebody will read.
+    pub fn meant(&self, size: u64) -> io::Result<Vec<Range<u64>>> {
+        Ok(match self {
+            Self::Empty => std::iter::once(0..CLEARED.min(size)).collect(),
+            Self::FileSystem { used, .. } => used.clone(),
+            Self::File(_) | Self::Pieces(_) => std::iter::once(0..self.len()?).collect(),
+        })
     }
 }
 
@@ -53,7 +73,7 @@ pub fn write(path: &Path, layout: &Layout, bodies: &[Body], seed: &str, wrote: &
     for (place, body) in layout.places.iter().zip(bodies) {
         match body {
             Body::Empty => {}
-            Body::File(from) => {
+            Body::File(from) | Body::FileSystem { path: from, .. } => {
                 let mut from = File::open(from).map_err(io)?;
                 sparse(&mut disk, place.start, &mut from, wrote).map_err(io)?;
             }
