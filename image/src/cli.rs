@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kedge_config::size::Size;
+use kedge_image::flash;
 use kedge_image::oci::bake::Wanted;
 use kedge_image::oci::from_dir::Recipe;
 use kedge_image::plan;
@@ -26,6 +27,8 @@ pub enum Command {
     Run(Run),
     /// Show what is in a disk image, and check it
     Inspect(Inspect),
+    /// Write an image onto a disk or a card, and read it back
+    Flash(Flash),
     /// Make a container image from a folder, without a registry
     ImageFromDir(FromDir),
     /// Check a board file or a machine config as the device would
@@ -219,6 +222,35 @@ pub struct Inspect {
     pub image: PathBuf,
     #[arg(long, short, value_enum, default_value = "table")]
     pub output: Output,
+}
+
+#[derive(Args)]
+pub struct Flash {
+    /// The image (.img or .img.zst) [default: out/BOARD/BOARD.img]
+    #[arg(required_unless_present = "board")]
+    image: Option<PathBuf>,
+    /// Board whose image is written
+    #[arg(long, conflicts_with = "image")]
+    board: Option<String>,
+    /// The disk, such as /dev/sdb; all on it is lost
+    #[arg(long)]
+    device: PathBuf,
+    /// Block map [default: the .bmap beside the image, if there is one]
+    #[arg(long, value_name = "FILE")]
+    bmap: Option<PathBuf>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+impl Flash {
+    pub fn options(&self) -> flash::Options {
+        let of_board = |board: &String| Path::new("out").join(board).join(format!("{board}.img"));
+        let image = self.image.clone().or(self.board.as_ref().map(of_board)).unwrap_or_default();
+        flash::Options { image, device: self.device.clone(), map: self.bmap.clone() }
+    }
 }
 
 #[derive(Args)]

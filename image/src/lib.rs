@@ -2,7 +2,7 @@
 //!
 //! Owns: where the parts come from, how they are laid out on disk, and how the result is looked at and booted under QEMU.
 //! Never knows: Kubernetes, and what the device does with the parts (it shares only `kedge-config`'s names and documents with it).
-//! Never needs: root, loop mounts, a shell.
+//! Never needs: root, loop mounts, a shell; only to write onto a disk ([`flash`]) one must be allowed to.
 //!
 //! ```text
 //! plan::Plan ──▶ fetch (apt, lock, deb | given paths) ──▶ assemble (kernel::resolve, initramfs, root, oci::bake) ──▶ disk::write
@@ -19,6 +19,7 @@ pub mod digest;
 pub mod disk;
 pub mod elf;
 pub mod fetch;
+pub mod flash;
 pub mod inspect;
 pub mod kernel;
 pub mod manifest;

@@ -4,15 +4,17 @@ mod cli;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use cli::{Build, Cli, Command, FromDir, Inspect, Output, Run, Validate};
+use cli::{Build, Cli, Command, Flash, FromDir, Inspect, Output, Run, Validate};
 use kedge_config::{BoardConfig, MachineConfig};
 use kedge_image::fetch::{self, inputs};
+use kedge_image::flash::{self, target::Target};
 use kedge_image::inspect::Disk;
 use kedge_image::oci::from_dir::{self, Recipe};
 use kedge_image::plan::{self, Plan};
 use kedge_image::progress::Progress;
 use kedge_image::qemu::run;
-use std::io::Write;
+use kedge_image::show;
+use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
 
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
         Command::Build(args) => build(args),
         Command::Run(args) => run_guest(args),
         Command::Inspect(args) => inspect(&args),
+        Command::Flash(args) => write_disk(&args),
         Command::ImageFromDir(args) => image_from_dir(args),
         Command::Validate(args) => validate(&args),
     };
@@ -107,6 +110,36 @@ fn inspect(args: &Inspect) -> Result<()> {
         bail!("{}", report.problems.join("\n"));
     }
     Ok(())
+}
+
+fn write_disk(args: &Flash) -> Result<()> {
+    let done = flash::flash(&args.options(), &mut |disk| args.yes || confirm(disk), Progress::for_stderr())?;
+    match args.output {
+        Output::Json => json(&done),
+        Output::Table => say(&format!(
+            "{} now holds {}: {} of {} written and read back\n",
+            done.device.display(),
+            done.image.display(),
+            show::size(done.written),
+            show::size(done.size)
+        )),
+    }
+}
+
+/// Shows the disk and takes its name, typed by a person, for a yes: "y" is typed too easily.
+fn confirm(disk: &Target) -> bool {
+    let Target { path, name, size, .. } = disk;
+    let unknown = || "unknown".to_owned();
+    eprintln!("disk    {path}{}", if disk.removable { ", removable" } else { "" });
+    eprintln!("model   {}", disk.model.clone().unwrap_or_else(unknown));
+    eprintln!("size    {}", show::size(*size));
+    eprintln!("serial  {}", disk.serial.clone().unwrap_or_else(unknown));
+    if !std::io::stdin().is_terminal() {
+        return false;
+    }
+    eprint!("all on it will be lost; to go on, type {name}: ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).is_ok_and(|_| answer.trim() == name)
 }
 
 fn image_from_dir(args: FromDir) -> Result<()> {
