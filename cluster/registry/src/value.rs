@@ -4,6 +4,19 @@ use serde_json::{Map, Value};
 
 static NULL: Value = Value::Null;
 
+/// Nothing is stored that is nested deeper: parsers stop at depths not far above, and lists and reviews put more around an object.
+pub(crate) const DEEPEST: usize = 100;
+
+/// Whether more than `most` lists and objects lie in each other.
+pub(crate) fn is_deeper(value: &Value, most: usize) -> bool {
+    match (value, most.checked_sub(1)) {
+        (Value::Array(_) | Value::Object(_), None) => true,
+        (Value::Array(items), Some(left)) => items.iter().any(|value| is_deeper(value, left)),
+        (Value::Object(map), Some(left)) => map.values().any(|value| is_deeper(value, left)),
+        _ => false,
+    }
+}
+
 /// Reading: what is absent or of another type reads as empty.
 pub(crate) trait Look {
     /// `Null` if absent.

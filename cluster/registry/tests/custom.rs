@@ -191,6 +191,32 @@ async fn unknown_fields_are_told_as_the_request_wants() {
 }
 
 #[tokio::test]
+async fn what_is_stored_can_be_read_however_deep_it_is() {
+    let world = World::new().await;
+    let mut open = things();
+    open["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"] =
+        json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    world.define(open).await;
+    let nested = |levels: usize| (0..levels).fold(json!({}), |inner, _| json!({"a": inner}));
+    let mut stored = 0;
+    for levels in (40..126).step_by(5) {
+        let mut body = json!({"apiVersion": "e.com/v1", "kind": "Thing", "spec": nested(levels)});
+        body["metadata"] = json!({"name": format!("t{levels}")});
+        match world.call(Verb::Create, &THINGS, "v1", Options::default(), body.clone().into()).await {
+            Ok(Answer { payload: Payload::Stored(object), .. }) => {
+                stored += 1;
+                let read: Value = object.decode().unwrap();
+                assert_eq!(read["spec"], body["spec"]);
+                kedge_store::decode(object.key.clone(), object.revision, object.json.clone()).unwrap();
+            }
+            Ok(other) => panic!("{:?}", other.payload),
+            Err(refused) => assert_eq!(refused.message, "things.e.com is nested deeper than 100 levels"),
+        }
+    }
+    assert_eq!(stored, 12);
+}
+
+#[tokio::test]
 async fn what_is_built_in_is_not_defined_anew() {
     let world = World::new().await;
     let mut leases = things();

@@ -1,12 +1,18 @@
 //! JSON Patch: RFC 6902, with the two liberties that upstream's implementation takes: an index may count from the end (`-1` is the last),
 //! and `replace` of a missing member adds it.
+//!
+//! A patch is small and what it makes need not be: copies double, and paths nest. Both are bounded.
 
 use kedge_api::status::Details;
 use kedge_api::{Reason, Status};
 use serde_json::Value;
 
+use crate::value::{DEEPEST, is_deeper};
+
 /// As many operations as upstream takes.
 const MOST: usize = 10_000;
+/// What all copies of one patch may come to, in bytes of JSON, as upstream.
+const COPIED: usize = 3 << 20;
 
 pub(crate) fn apply(mut document: Value, patch: &Value) -> Result<Value, Status> {
     let Value::Array(operations) = patch else {
@@ -20,8 +26,9 @@ pub(crate) fn apply(mut document: Value, patch: &Value) -> Result<Value, Status>
         let what = format!("The allowed maximum operations in a JSON patch is {MOST}, got {}", operations.len());
         return Err(Status::new(Reason::RequestEntityTooLarge, what));
     }
+    let mut copied = 0;
     for operation in operations {
-        step(&mut document, operation).ok_or_else(rejected)?;
+        step(&mut document, operation, &mut copied).ok_or_else(rejected)?;
     }
     Ok(document)
 }
@@ -32,7 +39,7 @@ fn rejected() -> Status {
 }
 
 /// `None`: the operation is malformed or does not fit the document.
-fn step(document: &mut Value, operation: &Value) -> Option<()> {
+fn step(document: &mut Value, operation: &Value, copied: &mut usize) -> Option<()> {
     let text = |name| operation.get(name).and_then(Value::as_str);
     let path = pointer(text("path")?)?;
     let value = || operation.get("value").cloned().unwrap_or_default();
@@ -45,12 +52,14 @@ fn step(document: &mut Value, operation: &Value) -> Option<()> {
             add(document, &path, moved)
         }
         "copy" => {
-            let copied = find(document, &pointer(text("from")?)?)?.clone();
-            add(document, &path, copied)
+            let found = find(document, &pointer(text("from")?)?)?;
+            *copied += found.to_string().len();
+            let copy = (*copied <= COPIED).then(|| found.clone())?;
+            add(document, &path, copy)
         }
         "test" => {
-            let found = find(document, &path).cloned().unwrap_or_default();
-            (found == value()).then_some(())
+            let found = find(document, &path).unwrap_or(&Value::Null);
+            (found == operation.get("value").unwrap_or(&Value::Null)).then_some(())
         }
         _ => None,
     }
@@ -93,7 +102,15 @@ fn find_mut<'a>(document: &'a mut Value, path: &[String]) -> Option<&'a mut Valu
     })
 }
 
+/// Whether the value may stand at the path.
+fn fits(path: &[String], value: &Value) -> bool {
+    DEEPEST.checked_sub(path.len()).is_some_and(|left| !is_deeper(value, left))
+}
+
 fn add(document: &mut Value, path: &[String], value: Value) -> Option<()> {
+    if !fits(path, &value) {
+        return None;
+    }
     let Some((last, parents)) = path.split_last() else {
         *document = value;
         return Some(());
@@ -112,6 +129,9 @@ fn add(document: &mut Value, path: &[String], value: Value) -> Option<()> {
 }
 
 fn replace(document: &mut Value, path: &[String], value: Value) -> Option<()> {
+    if !fits(path, &value) {
+        return None;
+    }
     let Some((last, parents)) = path.split_last() else {
         *document = value;
         return Some(());
@@ -144,6 +164,7 @@ fn remove(document: &mut Value, path: &[String]) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn run(document: Value, patch: Value) -> Option<Value> {
@@ -189,6 +210,120 @@ mod tests {
             json!({"op": "add"}),
         ] {
             assert_eq!(run(document.clone(), patch.clone()), None, "{patch}");
+        }
+    }
+
+    #[test]
+    fn copies_do_not_double_without_end() {
+        let twice = |n: usize| json!({"op": "copy", "from": "", "path": if n.is_multiple_of(2) { "/a" } else { "/b" }});
+        let copy = |times| Value::from((0..times).map(twice).collect::<Vec<_>>());
+        assert!(run(json!({"k": "x".repeat(1000)}), copy(8)).is_some());
+        assert!(run(json!({"k": "x".repeat(1000)}), copy(40)).is_none());
+        let long = vec![json!({"op": "copy", "from": "/k", "path": "/l/-"}); 4000];
+        assert!(run(json!({"k": "x".repeat(1000), "l": []}), long.into()).is_none());
+    }
+
+    #[test]
+    fn nothing_is_nested_without_end() {
+        let at = |depth| "/a".repeat(depth);
+        let deepen = |op: &str, depth| json!({"op": op, "from": at(1), "path": at(depth), "value": {"a": {}}});
+        let mut grown = json!({"a": {"a": {}}});
+        for depth in 2..DEEPEST - 2 {
+            grown = run(grown, json!([deepen("add", depth)])).unwrap();
+        }
+        for op in ["add", "replace"] {
+            assert_eq!(run(grown.clone(), json!([deepen(op, DEEPEST - 1)])), None, "{op}");
+        }
+        assert_eq!(run(grown.clone(), json!([deepen("copy", DEEPEST - 2)])), None);
+        let aside = json!({"op": "copy", "from": "/a", "path": "/b"});
+        let under = json!({"op": "move", "from": "/b", "path": at(3)});
+        assert!(run(grown.clone(), json!([aside])).is_some());
+        assert_eq!(run(grown, json!([aside, under])), None);
+    }
+
+    fn tree() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![Just(json!(null)), (0..3).prop_map(Value::from), "[a-c~/é]{0,3}".prop_map(Value::from)];
+        leaf.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-c~/]{1,2}", inner, 0..4)
+                    .prop_map(|m| Value::Object(m.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// Paths of everything in a document, and some of nothing.
+    fn paths(document: &Value, at: &str, out: &mut Vec<String>) {
+        out.push(at.to_owned());
+        match document {
+            Value::Object(map) => {
+                for (name, value) in map {
+                    paths(value, &format!("{at}/{}", name.replace('~', "~0").replace('/', "~1")), out);
+                }
+                out.push(format!("{at}/new"));
+            }
+            Value::Array(items) => {
+                for (nth, value) in items.iter().enumerate() {
+                    paths(value, &format!("{at}/{nth}"), out);
+                }
+                out.extend([format!("{at}/-"), format!("{at}/{}", items.len())]);
+            }
+            _ => out.push(format!("{at}/0")),
+        }
+    }
+
+    fn operations() -> impl Strategy<Value = (Value, Value)> {
+        let operation = (0usize..6, any::<prop::sample::Index>(), any::<prop::sample::Index>(), tree());
+        (tree(), prop::collection::vec(operation, 0..6)).prop_map(|(document, wishes)| {
+            let mut known = Vec::new();
+            paths(&document, "", &mut known);
+            let operation = |(op, path, from, value): (usize, prop::sample::Index, prop::sample::Index, Value)| {
+                let (path, from) = (path.get(&known), from.get(&known));
+                match ["add", "remove", "replace", "move", "copy", "test"][op] {
+                    op @ "remove" => json!({"op": op, "path": path}),
+                    op @ ("move" | "copy") => json!({"op": op, "path": path, "from": from}),
+                    op => json!({"op": op, "path": path, "value": value}),
+                }
+            };
+            let patch = wishes.into_iter().map(operation).collect::<Vec<_>>();
+            (document, patch.into())
+        })
+    }
+
+    proptest! {
+        /// Where neither of the liberties is taken, another implementation of the RFC says the same.
+        #[test]
+        fn another_implementation_agrees((document, patch) in operations()) {
+            let parsed: json_patch::Patch = serde_json::from_value(patch.clone()).unwrap();
+            let mut theirs = document.clone();
+            let applied = json_patch::patch_unsafe(&mut theirs, &parsed).is_ok();
+            let ours = run(document, patch.clone());
+            if applied {
+                prop_assert_eq!(ours, Some(theirs), "{}", patch);
+            } else if let Some(ours) = ours {
+                let liberal = |op: &Value| op["op"] == "replace" || op["op"] == "test";
+                prop_assert!(patch.as_array().unwrap().iter().any(liberal), "{} made {}", patch, ours);
+            }
+        }
+
+        /// The difference of two documents, applied to the first, gives the second.
+        #[test]
+        fn a_difference_is_a_patch(before in tree(), after in tree()) {
+            let patch = serde_json::to_value(json_patch::diff(&before, &after)).unwrap();
+            prop_assert_eq!(run(before, patch), Some(after));
+        }
+
+        #[test]
+        fn what_is_moved_is_as_if_removed_and_added((document, _) in operations(), from: prop::sample::Index, to: prop::sample::Index) {
+            let mut known = Vec::new();
+            paths(&document, "", &mut known);
+            let (from, to) = (from.get(&known), to.get(&known));
+            let found = document.pointer(from).cloned();
+            let moved = run(document.clone(), json!([{"op": "move", "from": from, "path": to}]));
+            let by_hand = found.and_then(|value| {
+                run(document, json!([{"op": "remove", "path": from}, {"op": "add", "path": to, "value": value}]))
+            });
+            prop_assert_eq!(moved, by_hand);
         }
     }
 }

@@ -12,7 +12,7 @@ use super::store_failed;
 use crate::admission::{self, Operation, Writer};
 use crate::errors::{Errors, Path};
 use crate::table::Row;
-use crate::value::{Fill as _, Look as _};
+use crate::value::{DEEPEST, Fill as _, Look as _, is_deeper};
 use crate::{Registry, allocation, metadata};
 
 /// One object may not be larger than this; etcd's limit upstream.
@@ -33,12 +33,16 @@ pub(crate) fn draft(key: Key, value: &Value, row: &Row) -> Result<Draft, Status>
     if let Some(custom) = &row.custom {
         custom.keep(shown.to_mut())?;
     }
+    let deep = is_deeper(&shown, DEEPEST);
     let draft = Draft::encode(key, &shown).map_err(|e| Status::internal(e.to_string()))?;
-    if draft.len() > LARGEST && value.has("metadata.managedFields") {
+    if (deep || draft.len() > LARGEST) && value.has("metadata.managedFields") {
         // Who owns what may be forgotten, so that the object itself has room.
         let mut less = value.clone();
         less.cut("metadata.managedFields");
         return self::draft(draft.key().clone(), &less, row);
+    }
+    if deep {
+        return Err(Status::bad_request(format!("{} is nested deeper than {DEEPEST} levels", row.resource.id)));
     }
     if draft.len() > LARGEST {
         let message = format!("etcdserver: request is too large: {} is {} bytes", row.resource.id, draft.len());
