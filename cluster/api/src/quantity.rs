@@ -267,7 +267,7 @@ impl fmt::Display for Quantity {
         if n == 0 {
             return f.write_str("0");
         }
-        if self.format == Format::Binary && n.abs() >= 1024 * NANO && n % NANO == 0 {
+        if self.format == Format::Binary && n.unsigned_abs() >= 1024 * NANO.unsigned_abs() && n % NANO == 0 {
             n /= NANO;
             let mut suffix = "";
             for (name, _) in BINARY {
@@ -369,6 +369,16 @@ mod tests {
         assert_eq!((q("1") - q("250m")).to_string(), "750m");
     }
 
+    fn amount() -> impl Strategy<Value = Quantity> {
+        let format = prop::sample::select(vec![Format::Decimal, Format::Binary, Format::Exponent]);
+        // Whole ones of every size: a sum of others may have more digits than its text may keep.
+        prop_oneof![
+            (-1_000_000_000_000i128..1_000_000_000_000, 0u32..3, format.clone())
+                .prop_map(|(n, m, format)| Quantity { nanos: n * 1000i128.pow(m), format }),
+            (-(1i128 << 50)..(1i128 << 50), format).prop_map(|(n, format)| Quantity { nanos: n * NANO, format }),
+        ]
+    }
+
     proptest! {
         #[test]
         fn any_text_is_parsed_or_refused(text in "\\PC{0,40}") {
@@ -390,6 +400,68 @@ mod tests {
             let text = a.to_string();
             prop_assert_eq!(q(&text), a);
             prop_assert_eq!(q(&text).to_string(), text);
+        }
+
+        /// What is written is what is meant: digits times a power of ten or two, rounded away from zero to a nano.
+        #[test]
+        fn text_means_its_digits_times_its_suffix(whole in 0u64..1_000_000, fraction in "[0-9]{0,6}", s in 0usize..20, negative: bool) {
+            let suffixes = DECIMAL.iter().map(|(s, p)| (s.to_string(), Scale::Ten(*p)))
+                .chain(BINARY.iter().map(|(s, p)| (s.to_string(), Scale::Two(*p))))
+                .chain([-3, 0, 5, 11].map(|e| (format!("e{e}"), Scale::Ten(e))));
+            let (suffix, scale) = suffixes.into_iter().nth(s).unwrap();
+            // In steps of 10^-18, so that nothing is lost before it is rounded.
+            let digits = fraction.len() as u32;
+            let number = i128::from(whole) * 10i128.pow(digits) + fraction.parse::<i128>().unwrap_or(0);
+            let exact = match scale {
+                Scale::Two(power) => number.checked_mul(1i128 << power).and_then(|n| n.checked_mul(10i128.pow(9)).map(|n| (n, 10i128.pow(digits)))),
+                Scale::Ten(power) if power + 9 >= 0 => number.checked_mul(10i128.pow((power + 9).unsigned_abs())).map(|n| (n, 10i128.pow(digits))),
+                Scale::Ten(power) => Some((number, 10i128.pow(digits + (power + 9).unsigned_abs()))),
+            };
+            let Some((top, bottom)) = exact else { return Ok(()) };
+            let nanos = top / bottom + i128::from(top % bottom != 0);
+            prop_assume!(nanos < CAP);
+            let sign = if negative { "-" } else { "" };
+            let read = q(&format!("{sign}{whole}.{fraction}{suffix}"));
+            prop_assert_eq!(read.nanos, if negative { -nanos } else { nanos });
+        }
+
+        /// The canonical form is the shortest way to write an amount without a fraction, and of the same family of suffixes.
+        #[test]
+        fn the_canonical_form_is_canonical(text in "[1-9][0-9]{0,5}(\\.[0-9]{1,3})?(n|u|m||k|M|G|Ki|Mi|Gi|e3|e-3)") {
+            let a = q(&text);
+            let shown = a.to_string();
+            prop_assert!(!shown.contains('.'), "{}", shown);
+            let end = shown.find(|c: char| !c.is_ascii_digit()).unwrap_or(shown.len());
+            let (digits, suffix) = shown.split_at(end);
+            let binary = suffix.ends_with('i');
+            prop_assert!(!digits.starts_with('0'));
+            prop_assert_eq!(binary, binary && text.ends_with('i'));
+            let n: u128 = digits.parse().unwrap();
+            if binary {
+                prop_assert!(!n.is_multiple_of(1024) || suffix == "Ei", "{}", shown);
+            } else if !text.ends_with('i') {
+                prop_assert!(!n.is_multiple_of(1000) || suffix == "E", "{}", shown);
+            }
+            prop_assert_eq!(q(&shown).to_string(), shown);
+        }
+
+        /// Sums have no order and no grouping; what is taken away can be put back; the sign turns the order around.
+        #[test]
+        fn arithmetic_has_its_laws(a in amount(), b in amount(), c in amount()) {
+            prop_assert_eq!(a + b, b + a);
+            prop_assert_eq!((a + b) + c, a + (b + c));
+            prop_assert_eq!(a - b, Quantity::ZERO - (b - a));
+            prop_assert_eq!((a - b) + b, a);
+            prop_assert_eq!(a < b, Quantity::ZERO - b < Quantity::ZERO - a);
+            prop_assert_eq!(a.cmp(&b), (a - b).cmp(&Quantity::ZERO));
+            prop_assert_eq!([a, b, c].into_iter().sum::<Quantity>(), a + b + c);
+            prop_assert_eq!(a < b, a + c < b + c);
+            // Rounded up, never by a whole.
+            let units = Quantity::from_units(a.value());
+            prop_assert!(a <= units && units - a < Quantity::from_units(1));
+            let milli = Quantity::from_milli(a.milli());
+            prop_assert!(a <= milli && milli - a < Quantity::from_milli(1));
+            prop_assert_eq!((a + b).to_string().parse::<Quantity>(), Ok(a + b));
         }
 
         #[test]

@@ -54,6 +54,75 @@ pub(crate) fn of_call(function: &str, sizes: &[u64]) -> u64 {
     1_u64.saturating_add(more)
 }
 
+/// What a call makes or looks through, in bytes; no more than `most` is counted.
+pub(crate) fn room(function: &str, args: &[Value], most: u64) -> u64 {
+    use Value::{List, String};
+    let length = |value: &Value| match value {
+        String(text) => text.len() as u64,
+        Value::Bytes(bytes) => bytes.len() as u64,
+        List(items) => items.len() as u64 * ITEM,
+        _ => 0,
+    };
+    // To count a text's characters is quick.
+    let looked = args.iter().map(length).fold(0, u64::saturating_add) / 32;
+    // How often a part can stand in a text.
+    let times = |text: &str, part: &str| (text.len() / part.len().max(1)) as u64 + 1;
+    let made = match (function, args) {
+        ("_+_", [a, b]) => length(a).saturating_add(length(b)),
+        ("_==_" | "_!=_", [a, b]) => spread(a, most).min(spread(b, most)),
+        ("@in", [_, list @ List(_)]) => spread(list, most),
+        ("indexOf" | "lastIndexOf", [list @ List(_), ..]) => spread(list, most),
+        ("sets.contains" | "sets.equivalent" | "sets.intersects", [a @ List(x), b @ List(y)]) => {
+            let all = spread(a, most).saturating_mul(y.len() as u64);
+            all.saturating_add(spread(b, most).saturating_mul(x.len() as u64))
+        }
+        ("replace", [String(text), String(from), String(to), ..]) => {
+            times(text, from).saturating_mul(to.len() as u64).saturating_add(text.len() as u64)
+        }
+        ("split", [String(text), String(by), ..]) => times(text, by).saturating_mul(ITEM * 2),
+        ("findAll", [String(text), ..]) => (text.len() as u64).saturating_mul(ITEM * 2),
+        ("join", [list @ List(items), by @ ..]) => {
+            let between = by.first().map_or(0, length).saturating_mul(items.len() as u64);
+            spread(list, most).saturating_add(between)
+        }
+        ("format", [String(text), list]) => spread(list, most).saturating_add(text.len() as u64),
+        ("charAt" | "substring", [String(text), ..]) => text.len() as u64,
+        _ => 0,
+    };
+    looked.saturating_add(made)
+}
+
+/// The memory that an item of a list takes.
+const ITEM: u64 = 32;
+
+/// How large a value is written out, what is shared being counted as often as it stands there; no more than `most`.
+pub(crate) fn spread(value: &Value, most: u64) -> u64 {
+    let mut left = most;
+    walk(value, &mut left);
+    most - left
+}
+
+fn walk(value: &Value, left: &mut u64) {
+    let own = match value {
+        Value::String(text) => text.len() as u64,
+        Value::Bytes(bytes) => bytes.len() as u64,
+        _ => 0,
+    };
+    *left = left.saturating_sub(own.saturating_add(1));
+    let inner: Box<dyn Iterator<Item = &Value>> = match value {
+        Value::List(items) => Box::new(items.iter()),
+        Value::Map(map) => Box::new(map.values()),
+        Value::Optional(Some(inner)) => Box::new(std::iter::once(&**inner)),
+        _ => return,
+    };
+    for value in inner {
+        if *left == 0 {
+            return;
+        }
+        walk(value, left);
+    }
+}
+
 /// The most that an evaluation can cost.
 pub(crate) fn estimate(root: &Expr, sizes: &BTreeMap<String, Sizes>) -> u64 {
     let mut estimator = Estimator { sizes, scope: Vec::new() };

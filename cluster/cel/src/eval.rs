@@ -1,10 +1,17 @@
 //! Evaluation. Each step costs; an expression that costs more than its budget ends there.
+//!
+//! Costs are upstream's, and count what a step is given. What it makes of that, or looks through, can be far more, since values are shared
+//! and a list may hold one large text a thousand times: for that an evaluation has room of its own ([`cost::room`]).
 
 use std::collections::BTreeMap;
 
 use crate::ast::{Bind, Expr, Fold, FoldKind, How, Node, Select};
+use crate::cost;
 use crate::library::call;
 use crate::value::{Key, Value};
+
+/// What one evaluation may make and look through: bytes, or steps that take as long.
+const ROOM: u64 = 16 << 20;
 
 /// The variables of one evaluation.
 #[derive(Clone, Debug, Default)]
@@ -40,19 +47,28 @@ pub(crate) fn failed(what: impl Into<String>) -> Failure {
 }
 
 pub(crate) fn evaluate(root: &Expr, variables: &Variables, budget: &mut u64) -> Evaluated {
-    let mut evaluator = Evaluator { variables, scope: Vec::new(), left: *budget };
+    let mut evaluator = Evaluator { variables, scope: Vec::new(), left: *budget, room: ROOM };
     let result = evaluator.value(root);
     *budget = evaluator.left;
-    result
+    // Whoever takes it looks at all of it.
+    let value = result?;
+    evaluator.take(cost::spread(&value, evaluator.room))?;
+    Ok(value)
 }
 
 struct Evaluator<'a> {
     variables: &'a Variables,
     scope: Vec<(&'a str, Value)>,
     left: u64,
+    room: u64,
 }
 
 impl<'a> Evaluator<'a> {
+    fn take(&mut self, bytes: u64) -> Result<(), Failure> {
+        self.room = self.room.saturating_sub(bytes);
+        if self.room == 0 { Err(Failure::OverBudget) } else { Ok(()) }
+    }
+
     fn pay(&mut self, cost: u64) -> Result<(), Failure> {
         match self.left.checked_sub(cost) {
             Some(left) => {
@@ -169,7 +185,8 @@ impl<'a> Evaluator<'a> {
         for arg in target.into_iter().chain(args) {
             values.push(self.value(arg)?);
         }
-        self.pay(crate::cost::of_call(function, &values.iter().map(Value::size).collect::<Vec<_>>()))?;
+        self.take(cost::room(function, &values, self.room))?;
+        self.pay(cost::of_call(function, &values.iter().map(Value::size).collect::<Vec<_>>()))?;
         call::call(function, &values)
     }
 
@@ -200,12 +217,13 @@ impl<'a> Evaluator<'a> {
     }
 
     fn fold(&mut self, fold: &'a Fold) -> Evaluated {
-        let elements: Vec<(Value, Value)> = match self.value(&fold.range)? {
+        let range = self.value(&fold.range)?;
+        let elements: Box<dyn Iterator<Item = (Value, Value)>> = match &range {
             Value::List(items) => match fold.second {
-                None => items.iter().map(|item| (item.clone(), Value::Null)).collect(),
-                Some(_) => items.iter().enumerate().map(|(at, item)| (Value::from(at), item.clone())).collect(),
+                None => Box::new(items.iter().map(|item| (item.clone(), Value::Null))),
+                Some(_) => Box::new(items.iter().enumerate().map(|(at, item)| (Value::from(at), item.clone()))),
             },
-            Value::Map(map) => map.iter().map(|(key, value)| (of_key(key), value.clone())).collect(),
+            Value::Map(map) => Box::new(map.iter().map(|(key, value)| (of_key(key), value.clone()))),
             _ => return Err(Failure::NoOverload),
         };
         let mut walk = Walk { count: 0, failure: None, list: Vec::new(), map: BTreeMap::new() };

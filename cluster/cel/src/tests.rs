@@ -132,6 +132,68 @@ fn what_costs_too_much_ends() {
 }
 
 #[test]
+fn little_text_makes_nothing_large() {
+    // Values that hold the one before twice: `inner` sees the last of `count`.
+    let doubled = |count: usize, inner: &str| {
+        let binds = (1..count).map(|n| format!("cel.bind(v{n}, [v{0}, v{0}], ", n - 1)).collect::<String>();
+        format!("cel.bind(v0, [1, 1], {binds}{inner}{}", ")".repeat(count))
+    };
+    let environment = Environment::default().with("big", Type::String).with("many", Type::list(Type::Int));
+    let many: Vec<Value> = (0..1000).map(Value::Int).collect();
+    let variables = Variables::default().with("big", "x".repeat(1 << 20).into()).with("many", many.into());
+    for text in [
+        doubled(50, "v49 == v49"),
+        doubled(50, "[v49] == [v49]"),
+        doubled(50, "v49 in [v49]"),
+        doubled(50, "[v49].indexOf(v49) == 0"),
+        doubled(50, "sets.contains([v49], [v49])"),
+        doubled(50, "'%s'.format([v49])"),
+        doubled(50, "{'a': v49}"),
+        doubled(50, "optional.of(v49)"),
+        "big.replace('x', big)".to_owned(),
+        "big.replace('', big)".to_owned(),
+        "big.split('')".to_owned(),
+        "big.findAll('x')".to_owned(),
+        "many.map(n, big).join('')".to_owned(),
+        "many.map(n, string(n)).join(big)".to_owned(),
+        "'%s'.format([many.map(n, big)])".to_owned(),
+        "many.all(n, big.charAt(n) == 'x')".to_owned(),
+        "many.all(n, big.substring(n).size() > 0)".to_owned(),
+        "many.map(n, [big + big])".to_owned(),
+        "many.all(n, many.map(m, m) + many != [])".to_owned(),
+    ] {
+        let program = Program::compile(&text, &environment).unwrap();
+        assert_eq!(program.evaluate(&variables, &mut 1_000_000), Err(Failure::OverBudget), "{text}");
+    }
+    for fine in [
+        doubled(10, "v9 == v9"),
+        "many.map(n, string(n)).join(',').size() > 3000".to_owned(),
+        "big == big && big + 'y' != big && big.replace('x', 'y') != big".to_owned(),
+        "many.all(n, many.exists(m, m == 0))".to_owned(),
+        "many.all(n, n in many)".to_owned(),
+    ] {
+        let program = Program::compile(&fine, &environment).unwrap();
+        assert_eq!(program.evaluate(&variables, &mut 10_000_000), Ok(Value::Bool(true)), "{fine}");
+    }
+}
+
+#[test]
+fn what_overflows_is_an_error() {
+    let quantity = |count: usize| {
+        let binds = (1..count).map(|n| format!("cel.bind(q{n}, q{0}.add(q{0}), ", n - 1)).collect::<String>();
+        format!("cel.bind(q0, quantity('-9Ei'), {binds}'%s'.format([q{}]){}", count - 1, ")".repeat(count))
+    };
+    assert!(run(&quantity(50)).is_ok());
+    for text in [
+        "timestamp('2026-01-01T00:00:00Z').getHours('99999999:00')",
+        "timestamp('2026-01-01T00:00:00Z').getHours('0:99999999')",
+        "[dyn('a'), 'b'].sum()",
+    ] {
+        assert!(run(text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn nesting_is_bounded() {
     for deep in [
         "(".repeat(100_000),

@@ -40,6 +40,9 @@ fn sorted(items: &[Value]) -> Evaluated {
 
 fn sum(items: &[Value]) -> Evaluated {
     let Some((first, rest)) = items.split_first() else { return Ok(Value::Int(0)) };
+    if !matches!(first, Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::Duration(_)) {
+        return Err(Failure::NoOverload);
+    }
     rest.iter().try_fold(first.clone(), |sum, item| {
         operators::call("_+_", &[sum, item.clone()]).unwrap_or(Err(Failure::NoOverload))
     })

@@ -89,7 +89,8 @@ fn zone(text: &str) -> Option<TimeZone> {
         let hours: i32 = hours.parse().ok()?;
         let minutes: i32 = minutes.parse().ok()?;
         let sign = if text.starts_with('-') { -1 } else { 1 };
-        let offset = jiff::tz::Offset::from_seconds(hours * 3600 + sign * minutes * 60).ok()?;
+        let seconds = hours.checked_mul(3600)?.checked_add(minutes.checked_mul(60 * sign)?)?;
+        let offset = jiff::tz::Offset::from_seconds(seconds).ok()?;
         return Some(TimeZone::fixed(offset));
     }
     if matches!(text, "UTC" | "" | "Z") { Some(TimeZone::UTC) } else { TimeZone::get(text).ok() }
