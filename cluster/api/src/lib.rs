@@ -12,6 +12,7 @@
 
 pub mod client;
 pub mod event;
+pub mod findings;
 pub mod groups;
 pub mod metrics;
 pub mod object;

@@ -85,11 +85,18 @@ impl Kind {
     }
 }
 
-/// All that is wrong with one object.
+/// All that is wrong with one object, as far as it is told: a small object may be wrong in very many places, or in one of a very long name.
 #[derive(Debug, Default)]
 pub(crate) struct Errors {
     causes: Vec<Cause>,
+    /// Of the causes' texts.
+    bytes: usize,
+    /// Counted, and kept no more.
+    more: usize,
 }
+
+const MOST: usize = 1000;
+const MOST_BYTES: usize = 1 << 20;
 
 impl Errors {
     pub(crate) fn is_empty(&self) -> bool {
@@ -97,14 +104,32 @@ impl Errors {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.causes.len()
+        self.causes.len() + self.more
+    }
+
+    fn has_room(&self) -> bool {
+        self.causes.len() < MOST && self.bytes < MOST_BYTES
+    }
+
+    fn keep(&mut self, cause: Cause) {
+        if self.has_room() {
+            self.bytes += cause.message.len() + cause.field.len();
+            self.causes.push(cause);
+        } else {
+            self.more += 1;
+        }
     }
 
     fn add(&mut self, kind: Kind, path: &dyn fmt::Display, value: &Value, detail: &str) {
-        self.add_shown(kind, path, &show(value), detail);
+        let shown = if self.has_room() { show(value) } else { String::new() };
+        self.add_shown(kind, path, &shown, detail);
     }
 
     fn add_shown(&mut self, kind: Kind, path: &dyn fmt::Display, value: &str, detail: &str) {
+        if !self.has_room() {
+            self.more += 1;
+            return;
+        }
         let (text, reason, shown) = kind.words();
         let mut message = text.to_owned();
         for part in [if shown { value } else { "" }, detail] {
@@ -113,7 +138,7 @@ impl Errors {
                 message.push_str(part);
             }
         }
-        self.causes.push(Cause { reason: reason.into(), message, field: path.to_string() });
+        self.keep(Cause { reason: reason.into(), message, field: path.to_string() });
     }
 
     pub(crate) fn required(&mut self, path: &Path<'_>, detail: &str) {
@@ -206,12 +231,13 @@ impl Errors {
             "FieldValueTooMany",
             "FieldValueTypeInvalid",
         ];
-        self.causes.iter().any(|cause| KINDS.contains(&cause.reason.as_str()))
+        self.more > 0 || self.causes.iter().any(|cause| KINDS.contains(&cause.reason.as_str()))
     }
 
     /// Takes those of another walk over.
     pub(crate) fn append(&mut self, other: Self) {
-        self.causes.extend(other.causes);
+        other.causes.into_iter().for_each(|cause| self.keep(cause));
+        self.more += other.more;
     }
 
     /// The same, with the path to the root in front of their own.
@@ -367,5 +393,19 @@ mod tests {
         assert_eq!(status.message, "Pod \"p\" is invalid: metadata.finalizers: Forbidden: no");
         assert_eq!(status.details.unwrap().causes.len(), 2);
         assert!(Errors::default().into_result("", "Pod", "p").is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_in_very_many_places_is_told_of_some() {
+        let mut errors = Errors::default();
+        let labels = Path::root("metadata.labels");
+        for n in 0..200_000 {
+            errors.invalid(&labels, format!("{n}!"), "no");
+        }
+        assert_eq!(errors.len(), 200_000);
+        assert_eq!(errors.into_result("", "Pod", "p").unwrap_err().details.unwrap().causes.len(), MOST);
+        let (mut errors, name) = (Errors::default(), "x".repeat(1 << 19));
+        (0..200_000).for_each(|_| errors.required(&Path::root(&name), ""));
+        assert_eq!(errors.into_result("", "Pod", "p").unwrap_err().details.unwrap().causes.len(), 2);
     }
 }

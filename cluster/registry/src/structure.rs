@@ -2,6 +2,7 @@
 //! times checked, and what an upstream server would not write (nulls, empty optional values) left out.
 
 use base64::Engine as _;
+use kedge_api::findings::Findings;
 use kedge_api::quantity::Quantity;
 use kedge_api::schema::{Field, Item, Shape, Type};
 use serde_json::{Map, Value};
@@ -12,7 +13,7 @@ pub(crate) type Refusal = String;
 /// Makes `value` one of `t`. Returns the paths of the fields that `t` does not have, e.g. `spec.template.spec.containers[0].nope`, as they come
 /// in sorted objects; who has the document knows better.
 pub(crate) fn conform(t: Type, value: &mut Value) -> Result<Vec<String>, Refusal> {
-    let mut walk = Walk { unknown: Vec::new(), path: Vec::new() };
+    let mut walk = Walk { unknown: Findings::default(), path: Vec::new() };
     match value {
         Value::Object(map) => walk.object(t, map)?,
         Value::Null => *value = Value::Object(Map::new()),
@@ -21,11 +22,11 @@ pub(crate) fn conform(t: Type, value: &mut Value) -> Result<Vec<String>, Refusal
             return Err(format!("json: cannot unmarshal {found} into Go value of type {}", go_name(Shape::Type(t))));
         }
     }
-    Ok(walk.unknown)
+    Ok(walk.unknown.into_texts())
 }
 
 struct Walk {
-    unknown: Vec<String>,
+    unknown: Findings,
     /// Fields and indices on the way here. Names are copied only when something is to be reported.
     path: Vec<Step>,
 }
@@ -41,7 +42,9 @@ impl Walk {
         let mut drop = Vec::new();
         for (name, value) in map.iter_mut() {
             let Some(field) = t.field(name) else {
-                self.unknown.push(self.at(name));
+                if self.unknown.has_room() {
+                    self.unknown.note(self.at(name));
+                }
                 drop.push(name.clone());
                 continue;
             };

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use kedge_api::findings::Findings;
 use kedge_api::schema;
 use serde_json::{Map, Value};
 
@@ -14,12 +15,12 @@ const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
 /// Takes out what the schema does not know; gives the paths of what went, e.g. `spec.a[0].b`.
 pub(crate) fn prune(value: &mut Value, schema: &Schema, root: bool) -> Vec<String> {
-    let mut gone = Vec::new();
+    let mut gone = Findings::default();
     walk(value, schema, root, &mut String::new(), &mut gone);
-    gone
+    gone.into_texts()
 }
 
-fn walk(value: &mut Value, schema: &Schema, resource: bool, path: &mut String, gone: &mut Vec<String>) {
+fn walk(value: &mut Value, schema: &Schema, resource: bool, path: &mut String, gone: &mut Findings) {
     let length = path.len();
     match value {
         Value::Object(map) => map.retain(|name, value| {
@@ -36,7 +37,7 @@ fn walk(value: &mut Value, schema: &Schema, resource: bool, path: &mut String, g
                 None => own || schema.preserves,
             };
             if !kept {
-                gone.push(path.clone());
+                gone.note(&*path);
             }
             path.truncate(length);
             kept
@@ -94,18 +95,12 @@ fn replace(value: &mut Value, schema: &Schema) {
 
 /// Makes `metadata`, and that of every embedded resource, what metadata is; gives the paths of what went.
 pub(crate) fn metadata(value: &mut Value, schema: &Schema, root: bool) -> Result<Vec<String>, String> {
-    let mut gone = Vec::new();
+    let mut gone = Findings::default();
     coerce(value, schema, root, "", &mut gone)?;
-    Ok(gone)
+    Ok(gone.into_texts())
 }
 
-fn coerce(
-    value: &mut Value,
-    schema: &Schema,
-    resource: bool,
-    path: &str,
-    gone: &mut Vec<String>,
-) -> Result<(), String> {
+fn coerce(value: &mut Value, schema: &Schema, resource: bool, path: &str, gone: &mut Findings) -> Result<(), String> {
     match value {
         Value::Object(map) => {
             if resource {
@@ -128,10 +123,10 @@ fn coerce(
     }
 }
 
-fn own_metadata(map: &mut Map<String, Value>, path: &str, gone: &mut Vec<String>) -> Result<(), String> {
+fn own_metadata(map: &mut Map<String, Value>, path: &str, gone: &mut Findings) -> Result<(), String> {
     let (Some(metadata), Some(t)) = (map.get_mut("metadata"), schema::get(OBJECT_META)) else { return Ok(()) };
     let unknown = structure::conform(t, metadata)?;
-    gone.extend(unknown.into_iter().map(|name| format!("{path}metadata.{name}")));
+    unknown.iter().for_each(|name| gone.note(format_args!("{path}metadata.{name}")));
     Ok(())
 }
 

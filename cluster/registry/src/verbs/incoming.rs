@@ -1,5 +1,6 @@
 //! A request's body on its way to being an object of its row.
 
+use kedge_api::findings::Findings;
 use kedge_api::{Body, Options, Request, Resource, Status, schema};
 use serde_json::{Map, Value};
 
@@ -138,6 +139,7 @@ fn sift(
 ) -> Result<Incoming, Status> {
     let mut found = duplicates;
     found.extend(unknown.into_iter().map(|path| format!("unknown field {path:?}")));
+    found.truncate(Findings::TOLD);
     match strictness {
         Strictness::Strict if !found.is_empty() => Err(refused(format!("strict decoding error: {}", found.join(", ")))),
         Strictness::Warn => Ok(Incoming { value, warnings: found }),

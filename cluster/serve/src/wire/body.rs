@@ -37,7 +37,7 @@ pub fn decode(bytes: &[u8], format: Format, strict: bool) -> Result<Decoded, Str
 }
 
 fn json(bytes: &[u8]) -> Result<Decoded, String> {
-    let state = State::new(None);
+    let state = State::once();
     let mut parser = serde_json::Deserializer::from_slice(bytes);
     let value = Seed { state: &state, path: Path::Root }
         .deserialize(&mut parser)
@@ -181,6 +181,15 @@ mod tests {
             aliases.push_str(&format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(",")));
         }
         assert!(decode(aliases.as_bytes(), Format::Yaml, false).is_err());
+    }
+
+    #[test]
+    fn a_long_key_is_not_told_for_each_that_stands_twice_below_it() {
+        let long = format!(r#"{{"{}":{{{}"a":1}}}}"#, "k".repeat(1 << 20), r#""a":1,"#.repeat(200_000));
+        let decoded = decode(long.as_bytes(), Format::Json, true).unwrap();
+        assert_eq!(decoded.duplicates.len(), 1);
+        let many: String = (0..1000).map(|n| format!("a{n}: 1\na{n}: 2\n")).collect();
+        assert_eq!(decode(many.as_bytes(), Format::Yaml, false).unwrap().duplicates.len(), 16);
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt;
 
+use kedge_api::findings::Findings;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
@@ -12,34 +13,54 @@ pub const MAX_NODES: usize = 512 * 1024;
 /// What is noted while a document is walked.
 pub struct State {
     nodes: RefCell<usize>,
-    duplicates: RefCell<Vec<String>>,
+    duplicates: RefCell<Findings>,
+    /// Each duplicate is told once, however often it comes.
+    once: bool,
     stop_at: Option<usize>,
     /// Every key's path, where these are asked for.
-    keys: Option<RefCell<Vec<String>>>,
+    keys: Option<RefCell<Findings>>,
 }
+
+/// Of keys' paths, in bytes: a short document can have long ones.
+const KEYS: usize = 4 << 20;
 
 impl State {
     pub fn new(stop_at: Option<usize>) -> Self {
-        Self { nodes: RefCell::new(0), duplicates: RefCell::default(), stop_at, keys: None }
+        Self { nodes: RefCell::new(0), duplicates: RefCell::default(), once: false, stop_at, keys: None }
+    }
+
+    /// Tells each duplicate once, as upstream does of JSON.
+    pub fn once() -> Self {
+        Self { once: true, ..Self::new(None) }
     }
 
     /// Notes the path of every key as well.
     pub fn noting() -> Self {
-        Self { keys: Some(RefCell::default()), ..Self::new(None) }
+        Self { keys: Some(RefCell::new(Findings::up_to(usize::MAX, KEYS))), ..Self::new(None) }
     }
 
     pub fn into_keys(self) -> Vec<String> {
-        self.keys.map(RefCell::into_inner).unwrap_or_default()
+        self.keys.map(|keys| keys.into_inner().into_texts()).unwrap_or_default()
     }
 
     pub fn into_duplicates(self) -> Vec<String> {
-        self.duplicates.into_inner()
+        self.duplicates.into_inner().into_texts()
+    }
+
+    fn note(&self, path: Path<'_>) {
+        let mut duplicates = self.duplicates.borrow_mut();
+        if self.once { duplicates.note_once(path) } else { duplicates.note(path) }
+    }
+
+    /// Counts one more value.
+    pub fn has_room(&self) -> bool {
+        let mut nodes = self.nodes.borrow_mut();
+        *nodes += 1;
+        *nodes <= MAX_NODES
     }
 
     fn count<E: serde::de::Error>(&self) -> Result<(), E> {
-        let mut nodes = self.nodes.borrow_mut();
-        *nodes += 1;
-        if *nodes > MAX_NODES { Err(E::custom(format!("more than {MAX_NODES} values"))) } else { Ok(()) }
+        if self.has_room() { Ok(()) } else { Err(E::custom(format!("more than {MAX_NODES} values"))) }
     }
 }
 
@@ -135,12 +156,12 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let mut out = Map::new();
         while let Some(key) = entries.next_key_seed(KeySeed { seed: self, seen: &out })? {
             if let Some(keys) = &self.state.keys {
-                keys.borrow_mut().push(Path::Key(&self.path, &key).to_string());
+                keys.borrow_mut().note(Path::Key(&self.path, &key));
             }
             let value = entries.next_value_seed(Seed { state: self.state, path: Path::Key(&self.path, &key) })?;
             match out.get_mut(&key) {
                 Some(old) => {
-                    self.state.duplicates.borrow_mut().push(Path::Key(&self.path, &key).to_string());
+                    self.state.note(Path::Key(&self.path, &key));
                     merge(old, value);
                 }
                 None => {
