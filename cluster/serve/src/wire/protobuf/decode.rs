@@ -1,18 +1,15 @@
 //! The wire to JSON: what Go's decoder would give if it then wrote JSON.
 
-use std::cell::Cell;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use kedge_api::schema::{Field, Shape, Type};
+use serde::de::DeserializeSeed as _;
 use serde_json::{Map, Value};
 
 use super::table::{Step, fields, knows};
 use super::{MAGIC, MAX_DEPTH, ProtobufError as Error, type_of};
-
-/// As for JSON bodies.
-const MAX_VALUES: usize = 512 * 1024;
+use crate::wire::walk::{MAX_NODES, Path, Seed, State};
 
 /// One field on the wire.
 #[derive(Clone, Copy)]
@@ -95,7 +92,7 @@ pub fn envelope(bytes: &[u8], default: Option<Type>) -> Result<Value, Error> {
     let of = of
         .filter(|of| knows(*of))
         .ok_or_else(|| Error::Unknown { api_version: api_version.clone(), kind: kind.clone() })?;
-    let walk = Walk { values: Cell::new(0) };
+    let walk = Walk { values: State::new(None) };
     let mut out = Map::new();
     walk.message(of, &[], bytes_of(unknown, 2)?, &mut out, 0)?;
     for (key, value) in [("apiVersion", api_version), ("kind", kind)] {
@@ -107,7 +104,7 @@ pub fn envelope(bytes: &[u8], default: Option<Type>) -> Result<Value, Error> {
 }
 
 struct Walk {
-    values: Cell<usize>,
+    values: State,
 }
 
 impl Walk {
@@ -210,22 +207,22 @@ impl Walk {
 
     /// `None` is a time that is not set.
     fn value(&self, name: &str, shape: Shape, wire: Wire<'_>, depth: usize) -> Result<Option<Value>, Error> {
-        self.values.set(self.values.get() + 1);
-        if self.values.get() > MAX_VALUES {
-            return Err(Error::Many(MAX_VALUES));
+        if !self.values.has_room() {
+            return Err(Error::Many(MAX_NODES));
         }
         let wrong = || Error::Wire(name.to_owned());
         Ok(Some(match (shape.resolve(), wire) {
             (Shape::Boolean, Wire::Number(n)) => (n != 0).into(),
-            // Both are written as 64 bits, negative ones with their sign.
-            (Shape::Int32 | Shape::Int64, Wire::Number(n)) => n.cast_signed().into(),
+            // Both are written as 64 bits, negative ones with their sign; Go keeps of each as many as it has room for.
+            (Shape::Int32, Wire::Number(n)) => (n.cast_signed() as i32).into(),
+            (Shape::Int64, Wire::Number(n)) => n.cast_signed().into(),
             (Shape::Number, Wire::Fixed(n)) => f64::from_bits(n).into(),
             (Shape::String, Wire::Bytes(bytes)) => text(name, bytes)?.into(),
             (Shape::Bytes, Wire::Bytes(bytes)) => STANDARD.encode(bytes).into(),
             (Shape::Quantity, Wire::Bytes(bytes)) => text(name, bytes_of(bytes, 1)?)?.into(),
             (Shape::IntOrString, Wire::Bytes(bytes)) => match one(bytes, 1)? {
                 Some(Wire::Number(1)) => text(name, bytes_of(bytes, 3)?)?.into(),
-                _ => number(bytes, 2)?.into(),
+                _ => (number(bytes, 2)? as i32).into(),
             },
             (Shape::Time, Wire::Bytes(bytes)) => return time(name, shape, bytes),
             (Shape::Object | Shape::Any, Wire::Bytes(bytes)) => {
@@ -233,7 +230,10 @@ impl Walk {
                 if raw.is_empty() {
                     return Ok(None);
                 }
-                serde_json::from_slice(raw).map_err(|e| Error::Value(name.to_owned(), e.to_string()))?
+                let mut parser = serde_json::Deserializer::from_slice(raw);
+                let read = Seed { state: &self.values, path: Path::Root }.deserialize(&mut parser);
+                read.and_then(|value| parser.end().map(|()| value))
+                    .map_err(|e| Error::Value(name.to_owned(), e.to_string()))?
             }
             (Shape::Type(of), Wire::Bytes(bytes)) => {
                 let mut out = Map::new();

@@ -65,6 +65,20 @@ fn zero_values_that_go_always_writes_are_as_its_json_has_them() {
 }
 
 #[test]
+fn numbers_are_as_wide_as_gos() {
+    let wide = json!({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {"replicas": 4_294_967_299_i64}});
+    assert_eq!(decode(&encode(&wide).unwrap(), None).unwrap()["spec"]["replicas"], 3);
+}
+
+#[test]
+fn json_inside_of_a_message_counts_as_the_message_does() {
+    let data = Value::from(vec![0; 600_000]);
+    let large = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": 1, "data": data});
+    let refused = decode(&encode(&large).unwrap(), None).unwrap_err().to_string();
+    assert!(refused.contains("more than 524288 values"), "{refused}");
+}
+
+#[test]
 fn what_is_no_message_of_ours_is_refused() {
     assert_eq!(decode(b"{}", None), Err(ProtobufError::Magic));
     assert_eq!(decode(b"k8s\0\x0a\xff", None), Err(ProtobufError::Truncated));
