@@ -308,10 +308,126 @@ mod tests {
         assert_eq!(refused.to_string(), "\"Gt\" is not a valid label selector operator");
     }
 
+    /// One condition, as it is meant and as it may be written.
+    #[derive(Clone, Debug)]
+    struct Wish {
+        key: String,
+        operator: Operator,
+        values: Vec<String>,
+        text: String,
+    }
+
+    impl Wish {
+        /// The plainest reading of the documentation.
+        fn holds(&self, value: Option<&String>) -> bool {
+            let number = |text: &String| text.parse::<i64>().ok();
+            match (self.operator, value) {
+                (Operator::In, Some(value)) => self.values.contains(value),
+                (Operator::NotIn, Some(value)) => !self.values.contains(value),
+                (Operator::Exists, value) => value.is_some(),
+                (Operator::DoesNotExist, value) => value.is_none(),
+                (Operator::Gt, Some(value)) => number(value).is_some_and(|n| n > number(&self.values[0]).unwrap()),
+                (Operator::Lt, Some(value)) => number(value).is_some_and(|n| n < number(&self.values[0]).unwrap()),
+                (Operator::NotIn, None) => true,
+                (Operator::In | Operator::Gt | Operator::Lt, None) => false,
+            }
+        }
+
+        fn requirement(&self) -> Requirement {
+            Requirement::new(&self.key, self.operator, self.values.clone()).unwrap()
+        }
+    }
+
+    fn key() -> impl Strategy<Value = String> {
+        prop::sample::select(vec!["a", "b", "in", "notin", "e.com/a", "x-y_z.0"]).prop_map(str::to_owned)
+    }
+
+    fn value() -> impl Strategy<Value = String> {
+        prop::sample::select(vec!["", "x", "in", "notin", "5", "-3", "12", "v-1_a.b"])
+            .prop_filter("a label's value", |text| label_value_error(text).is_none())
+            .prop_map(str::to_owned)
+    }
+
+    fn wish() -> impl Strategy<Value = Wish> {
+        let blank = prop::sample::select(vec!["", " ", "\t"]);
+        (key(), 0usize..7, prop::collection::vec(value(), 1..4), -9i64..13, blank).prop_map(
+            |(key, form, values, bound, s)| {
+                let one = values[0].clone();
+                let (operator, values, text) = match form {
+                    0 => (Operator::In, vec![one.clone()], format!("{s}{key}{s}={s}{one}{s}")),
+                    1 => (Operator::In, vec![one.clone()], format!("{key}{s}=={one}")),
+                    2 => (Operator::NotIn, vec![one.clone()], format!("{key}{s}!={s}{one}")),
+                    3 => (
+                        Operator::In,
+                        values.clone(),
+                        format!("{key} in{s}({s}{}{s}){s}", values.join(&format!("{s},"))),
+                    ),
+                    4 => (Operator::NotIn, values.clone(), format!("{s}{key} notin ({})", values.join(","))),
+                    5 if bound < 0 => (Operator::DoesNotExist, vec![], format!("{s}!{s}{key}")),
+                    5 => (Operator::Exists, vec![], format!("{key}{s}")),
+                    // A negative number is no label's value.
+                    _ if bound % 2 == 0 => {
+                        (Operator::Gt, vec![bound.abs().to_string()], format!("{key}{s}>{s}{}", bound.abs()))
+                    }
+                    _ => (Operator::Lt, vec![bound.abs().to_string()], format!("{key}<{}", bound.abs())),
+                };
+                Wish { key, operator, values, text }
+            },
+        )
+    }
+
     proptest! {
         #[test]
         fn any_text_is_parsed_or_refused(text in "\\PC{0,40}") {
             let _ = (Selector::parse(&text), FieldSelector::parse(&text));
+        }
+
+        /// What is written means what its parts mean, however it is spelled.
+        #[test]
+        fn a_selector_means_what_it_says(
+            wishes in prop::collection::vec(wish(), 0..5),
+            on in prop::collection::btree_map(key(), value(), 0..4),
+        ) {
+            let text = wishes.iter().map(|wish| wish.text.as_str()).collect::<Vec<_>>().join(",");
+            let selector = Selector::parse(&text).unwrap();
+            let meant = wishes.iter().all(|wish| wish.holds(on.get(&wish.key)));
+            prop_assert_eq!(selector.matches(&on), meant, "{} on {:?}", text, on);
+            prop_assert_eq!(selector.is_everything(), wishes.is_empty());
+            let parts: Vec<Requirement> = wishes.iter().map(Wish::requirement).collect();
+            prop_assert_eq!(&selector.requirements, &parts, "{}", text);
+        }
+
+        /// The order of terms means nothing, and to say a thing twice changes nothing.
+        #[test]
+        fn terms_commute(
+            wishes in prop::collection::vec(wish(), 1..5),
+            on in prop::collection::btree_map(key(), value(), 0..4),
+        ) {
+            let texts: Vec<&str> = wishes.iter().map(|wish| wish.text.as_str()).collect();
+            let mut turned = texts.clone();
+            turned.reverse();
+            turned.push(texts[0]);
+            let matches = |texts: &[&str]| Selector::parse(&texts.join(",")).unwrap().matches(&on);
+            prop_assert_eq!(matches(&texts), matches(&turned));
+        }
+
+        /// The string form and the object form of the same wishes choose the same.
+        #[test]
+        fn an_object_selector_chooses_as_its_text_does(
+            wishes in prop::collection::vec(wish(), 0..4),
+            on in prop::collection::btree_map(key(), value(), 0..4),
+        ) {
+            let wishes: Vec<Wish> = wishes.into_iter().filter(|w| !matches!(w.operator, Operator::Gt | Operator::Lt)).collect();
+            let expression = |wish: &Wish| LabelSelectorRequirement {
+                key: wish.key.clone(),
+                operator: format!("{:?}", wish.operator),
+                values: Some(wish.values.clone()),
+            };
+            let object = LabelSelector { match_labels: None, match_expressions: Some(wishes.iter().map(expression).collect()) };
+            let text = wishes.iter().map(|wish| wish.text.as_str()).collect::<Vec<_>>().join(",");
+            let by_object = Selector::from_label_selector(Some(&object)).unwrap();
+            prop_assert_eq!(by_object, Selector::parse(&text).unwrap());
+            prop_assert!(!Selector::nothing().matches(&on));
         }
 
         #[test]

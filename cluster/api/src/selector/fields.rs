@@ -79,6 +79,7 @@ fn unescape(value: &str) -> Result<String, SelectorError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn field_selectors() {
@@ -105,5 +106,40 @@ mod tests {
         assert_eq!(message, "invalid selector: 'a=b,c'; can't understand 'c'");
         assert!(FieldSelector::parse("a=b\\x").is_err());
         assert!(FieldSelector::parse("a=b=c").is_err());
+    }
+
+    fn term() -> impl Strategy<Value = FieldTerm> {
+        ("[a-c](\\.[a-c]){0,2}", any::<bool>(), "[ab,=!\\\\ é]{0,5}").prop_map(|(field, equal, value)| FieldTerm {
+            field,
+            equal,
+            value,
+        })
+    }
+
+    /// As upstream escapes a value.
+    fn escape(value: &str) -> String {
+        value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=")
+    }
+
+    proptest! {
+        /// What is written is what is read, whatever a value holds.
+        #[test]
+        fn terms_come_back_as_they_were_written(terms in prop::collection::vec(term(), 0..5), twice: bool) {
+            let operator = |equal| match (equal, twice) { (true, true) => "==", (true, false) => "=", (false, _) => "!=" };
+            let text = terms.iter().map(|t| format!("{}{}{}", t.field, operator(t.equal), escape(&t.value)));
+            let text = text.collect::<Vec<_>>().join(",");
+            prop_assert_eq!(FieldSelector::parse(&text).unwrap().terms, terms, "{}", text);
+        }
+
+        /// Each term alone decides, and a term and its opposite never agree.
+        #[test]
+        fn all_terms_must_hold(terms in prop::collection::vec(term(), 0..5), found in term()) {
+            let of = |name: &str| (name == found.field).then_some(found.value.as_str());
+            let one = |term: &FieldTerm| FieldSelector { terms: vec![term.clone()] }.matches(of);
+            prop_assert_eq!(FieldSelector { terms: terms.clone() }.matches(of), terms.iter().all(one));
+            for term in &terms {
+                prop_assert_ne!(one(term), one(&FieldTerm { equal: !term.equal, ..term.clone() }));
+            }
+        }
     }
 }
