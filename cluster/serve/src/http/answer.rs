@@ -13,7 +13,7 @@ use super::table::{self, Include, Style};
 use super::{chunks, item};
 use crate::wire::media::{Accepted, Format, Shape};
 use crate::wire::query::Query;
-use crate::wire::set;
+use crate::wire::{protobuf, set};
 
 /// How the client wants its answer.
 #[derive(Clone, Copy, Debug)]
@@ -157,6 +157,18 @@ fn list(code: u16, list: List, row: &Arc<Resource>, wanted: &Wanted) -> Response
             (head, "items", Box::new(move |object| written(item::partial(&item::parse(object)?, meta))))
         }
     };
+    if wanted.accepted.format == Format::Protobuf
+        && wanted.accepted.shape == Shape::Plain
+        && let Some(parts) = protobuf::list(&head, list.items.iter().map(|object| item::parse(object)))
+    {
+        return match parts {
+            Ok(parts) => {
+                let size = parts.iter().map(Bytes::len).sum();
+                streamed(code, protobuf::MEDIA_TYPE, parts.into_iter(), size, wanted.gzip)
+            }
+            Err(error) => respond::status(&error),
+        };
+    }
     let head = head.to_string();
     let head = head.strip_suffix('}').unwrap_or(&head);
     let first = Bytes::from(format!("{head},\"{key}\":["));
@@ -175,11 +187,7 @@ fn list(code: u16, list: List, row: &Arc<Resource>, wanted: &Wanted) -> Response
     });
     let parts = std::iter::once(first).chain(items).chain(std::iter::once(Bytes::from_static(b"]}")));
     if wanted.accepted.format == Format::Json && !wanted.pretty {
-        let mut headers = HeaderMap::new();
-        let body = chunks::body(parts, size, wanted.gzip, &mut headers);
-        let mut response = respond::respond(code, respond::JSON, body);
-        response.headers_mut().extend(headers);
-        return response;
+        return streamed(code, respond::JSON, parts, size, wanted.gzip);
     }
     // For people: whole, since neither YAML nor indented JSON can be joined from parts.
     let whole: Vec<u8> = parts.flatten().collect();
@@ -187,6 +195,20 @@ fn list(code: u16, list: List, row: &Arc<Resource>, wanted: &Wanted) -> Response
         Ok(value) => respond::value(code, &value, wanted.accepted, wanted.pretty),
         Err(e) => respond::status(&Status::internal(format!("encoding a list: {e}"))),
     }
+}
+
+fn streamed(
+    code: u16,
+    media_type: &'static str,
+    parts: impl Iterator<Item = Bytes> + Send + 'static,
+    size: usize,
+    gzip: bool,
+) -> Response<Body> {
+    let mut headers = HeaderMap::new();
+    let body = chunks::body(parts, size, gzip, &mut headers);
+    let mut response = respond::respond(code, media_type, body);
+    response.headers_mut().extend(headers);
+    response
 }
 
 #[cfg(test)]

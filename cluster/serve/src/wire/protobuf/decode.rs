@@ -122,7 +122,7 @@ impl Walk {
         }
         let mut reader = Reader(bytes);
         while let Some((number, wire)) = reader.next()? {
-            let found = fields(of).find_map(|f| {
+            let found = fields(of).iter().find_map(|f| {
                 f.after(prefix)
                     .filter(|step| matches!(*step, Step::Field(n) | Step::Inside(n) if n == number))
                     .map(|step| (f.field, step))

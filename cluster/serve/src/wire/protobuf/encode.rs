@@ -2,6 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use jiff::Timestamp;
 use kedge_api::schema::{Shape, Type};
 use serde_json::{Map, Value};
@@ -9,22 +10,68 @@ use serde_json::{Map, Value};
 use super::table::{Step, fields, knows};
 use super::{MAGIC, MAX_DEPTH, type_of};
 
+/// A list's bytes are held in pieces of about this size.
+const CHUNK: usize = 64 * 1024;
+/// Encoding and type of the content, behind it: none other than this.
+const END: &[u8] = &[3 << 3 | 2, 0, 4 << 3 | 2, 0];
+/// In every list's message.
+const ITEMS: u32 = 2;
+
 pub fn envelope(object: &Value) -> Option<Vec<u8>> {
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
     let of = type_of(api_version, kind).filter(|of| knows(*of))?;
+    let mut raw = Vec::new();
+    message(&mut raw, of, &[], object.as_object()?, 0);
+    let mut out = begin(api_version, kind, raw.len());
+    out.append(&mut raw);
+    out.extend_from_slice(END);
+    Some(out)
+}
+
+/// Everything before `length` bytes of content.
+fn begin(api_version: &str, kind: &str, length: usize) -> Vec<u8> {
     let mut meta = Vec::new();
     bytes(&mut meta, 1, api_version.as_bytes());
     bytes(&mut meta, 2, kind.as_bytes());
-    let mut raw = Vec::new();
-    message(&mut raw, of, &[], object.as_object()?, 0);
     let mut out = MAGIC.to_vec();
     bytes(&mut out, 1, &meta);
-    bytes(&mut out, 2, &raw);
-    // Encoding and type of the content: none other than this.
-    bytes(&mut out, 3, b"");
-    bytes(&mut out, 4, b"");
-    Some(out)
+    key(&mut out, 2, 2);
+    varint(&mut out, length as u64);
+    out
+}
+
+/// A list whose items are made one after another: nothing is held but its bytes, since their number comes first. `head` is the list
+/// without them; `None` where it or its items have no numbers.
+pub fn list<E>(head: &Value, items: impl Iterator<Item = Result<Value, E>>) -> Option<Result<Vec<Bytes>, E>> {
+    let text = |key: &str| head.get(key).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let of = type_of(api_version, kind).filter(|of| knows(*of))?;
+    let item = fields(of).iter().find(|numbered| numbered.field.name() == "items")?;
+    let (Some(Step::Field(ITEMS)), Shape::List(item)) = (item.after(&[]), item.field.shape().resolve()) else {
+        return None;
+    };
+    let mut chunk = Vec::new();
+    message(&mut chunk, of, &[], head.as_object()?, 0);
+    let (mut length, mut chunks) = (0, vec![Bytes::new()]);
+    for value in items {
+        match value {
+            Ok(value) => single(&mut chunk, ITEMS, item.shape(), &value, 0),
+            Err(error) => return Some(Err(error)),
+        }
+        if chunk.len() >= CHUNK {
+            length += chunk.len();
+            chunks.push(Bytes::copy_from_slice(&chunk));
+            chunk.clear();
+        }
+    }
+    length += chunk.len();
+    chunk.extend_from_slice(END);
+    chunks.push(chunk.into());
+    if let Some(first) = chunks.first_mut() {
+        *first = begin(api_version, kind, length).into();
+    }
+    Some(Ok(chunks))
 }
 
 /// A `WatchEvent` with four bytes of length before it.

@@ -8,6 +8,7 @@ mod decode;
 mod encode;
 mod table;
 
+use bytes::Bytes;
 use kedge_api::schema::{self, Type};
 use serde_json::Value;
 
@@ -43,6 +44,11 @@ pub fn decode(bytes: &[u8], default: Option<Type>) -> Result<Value, ProtobufErro
 /// Writes an object, if its kind has numbers.
 pub fn encode(object: &Value) -> Option<Vec<u8>> {
     encode::envelope(object)
+}
+
+/// Writes a list, `head` without its items, in pieces; if its kind has numbers.
+pub fn list<E>(head: &Value, items: impl Iterator<Item = Result<Value, E>>) -> Option<Result<Vec<Bytes>, E>> {
+    encode::list(head, items)
 }
 
 /// One event of a watch, its length in front, as the streams of this form have it.

@@ -1,4 +1,7 @@
-//! `fields.txt` as it lies in the binary: looked up by binary search, parsed a line at a time.
+//! `fields.txt` as it lies in the binary: looked up by binary search, each line parsed once.
+
+use std::collections::HashMap;
+use std::sync::{LazyLock, PoisonError, RwLock};
 
 use kedge_api::schema::{Field, Type};
 
@@ -12,13 +15,22 @@ pub struct Numbered {
     path: &'static str,
 }
 
+/// What was read already, kept for good: types are few, and each message of each object asks for its own.
+static READ: LazyLock<RwLock<HashMap<Type, &'static [Numbered]>>> = LazyLock::new(RwLock::default);
+
 /// The fields of a type that have numbers, in the order of these.
-pub fn fields(of: Type) -> impl Iterator<Item = Numbered> + Clone {
+pub fn fields(of: Type) -> &'static [Numbered] {
+    if let Some(known) = READ.read().unwrap_or_else(PoisonError::into_inner).get(&of) {
+        return known;
+    }
     let words = line(of.name()).unwrap_or_default().split(' ').skip(1);
-    words.filter_map(move |word| {
-        let (name, path) = word.split_once('=')?;
-        Some(Numbered { field: of.field(name)?, path })
-    })
+    let read: Vec<Numbered> = words
+        .filter_map(|word| {
+            let (name, path) = word.split_once('=')?;
+            Some(Numbered { field: of.field(name)?, path })
+        })
+        .collect();
+    READ.write().unwrap_or_else(PoisonError::into_inner).entry(of).or_insert_with(|| read.leak())
 }
 
 pub fn knows(of: Type) -> bool {
@@ -78,7 +90,7 @@ mod tests {
             before = name;
             let of = schema::get(&format!("{PREFIX}{name}")).unwrap();
             assert_eq!(line(of.name()), Some(text));
-            assert_eq!(fields(of).count(), words.count(), "{name}");
+            assert_eq!(fields(of).len(), words.count(), "{name}");
         }
         assert_eq!(line("io.k8s.api.core.v1.Nothing"), None);
         assert_eq!(line("zzz"), None);

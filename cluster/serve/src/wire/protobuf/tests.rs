@@ -53,6 +53,29 @@ fn every_shape_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_list_made_item_by_item_is_the_list() {
+    for count in [0, 1, 3000] {
+        let items: Vec<Value> = (0..count)
+            .map(|n| json!({"metadata": {"name": format!("map-{n}")}, "data": {"k": "v".repeat(n % 90)}}))
+            .collect();
+        let head =
+            json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": {"resourceVersion": "9", "continue": "c"}});
+        let parts = list(&head, items.iter().cloned().map(Ok::<_, ()>)).unwrap().unwrap();
+        assert_eq!(parts.len() > 2, count == 3000);
+        let mut whole = head.clone();
+        if count > 0 {
+            whole["items"] = items.into();
+        }
+        assert_eq!(parts.concat(), encode(&whole).unwrap());
+        assert_eq!(decode(&parts.concat(), None), Ok(whole));
+    }
+    let custom = json!({"apiVersion": "example.com/v1", "kind": "WidgetList", "metadata": {}});
+    assert!(list(&custom, [].into_iter().map(Ok::<_, ()>)).is_none());
+    let head = json!({"apiVersion": "v1", "kind": "ConfigMapList", "metadata": {}});
+    assert_eq!(list(&head, [Err("broken")].into_iter()), Some(Err("broken")));
+}
+
+#[test]
 fn zero_values_that_go_always_writes_are_as_its_json_has_them() {
     // metadata with empty name, namespace and uid, generation 0 and an unset creation time.
     let meta = [0x0a, 0, 0x1a, 0, 0x2a, 0, 0x38, 0, 0x42, 0];
