@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
-use kedge_api::{Change, GroupResource, Informer, Key, Object, Revision, Snapshot};
+use kedge_api::{Change, GroupResource, Informer, Key, Object, Resource, Revision, Snapshot};
 use kedge_registry::Registry;
 use kedge_store::{Memory, Store};
 use kedge_watch::Cache;
@@ -53,17 +53,27 @@ pub fn kubeconfig(pki: &Pki, port: u16, path: &str) -> String {
     pki.kubeconfig(&Profile::Admin, &format!("https://127.0.0.1:{port}{path}")).unwrap()
 }
 
+/// The row of a built-in resource.
+pub async fn row(resource: &GroupResource) -> Arc<Resource> {
+    let registry = registry().await;
+    Arc::new(registry.table().find(resource, "").unwrap().resource.clone())
+}
+
+async fn registry() -> Registry {
+    let store: Arc<dyn Store> = Arc::new(Memory::new());
+    let cache = Cache::start(Arc::clone(&store)).await.unwrap();
+    Registry::new(store, cache, kedge_registry::Options::default())
+}
+
 #[derive(Default)]
 pub struct Objects(Mutex<Snapshot>);
 
 impl Objects {
     /// What every cluster has, roles above all.
     pub async fn bootstrapped() -> Self {
-        let store: Arc<dyn Store> = Arc::new(Memory::new());
-        let cache = Cache::start(Arc::clone(&store)).await.unwrap();
-        let registry = Registry::new(store, Arc::clone(&cache), kedge_registry::Options::default());
+        let registry = registry().await;
         kedge_registry::bootstrap(&registry).await.unwrap();
-        Self(Mutex::new(cache.snapshot()))
+        Self(Mutex::new(registry.cache().snapshot()))
     }
 
     pub fn put(&self, resource: GroupResource, mut value: Value) {

@@ -1,6 +1,7 @@
 //! A stream of changes.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use kedge_api::{Answer, Change, Reason, Request, Status};
 use kedge_store::restamp;
 use kedge_watch::{Changes, Ended, Error as CacheError};
 use tokio::sync::watch as tables;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::{answer, get, options};
 use crate::Registry;
@@ -31,8 +32,8 @@ struct Watch {
     changes: Changes,
     /// Events made before the first change: the initial state.
     first: VecDeque<WatchEvent>,
-    bookmarks: bool,
-    next_bookmark: Instant,
+    /// Until the next bookmark, if the client wants any. Kept from event to event: arming a timer for each costs more than the event.
+    bookmark: Option<Pin<Box<Sleep>>>,
     /// When the client's own timeout ends it.
     deadline: Option<Instant>,
     ended: bool,
@@ -83,8 +84,7 @@ pub(crate) async fn watch(registry: &Registry, row: &Arc<Row>, request: &Request
         selection,
         changes,
         first,
-        bookmarks: options.allow_watch_bookmarks,
-        next_bookmark: next_bookmark(deadline),
+        bookmark: options.allow_watch_bookmarks.then(|| Box::pin(sleep_until(next_bookmark(deadline)))),
         deadline,
         ended: false,
     };
@@ -116,13 +116,21 @@ impl Watch {
             return Some(self.show(event));
         }
         loop {
-            let due = self.next_bookmark;
+            let Self { changes, bookmark, deadline, tables, row, .. } = self;
+            let due = async {
+                match bookmark {
+                    Some(bookmark) => {
+                        bookmark.as_mut().await;
+                        bookmark.as_mut().reset(next_bookmark(*deadline));
+                    }
+                    None => std::future::pending().await,
+                }
+            };
             let change = tokio::select! {
                 biased;
-                change = self.changes.next() => change,
-                () = gone(&mut self.tables, &self.row) => return None,
-                () = tokio::time::sleep_until(due), if self.bookmarks => {
-                    self.next_bookmark = next_bookmark(self.deadline);
+                change = changes.next() => change,
+                () = gone(tables, row) => return None,
+                () = due => {
                     match self.changes.revision() {
                         Ok(Some(revision)) => return Some(Ok(WatchEvent::Bookmark { revision, initial_end: false })),
                         Ok(None) => continue,

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod chunks;
 pub mod item;
+pub mod lines;
 pub mod respond;
 pub mod table;
 pub mod watch;

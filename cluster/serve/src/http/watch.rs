@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::answer::Wanted;
 use super::item;
+use super::lines::Lines;
 use super::respond::{self, Body};
 use super::table::Style;
 use crate::wire::media::{Accepted, Format, Shape};
@@ -29,6 +30,7 @@ pub fn respond(
     events: BoxStream<'static, Result<WatchEvent, Status>>,
     row: Arc<Resource>,
     wanted: Wanted,
+    shared: Arc<Lines>,
     timeout: Option<u64>,
     spread: u64,
     shutdown: impl Future<Output = ()> + Send + 'static,
@@ -44,7 +46,7 @@ pub fn respond(
         Format::Protobuf => PROTOBUF,
         Format::Json | Format::Yaml => respond::JSON,
     };
-    let mut response = respond::respond(200, form, respond::stream(lines(events, row, wanted).take_until(end)));
+    let mut response = respond::respond(200, form, respond::stream(lines(events, row, wanted, shared).take_until(end)));
     // Nothing between us and the client may hold lines back.
     response.headers_mut().insert("x-accel-buffering", http::HeaderValue::from_static("no"));
     response
@@ -54,6 +56,7 @@ fn lines(
     events: BoxStream<'static, Result<WatchEvent, Status>>,
     row: Arc<Resource>,
     wanted: Wanted,
+    shared: Arc<Lines>,
 ) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
     let mut first = true;
     let mut failed = false;
@@ -64,7 +67,10 @@ fn lines(
             std::future::ready(go_on)
         })
         .map(move |event| {
-            let line = event.and_then(|event| line(event, &row, &wanted, std::mem::take(&mut first)));
+            let line = event.and_then(|event| {
+                let first = std::mem::take(&mut first);
+                shared.of(event, &row, &wanted, first, |event| line(event, &row, &wanted, first))
+            });
             Ok(line.unwrap_or_else(|error| written("ERROR", &error.to_value(), wanted.accepted)))
         })
 }

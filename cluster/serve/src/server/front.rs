@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::describe::health::Health;
 use crate::describe::metrics::{self, Finish, Metrics, Subject};
 use crate::http::answer::is_pretty;
+use crate::http::lines::Lines;
 use crate::http::respond::{self, Body};
 use crate::proxy::Proxy;
 use crate::review::Reviewer;
@@ -65,6 +66,7 @@ pub struct Front {
     /// Bytes of bodies held at once.
     pub(super) body_bytes: Arc<Semaphore>,
     pub(super) watches: AtomicU64,
+    pub(super) lines: Arc<Lines>,
 }
 
 /// Memory for bodies that are being read: a few of the largest size.
@@ -88,6 +90,7 @@ impl Front {
             in_flight: Semaphore::new(parts.max_in_flight),
             body_bytes: Arc::new(Semaphore::new(BODY_BYTES)),
             watches: AtomicU64::new(0),
+            lines: Arc::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Connections: accepted, bounded in number and in time, each served by a task of its own.
 
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::batch::Batched;
 use super::front::Front;
 
 /// Each costs some 50 kB with its TLS and HTTP/2 buffers.
@@ -106,6 +107,37 @@ async fn connection(
         let (front, peer) = (Arc::clone(&front), Arc::clone(&peer));
         async move { Ok::<_, std::convert::Infallible>(front.handle(&peer, request).await) }
     });
+    let builder = builder();
+    let ended = match tls.get_ref().1.alpn_protocol() {
+        Some(b"h2") => {
+            let io = TokioIo::new(Batched::new(tls));
+            drive(builder.http2_only().serve_connection(io, service).into_owned(), |c| c.graceful_shutdown(), &stop)
+                .await
+        }
+        _ => {
+            let serving = builder.serve_connection_with_upgrades(TokioIo::new(tls), service).into_owned();
+            drive(serving, |c| c.graceful_shutdown(), &stop).await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended");
+    }
+    drop(slot);
+}
+
+/// Serves until the client has had enough; from `stop` on, only what was begun.
+async fn drive<C: Future>(serving: C, shutdown: fn(Pin<&mut C>), stop: &CancellationToken) -> C::Output {
+    let mut serving = pin!(serving);
+    tokio::select! {
+        ended = serving.as_mut() => ended,
+        () = stop.cancelled() => {
+            shutdown(serving.as_mut());
+            serving.await
+        }
+    }
+}
+
+fn builder() -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(MAX_HEADER_BYTES as usize);
     builder
@@ -118,17 +150,5 @@ async fn connection(
         // Finds out that a client is gone whose watch has nothing to say.
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(15));
-    let serving = builder.serve_connection_with_upgrades(TokioIo::new(tls), service).into_owned();
-    let mut serving = pin!(serving);
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = stop.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended");
-    }
-    drop(slot);
+    builder
 }

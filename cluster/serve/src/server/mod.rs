@@ -7,6 +7,7 @@
 //! ```
 
 mod assemble;
+mod batch;
 mod front;
 mod in_process;
 mod listen;

@@ -96,6 +96,7 @@ impl Front {
                     events,
                     Arc::clone(row),
                     wanted,
+                    Arc::clone(&self.lines),
                     timeout,
                     spread,
                     self.shutdown.clone().cancelled_owned(),
