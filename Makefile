@@ -70,8 +70,12 @@ powercut-test: PROFILE = boot
 powercut-test: image ## kill QEMU twenty times during writes; every acknowledged write must be there
 	$(BIN)/kedge-qemu powercut --board $(BOARD) --bin $(BIN) --out $(OUT) --memory $(MEMORY) --times 20
 
+.PHONY: api-bench
+api-bench: setup ## the API server's speed and size with 21,000 objects and 1,000 watchers, beside their bars and upstream
+	cargo bench --locked -p kedge --bench api
+
 .PHONY: bench
-bench: setup ## what containers and services cost, beside runc and crun where they are installed; needs root
+bench: api-bench ## the same, and what containers and services cost, beside runc and crun where they are installed; needs root
 	cargo build --locked --release -p kedge-runtime --examples
 	cargo build --locked --release -p kedge-net --benches
 	$(SUDO) $(CARGO_TARGET_DIR)/release/examples/bench
