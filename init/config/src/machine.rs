@@ -72,11 +72,26 @@ pub struct Network {
     pub interfaces: Vec<Interface>,
     /// Before those that DHCP tells.
     pub nameservers: Vec<IpAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wifi: Option<Wifi>,
+}
+
+/// A wireless network to join.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Wifi {
+    pub ssid: String,
+    /// WPA2's or WPA3's; none for an open network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passphrase: Option<Secret>,
+    /// ISO 3166-1, such as `CH`: which channels may be used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
 }
 
 impl Default for Network {
     fn default() -> Self {
-        Self { dhcp: true, interfaces: Vec::new(), nameservers: Vec::new() }
+        Self { dhcp: true, interfaces: Vec::new(), nameservers: Vec::new(), wifi: None }
     }
 }
 

@@ -16,6 +16,10 @@ pub const META: Partition = Partition { name: "META", type_guid: disk_guid(0xba7
 /// Last on the disk, so that it can grow. Its type is "Linux filesystem".
 pub const STATE: Partition = Partition { name: "STATE", type_guid: disk_guid(0x0FC63DAF_8483_4772_8E79_3D69D8477DE4) };
 
+/// A device's seed where it does not lie on the ESP: on a USB stick or a second disk. Its type is "basic data", so that any computer shows it.
+pub const SEED: Partition =
+    Partition { name: "KEDGE-SEED", type_guid: disk_guid(0xEBD0A0A2_B9E5_4433_87C0_68B6B72699C7) };
+
 /// The partition table, in order.
 pub const PARTITIONS: [Partition; 5] = [ESP, SYSTEM_A, SYSTEM_B, META, STATE];
 
@@ -37,6 +41,12 @@ pub const MODULES_DIR: &str = "/usr/lib/modules";
 pub const BOARD_FILE: &str = "/etc/kedge/board.yaml";
 /// In the system image: the lowest source of the machine config. The same file name is looked for on the ESP and in STATE.
 pub const MACHINE_FILE: &str = "/etc/kedge/kedge.yaml";
+/// What the factory writes for one device, on the ESP or on [`SEED`]: its machine config, its key, the key's certificate, and the
+/// certificate of the authority that signed it (PEM).
+pub const SEED_MACHINE: &str = "kedge.yaml";
+pub const SEED_KEY: &str = "identity/device.key";
+pub const SEED_CERTIFICATE: &str = "identity/device.crt";
+pub const SEED_AUTHORITY: &str = "identity/fleet-ca.crt";
 /// In the system image: the second since 1970 below which the clock never starts, in decimal.
 pub const BUILD_EPOCH_FILE: &str = "/etc/kedge/build-epoch";
 /// In the system image: unpacked container images and their index.

