@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! inputs(plan) ──▶ assemble ──▶ initramfs, system.squashfs, ESP, META, STATE ──▶ disk::write ──▶ BOARD.img, .img.bmap, .img.zst
-//!   packages, files    trees                                                          manifest.json
+//!   packages, files    trees                                                          manifest.json, bills of materials
 //! ```
 
 use crate::assemble::initramfs::InitramfsError;
@@ -15,17 +15,20 @@ use crate::disk::compress;
 use crate::disk::esp::{self, EspError};
 use crate::disk::state::{self, StateError};
 use crate::disk::write::{self, Body, WriteError};
+use crate::fetch::inputs::Supplied;
 use crate::kernel::Kernel;
 use crate::manifest::{self, Manifest};
-use crate::oci::bake::{self, BakeError};
+use crate::oci::bake::{self, BakeError, Baked};
 use crate::oci::layer::Spool;
 use crate::plan::{EARLIEST, Plan};
 use crate::progress::Progress;
+use crate::sbom::{self, Bill, Subject};
 use crate::tree::{Content, TreeError};
 use crate::{digest, show};
 use kedge_config::names;
 use kedge_config::slot::Record;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -60,6 +63,8 @@ pub struct Inputs {
     pub loader_origin: Arc<str>,
     pub kedge: Content,
     pub stage1: Content,
+    /// Kernel and boot loader as others made them.
+    pub supplied: Vec<Supplied>,
     /// The lock file's time, for a plan that had none yet.
     pub locked_epoch: Option<u32>,
 }
@@ -117,6 +122,11 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
 
     let step = progress.step("container images");
     let spool = Spool::new().map_err(io(Path::new("the temporary folder")))?;
+    let programs = [("kedge", &inputs.kedge), ("kedge-stage1", &inputs.stage1)].map(|(name, content)| {
+        let sha256 = content.sha256().map_err(io(Path::new(name)))?;
+        Ok::<_, BuildError>((name, sha256))
+    });
+    let programs = programs.into_iter().collect::<Result<Vec<_>, _>>()?;
     let (images, index) = bake::bake(&plan.images, config.architecture.oci(), &spool)?;
     step.done(&index.images.len().to_string());
     if spool.bare.get() > 0 {
@@ -200,16 +210,49 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
         version: kedge_config::VERSION,
         epoch,
         kernel_release: release.clone(),
+        origins: origins(&inputs.supplied, &programs, &index.images),
         files,
     };
     let text = serde_json::to_string_pretty(&list).map_err(|error| io(&manifest_path)(error.into()))?;
     std::fs::write(&manifest_path, text + "\n").map_err(io(&manifest_path))?;
 
-    digests.push(part("image", &image)?);
+    let whole = part("image", &image)?;
+    let subject = Subject { board: plan.name.clone(), sha256: whole.sha256.clone(), epoch };
+    digests.push(whole);
     digests.push(part("compressed image", &compressed)?);
     digests.push(part("block map", &map_path)?);
+    let parts = sbom::Parts { subject, packages: &inputs.supplied, programs: &programs, images: &index.images };
+    digests.extend(bills(plan, parts)?);
     let container_images = index.images.into_iter().flat_map(|image| image.names).collect();
     Ok(Built { image, manifest: manifest_path, kernel_release: release, epoch, sizes: digests, container_images })
+}
+
+/// By the names that files' origins have in the manifest.
+fn origins(supplied: &[Supplied], programs: &[(&str, String)], images: &[Baked]) -> BTreeMap<String, String> {
+    let packages = supplied.iter().map(|one| (one.origin(), one.sha256.clone()));
+    let programs = programs.iter().map(|(name, sha256)| ((*name).to_owned(), sha256.clone()));
+    let image = |image: &Baked| {
+        let name = image.names.first().cloned().unwrap_or_default();
+        (bake::origin(&name), image.digest.trim_start_matches("sha256:").to_owned())
+    };
+    packages.chain(programs).chain(images.iter().map(image)).collect()
+}
+
+/// Writes the bills of materials and the list of licences.
+fn bills(plan: &Plan, parts: sbom::Parts<'_>) -> Result<Vec<Part>, BuildError> {
+    let json = |error: serde_json::Error| BuildError::Io { path: "the bill of materials".into(), source: error.into() };
+    let bill = Bill::new(parts).map_err(json)?;
+    let forms = [
+        ("SPDX bill", "sbom.spdx.json", sbom::to_text(&sbom::spdx::document(&bill)).map_err(json)?),
+        ("CycloneDX bill", "sbom.cdx.json", sbom::to_text(&sbom::cyclonedx::document(&bill)).map_err(json)?),
+        ("licences", "licences.txt", bill.licences()),
+    ];
+    let write = |(name, file, text): (&'static str, &str, String)| {
+        let path = plan.out.join(file);
+        std::fs::write(&path, text).map_err(|source| BuildError::Io { path: path.display().to_string(), source })?;
+        part(name, &path)
+    };
+    forms.into_iter().map(write).collect()
 }
 
 fn part(name: &'static str, path: &Path) -> Result<Part, BuildError> {
@@ -230,7 +273,9 @@ fn bodies(
     for place in &plan.layout.places {
         let id = |what: &str| digest::uuid(seed, what);
         bodies.push(match place.name {
-            name if name == names::ESP.name => Body::Pieces(esp::make(esp, place.size, id("esp").as_fields().0)?),
+            name if name == names::ESP.name => {
+                Body::Pieces(esp::make(esp, place.size, id("esp").as_fields().0, esp::LABEL)?)
+            }
             name if name == names::SYSTEM_A.name => Body::File(system.to_owned()),
             name if name == names::META.name => {
                 Body::Pieces(Record::fresh().initial_writes().map(|(at, bytes)| (at, bytes.to_vec())).to_vec())
@@ -247,4 +292,4 @@ fn bodies(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

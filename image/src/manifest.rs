@@ -2,6 +2,7 @@
 
 use crate::tree::{Node, Tree};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io;
 
 #[derive(Debug, Serialize)]
@@ -12,6 +13,8 @@ pub struct Manifest {
     /// Seconds since 1970 that the image gives for now.
     pub epoch: u32,
     pub kernel_release: String,
+    /// What an origin that comes from outside is, to the bit: the SHA-256 of the package, the program, or the image's manifest.
+    pub origins: BTreeMap<String, String>,
     pub files: Vec<Line>,
 }
 

@@ -30,7 +30,9 @@ const ENTRY: u64 = 32;
 const IS_FOLDER: u8 = 0x10;
 const IS_LABEL: u8 = 0x08;
 const IS_LONG_NAME: u8 = 0x0f;
-const LABEL: [u8; 11] = *b"KEDGE-ESP  ";
+/// The volume's name, padded with blanks.
+pub type Label = [u8; 11];
+pub const LABEL: Label = *b"KEDGE-ESP  ";
 /// 1 January 1980, the first day that FAT knows. A real time would tell nobody anything.
 const DAY: [u8; 2] = [0x21, 0];
 
@@ -80,7 +82,7 @@ type Folders = BTreeMap<PathBuf, Vec<Name>>;
 type Places = BTreeMap<PathBuf, (u32, u64)>;
 
 /// The file system's bytes, each piece with its offset; all else is zero.
-pub fn make(tree: &Tree, size: u64, volume_id: u32) -> Result<Vec<(u64, Vec<u8>)>, EspError> {
+pub fn make(tree: &Tree, size: u64, volume_id: u32, label: Label) -> Result<Vec<(u64, Vec<u8>)>, EspError> {
     let geometry = Geometry::new(size)?;
     let folders = folders(tree)?;
     let mut chains = Chains { geometry, table: vec![0x0fff_fff8, END], size };
@@ -95,10 +97,10 @@ pub fn make(tree: &Tree, size: u64, volume_id: u32) -> Result<Vec<(u64, Vec<u8>)
             places.insert(path.clone(), (chains.take(bytes)?, bytes));
         }
     }
-    let mut pieces = system_area(&geometry, volume_id, &chains);
+    let mut pieces = system_area(&geometry, volume_id, label, &chains);
     for path in folders.keys() {
         let first = places.get(path).map_or(ROOT, |(first, _)| *first);
-        pieces.push((geometry.cluster(first), folder(path, &folders, &places)));
+        pieces.push((geometry.cluster(first), folder(path, label, &folders, &places)));
     }
     for (path, entry) in tree.iter() {
         let (Node::File(content), Some((first, 1..))) = (&entry.node, places.get(path)) else { continue };
@@ -199,7 +201,7 @@ impl Chains {
     }
 }
 
-fn system_area(geometry: &Geometry, volume_id: u32, chains: &Chains) -> Vec<(u64, Vec<u8>)> {
+fn system_area(geometry: &Geometry, volume_id: u32, label: Label, chains: &Chains) -> Vec<(u64, Vec<u8>)> {
     let mut boot = Vec::with_capacity(SECTOR as usize);
     boot.extend(*b"\xeb\x58\x90KEDGE   ");
     boot.extend((SECTOR as u16).to_le_bytes());
@@ -218,7 +220,7 @@ fn system_area(geometry: &Geometry, volume_id: u32, chains: &Chains) -> Vec<(u64
     boot.extend([0; 12]);
     boot.extend([0x80, 0, 0x29]);
     boot.extend(volume_id.to_le_bytes());
-    boot.extend(LABEL);
+    boot.extend(label);
     boot.extend(*b"FAT32   ");
     boot.resize(510, 0);
     boot.extend([0x55, 0xaa]);
@@ -239,11 +241,11 @@ fn system_area(geometry: &Geometry, volume_id: u32, chains: &Chains) -> Vec<(u64
     pieces
 }
 
-fn folder(path: &Path, folders: &Folders, places: &Places) -> Vec<u8> {
+fn folder(path: &Path, label: Label, folders: &Folders, places: &Places) -> Vec<u8> {
     let mut bytes = Vec::new();
     let place = |path: &Path| places.get(path).copied().unwrap_or_default();
     match path.parent() {
-        None => bytes.extend(entry(LABEL, IS_LABEL, 0, 0)),
+        None => bytes.extend(entry(label, IS_LABEL, 0, 0)),
         Some(parent) => {
             bytes.extend(entry(*b".          ", IS_FOLDER, place(path).0, 0));
             // The root is written as 0 here (specification, section 6.5).

@@ -2,12 +2,14 @@
 
 use super::apt::Scope;
 use super::deb::{self, DebError};
+use super::lock::Locked;
 use super::packages::{self, Order, PackageError};
 use crate::build::Inputs;
 use crate::disk::boot;
 use crate::elf::{Elf, ElfError};
 use crate::kernel::Kernel;
 use crate::kernel::modules::{ModuleError, Modules};
+use crate::licence::Licence;
 use crate::plan::{KernelSource, LoaderSource, Plan};
 use crate::progress::Progress;
 use crate::tree::Content;
@@ -42,6 +44,57 @@ pub enum InputError {
     Release { path: String },
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Kernel,
+    BootLoader,
+}
+
+/// Something in the image that others made: a Debian package, or a file that a person gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Supplied {
+    pub role: Role,
+    pub name: String,
+    pub version: String,
+    pub sha256: String,
+    /// `None` for a file.
+    pub debian: Option<Debian>,
+    pub licence: Option<Licence>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Debian {
+    pub architecture: String,
+    pub suite: String,
+}
+
+impl Supplied {
+    fn package(role: Role, locked: &Locked, suite: &str) -> Self {
+        Self {
+            role,
+            name: locked.name.clone(),
+            version: locked.version.clone(),
+            sha256: locked.sha256.clone(),
+            debian: Some(Debian { architecture: locked.architecture.clone(), suite: suite.to_owned() }),
+            licence: None,
+        }
+    }
+
+    fn file(role: Role, path: &Path, version: &str, content: &Content) -> Result<Self, InputError> {
+        let sha256 = content.sha256().map_err(|source| InputError::Io { path: path.display().to_string(), source })?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { role, name, version: version.to_owned(), sha256, debian: None, licence: None })
+    }
+
+    /// What messages and the manifest call it.
+    pub fn origin(&self) -> String {
+        match &self.debian {
+            Some(_) => format!("package {} {}", self.name, self.version),
+            None => format!("file {}", self.name),
+        }
+    }
+}
+
 /// Gets all that the plan names.
 pub fn get(plan: &Plan, cache: &Path, progress: Progress) -> Result<Inputs, InputError> {
     let architecture = plan.board.config.architecture;
@@ -67,31 +120,44 @@ pub fn get(plan: &Plan, cache: &Path, progress: Progress) -> Result<Inputs, Inpu
         };
         let (lock, found) = packages::fetch(&order, &progress)?;
         locked_epoch = u32::try_from(lock.epoch).ok();
-        let origin = |name: &String| {
-            lock.package(name)
-                .map_or_else(|| name.clone(), |locked| format!("package {} {}", locked.name, locked.version))
-        };
-        files = wanted.iter().map(origin).zip(found).collect();
+        files = wanted.iter().filter_map(|name| lock.package(name).cloned()).zip(found).collect();
     }
     let mut files = files.into_iter();
+    let mut supplied = Vec::new();
     let kernel = match &plan.kernel {
         KernelSource::Package { package } => {
-            let (origin, deb) = files.next().ok_or_else(|| lacks(package, "file"))?;
-            let step = progress.step(format!("unpacking {origin}"));
-            let kernel = kernel_of_package(&deb, &origin)?;
+            let (locked, deb) = files.next().ok_or_else(|| lacks(package, "file"))?;
+            let mut package = Supplied::package(Role::Kernel, &locked, &plan.suite);
+            let step = progress.step(format!("unpacking {}", package.origin()));
+            let (kernel, copyright) = kernel_of_package(&deb, &package.origin())?;
             step.done(&format!("{} modules", kernel.modules.len()));
+            package.licence = copyright.as_deref().and_then(Licence::of_debian);
+            supplied.push(package);
             kernel
         }
-        KernelSource::Files { image, modules } => kernel_of_files(image, modules)?,
+        KernelSource::Files { image, modules } => {
+            let kernel = kernel_of_files(image, modules)?;
+            supplied.push(Supplied::file(Role::Kernel, image, &kernel.release, &kernel.image)?);
+            kernel
+        }
     };
     let (loader, loader_origin) = match &plan.bootloader {
         LoaderSource::Package { package } => {
-            let (origin, deb) = files.next().ok_or_else(|| lacks(package, "file"))?;
-            (file_of_package(&deb, &origin, boot::package_path(architecture))?, origin.into())
+            let (locked, deb) = files.next().ok_or_else(|| lacks(package, "file"))?;
+            let mut package = Supplied::package(Role::BootLoader, &locked, &plan.suite);
+            let (loader, copyright) = file_of_package(&deb, &package.origin(), boot::package_path(architecture))?;
+            package.licence = copyright.as_deref().and_then(Licence::of_debian);
+            let origin = package.origin().into();
+            supplied.push(package);
+            (loader, origin)
         }
-        LoaderSource::File { path } => (given(path)?, origin_of(path)),
+        LoaderSource::File { path } => {
+            let loader = given(path)?;
+            supplied.push(Supplied::file(Role::BootLoader, path, "unknown", &loader)?);
+            (loader, origin_of(path))
+        }
     };
-    Ok(Inputs { kernel, loader, loader_origin, kedge, stage1, locked_epoch })
+    Ok(Inputs { kernel, loader, loader_origin, kedge, stage1, supplied, locked_epoch })
 }
 
 fn lacks(package: &str, what: &str) -> InputError {
@@ -129,18 +195,31 @@ fn program(path: &Path, option: &'static str, architecture: Architecture) -> Res
     }
 }
 
-fn kernel_of_package(deb: &Path, origin: &str) -> Result<Kernel, InputError> {
-    let mut image = None;
+/// Whether a package's file is its copyright file (Debian policy 12.5).
+fn is_copyright(path: &str) -> bool {
+    path.starts_with("usr/share/doc/") && path.ends_with("/copyright")
+}
+
+fn read(content: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    content.read_to_end(&mut bytes).map(|_| bytes)
+}
+
+fn text(content: &mut dyn Read) -> io::Result<String> {
+    read(content).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The kernel, and what the package says of copyright.
+fn kernel_of_package(deb: &Path, origin: &str) -> Result<(Kernel, Option<String>), InputError> {
+    let (mut image, mut copyright) = (None, None);
     let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
-    let read = |content: &mut dyn Read| {
-        let mut bytes = Vec::new();
-        content.read_to_end(&mut bytes).map(|_| bytes)
-    };
     deb::each_file(deb, &mut |path, content| {
         if let Some(release) = path.strip_prefix("boot/vmlinuz-").or_else(|| path.strip_prefix("boot/vmlinux-")) {
             image = Some((release.to_owned(), read(content)?));
         } else if let Some(below) = path.strip_prefix("usr/").unwrap_or(path).strip_prefix("lib/modules/") {
             parts.push((below.to_owned(), read(content)?));
+        } else if is_copyright(path) {
+            copyright = Some(text(content)?);
         }
         Ok(())
     })?;
@@ -154,7 +233,7 @@ fn kernel_of_package(deb: &Path, origin: &str) -> Result<Kernel, InputError> {
     if modules.is_empty() {
         return Err(lacks(origin, "kernel modules"));
     }
-    Ok(Kernel { release, image: Content::bytes(image), modules, origin: origin.into() })
+    Ok((Kernel { release, image: Content::bytes(image), modules, origin: origin.into() }, copyright))
 }
 
 fn kernel_of_files(image: &Path, folder: &Path) -> Result<Kernel, InputError> {
@@ -164,17 +243,18 @@ fn kernel_of_files(image: &Path, folder: &Path) -> Result<Kernel, InputError> {
     Ok(Kernel { release, image: given(image)?, modules: Modules::from_folder(folder)?, origin: origin_of(image) })
 }
 
-fn file_of_package(deb: &Path, origin: &str, wanted: &str) -> Result<Content, InputError> {
-    let mut found = None;
+/// One file of a package, and what the package says of copyright.
+fn file_of_package(deb: &Path, origin: &str, wanted: &str) -> Result<(Content, Option<String>), InputError> {
+    let (mut found, mut copyright) = (None, None);
     deb::each_file(deb, &mut |path, content| {
         if path == wanted {
-            let mut bytes = Vec::new();
-            content.read_to_end(&mut bytes)?;
-            found = Some(Content::bytes(bytes));
+            found = Some(Content::bytes(read(content)?));
+        } else if is_copyright(path) {
+            copyright = Some(text(content)?);
         }
         Ok(())
     })?;
-    found.ok_or_else(|| lacks(origin, wanted))
+    found.map(|found| (found, copyright)).ok_or_else(|| lacks(origin, wanted))
 }
 
 #[cfg(test)]
@@ -209,10 +289,11 @@ mod tests {
             ("boot/vmlinuz-6.1-x", b"image"),
             ("usr/lib/modules/6.1-x/kernel/a.ko", &module),
             ("lib/modules/6.1-x/modules.builtin", b"kernel/b.ko\n"),
-            ("usr/share/doc/x", b""),
+            ("usr/share/doc/k/copyright", b"Files: *\nLicense: GPL-2\n"),
         ];
         deb::made::package(&deb, &files);
-        let kernel = kernel_of_package(&deb, "package k 1").unwrap();
+        let (kernel, copyright) = kernel_of_package(&deb, "package k 1").unwrap();
+        assert_eq!(Licence::of_debian(&copyright.unwrap()).unwrap().to_string(), "GPL-2.0-only");
         assert_eq!((kernel.release.as_str(), kernel.modules.len()), ("6.1-x", 1));
         assert_eq!(kernel.modules.unpacked("a").unwrap(), Some(("kernel/a.ko".to_owned(), module.clone())));
         deb::made::package(&deb, &files[3..]);

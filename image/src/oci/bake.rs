@@ -92,9 +92,14 @@ pub fn bake(wanted: &[Wanted], architecture: &str, spool: &Spool) -> Result<(Tre
     Ok((out, index))
 }
 
+/// What the manifest calls the origin of an image's files; which layer each is of, its path says.
+pub fn origin(image: &str) -> String {
+    format!("image {image}")
+}
+
 fn one(blobs: &Blobs, image: Image, spool: &Spool, out: &mut Tree) -> Result<Baked, BakeError> {
     let name = image.names.first().cloned().unwrap_or_default();
-    let origin: Arc<str> = format!("image {name}").into();
+    let origin: Arc<str> = origin(&name).into();
     let unpacked =
         image.layers.iter().map(|layer| layer::unpack(blobs, layer, &origin, spool)).collect::<Result<Vec<_>, _>>()?;
     let fail = |source| BakeError::Tree { image: name.clone(), source };
