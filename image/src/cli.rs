@@ -4,9 +4,12 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kedge_config::size::Size;
 use kedge_image::flash;
-use kedge_image::oci::bake::Wanted;
+use kedge_image::oci::bake;
 use kedge_image::oci::from_dir::Recipe;
 use kedge_image::plan;
+use kedge_image::provision::authority::KeyKind;
+use kedge_image::provision::order::Wanted;
+use kedge_image::provision::{self, Form, Proof};
 use kedge_image::qemu::command::{Accelerator, Forward};
 use kedge_image::qemu::run::{self, Firmware};
 use std::path::{Path, PathBuf};
@@ -29,6 +32,8 @@ pub enum Command {
     Inspect(Inspect),
     /// Write an image onto a disk or a card, and read it back
     Flash(Flash),
+    /// Make identities, seeds or cards, a ledger and labels for many devices
+    Provision(Provision),
     /// Make a container image from a folder, without a registry
     ImageFromDir(FromDir),
     /// Check a board file or a machine config as the device would
@@ -54,7 +59,7 @@ pub struct Build {
     stage1: Option<PathBuf>,
     /// Container image to bake in: an OCI layout (folder or tar) or an archive of `docker save`; may be repeated
     #[arg(long = "image", value_name = "[NAME=]FILE")]
-    images: Vec<Wanted>,
+    images: Vec<bake::Wanted>,
     /// Machine config to bake in
     #[arg(long, value_name = "FILE")]
     machine: Option<PathBuf>,
@@ -250,6 +255,124 @@ impl Flash {
         let of_board = |board: &String| Path::new("out").join(board).join(format!("{board}.img"));
         let image = self.image.clone().or(self.board.as_ref().map(of_board)).unwrap_or_default();
         flash::Options { image, device: self.device.clone(), map: self.bmap.clone() }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FormChoice {
+    /// NAME.tar, to be unpacked onto a card's FAT partition
+    Archive,
+    /// NAME.seed.img, a disk with the seed on it: a USB stick, or a second disk
+    Disk,
+    /// NAME.img, the image of --image with the seed on it
+    Card,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProofChoice {
+    /// A key of its own, and the fleet authority's certificate of it
+    Certificate,
+    /// A bootstrap token of its own
+    Token,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum KeyChoice {
+    Ed25519,
+    EcdsaP256,
+}
+
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Provision {
+    #[command(subcommand)]
+    pub command: Option<ProvisionCommand>,
+    /// Machine config that all devices have in common
+    #[arg(long, value_name = "FILE")]
+    template: Option<PathBuf>,
+    /// Table of devices: columns "name", "label:KEY", and fields of the machine config such as "network.dhcp"
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["count", "prefix"])]
+    csv: Option<PathBuf>,
+    /// So many devices, called PREFIX-0001 and so on
+    #[arg(long, required_unless_present = "csv")]
+    count: Option<u32>,
+    #[arg(long, default_value = "edge")]
+    prefix: String,
+    /// Folder to write to; a second run goes on where the first one ended
+    #[arg(long, value_name = "DIR", required = true)]
+    out: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "archive")]
+    form: FormChoice,
+    /// Image that cards are made from
+    #[arg(long, value_name = "FILE", required_if_eq("form", "card"))]
+    image: Option<PathBuf>,
+    /// How a device proves who it is
+    #[arg(long, value_enum, default_value = "certificate")]
+    identity: ProofChoice,
+    #[arg(long, value_enum, default_value = "ed25519")]
+    key: KeyChoice,
+    /// Certificate of the fleet's authority [default: one made in the folder]
+    #[arg(long, value_name = "FILE", requires = "ca_key")]
+    ca_cert: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", requires = "ca_cert")]
+    ca_key: Option<PathBuf>,
+    /// For how many days certificates are valid
+    #[arg(long, default_value = "7300")]
+    days: u32,
+    /// For how many days join tokens are valid
+    #[arg(long, default_value = "90")]
+    token_days: u32,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Subcommand)]
+pub enum ProvisionCommand {
+    /// Put devices on the revocation list
+    Revoke(Revoke),
+}
+
+#[derive(Args)]
+pub struct Revoke {
+    /// Folder that was provisioned to
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Names or serial numbers
+    #[arg(required = true)]
+    pub devices: Vec<String>,
+    #[arg(long, default_value = "")]
+    pub reason: String,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+impl Provision {
+    pub fn into_options(self) -> provision::Options {
+        let wanted = match (self.csv, self.count) {
+            (Some(path), _) => Wanted::Table(path),
+            (None, count) => Wanted::Count { count: count.unwrap_or(0), prefix: self.prefix },
+        };
+        provision::Options {
+            template: self.template,
+            wanted,
+            out: self.out.unwrap_or_default(),
+            form: match self.form {
+                FormChoice::Archive => Form::Archive,
+                FormChoice::Disk => Form::Disk,
+                FormChoice::Card => Form::Card { image: self.image.unwrap_or_default() },
+            },
+            proof: match self.identity {
+                ProofChoice::Certificate => Proof::Certificate,
+                ProofChoice::Token => Proof::Token,
+            },
+            key: match self.key {
+                KeyChoice::Ed25519 => KeyKind::Ed25519,
+                KeyChoice::EcdsaP256 => KeyKind::EcdsaP256,
+            },
+            authority: self.ca_cert.zip(self.ca_key),
+            days: self.days,
+            token_days: self.token_days,
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub mod manifest;
 pub mod oci;
 pub mod plan;
 pub mod progress;
+pub mod provision;
 pub mod qemu;
 pub mod sbom;
 pub mod show;

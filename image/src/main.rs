@@ -4,7 +4,7 @@ mod cli;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use cli::{Build, Cli, Command, Flash, FromDir, Inspect, Output, Run, Validate};
+use cli::{Build, Cli, Command, Flash, FromDir, Inspect, Output, Provision, ProvisionCommand, Run, Validate};
 use kedge_config::{BoardConfig, MachineConfig};
 use kedge_image::fetch::{self, inputs};
 use kedge_image::flash::{self, target::Target};
@@ -12,6 +12,7 @@ use kedge_image::inspect::Disk;
 use kedge_image::oci::from_dir::{self, Recipe};
 use kedge_image::plan::{self, Plan};
 use kedge_image::progress::Progress;
+use kedge_image::provision;
 use kedge_image::qemu::run;
 use kedge_image::show;
 use std::io::{IsTerminal, Write};
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run_guest(args),
         Command::Inspect(args) => inspect(&args),
         Command::Flash(args) => write_disk(&args),
+        Command::Provision(args) => provision_devices(args),
         Command::ImageFromDir(args) => image_from_dir(args),
         Command::Validate(args) => validate(&args),
     };
@@ -140,6 +142,27 @@ fn confirm(disk: &Target) -> bool {
     eprint!("all on it will be lost; to go on, type {name}: ");
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).is_ok_and(|_| answer.trim() == name)
+}
+
+fn provision_devices(args: Provision) -> Result<()> {
+    let (output, done) = match args.command {
+        Some(ProvisionCommand::Revoke(revoke)) => {
+            (revoke.output, provision::revoke(&revoke.out, &revoke.devices, &revoke.reason)?)
+        }
+        None => (args.output, provision::provision(&args.into_options(), Progress::for_stderr())?),
+    };
+    match output {
+        Output::Json => json(&done),
+        Output::Table => say(&format!(
+            "{} devices: {} issued now, {} before, {} revoked\nledger {}\nlabels {}\n",
+            done.devices,
+            done.issued,
+            done.known,
+            done.revoked,
+            done.ledger.display(),
+            done.labels.display()
+        )),
+    }
 }
 
 fn image_from_dir(args: FromDir) -> Result<()> {

@@ -13,6 +13,7 @@ use region::Region;
 use report::{FileLine, PartitionLine, Report, SlotLine, State};
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::Path;
 
 #[derive(Debug, thiserror::Error)]
@@ -77,11 +78,22 @@ impl Disk {
         &self.path
     }
 
-    /// The bytes of the partition called `name`.
-    pub fn region(&self, name: &'static str) -> Result<Region<'_>, InspectError> {
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Where the partition called `name` lies.
+    pub fn place(&self, name: &'static str) -> Result<Range<u64>, InspectError> {
         let found = self.partitions.iter().find(|partition| partition.name == name);
         let partition = found.ok_or_else(|| InspectError::NoPartition { path: self.path.clone(), name })?;
-        Ok(Region::new(&self.file, partition.start, partition.size))
+        Ok(partition.start..partition.start + partition.size)
+    }
+
+    /// The bytes of the partition called `name`.
+    pub fn region(&self, name: &'static str) -> Result<Region<'_>, InspectError> {
+        let place = self.place(name)?;
+        Ok(Region::new(&self.file, place.start, place.end - place.start))
     }
 
     /// The slot record; the inner error is one that stage 1 would meet as well.

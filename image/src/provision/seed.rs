@@ -1,0 +1,73 @@
+//! A device's seed: its machine config, and what it proves itself with. The same files in every form; init looks for them on the FAT partition
+//! they end up on.
+
+use super::authority::Identity;
+use crate::digest;
+use crate::disk::esp::{self, EspError};
+use crate::disk::layout::{ALIGNMENT, Layout, Place};
+use crate::disk::write::{self, Body, WriteError};
+use crate::tree::{Content, Node, Tree, TreeError};
+use kedge_config::names;
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SeedError {
+    #[error("seed: {0}")]
+    Tree(#[from] TreeError),
+    #[error("seed: {0}")]
+    Fat(#[from] EspError),
+    #[error("seed: {0}")]
+    Disk(#[from] WriteError),
+    #[error("{path}: {source}")]
+    Io { path: String, source: io::Error },
+}
+
+/// Little more than FAT32 needs; nearly all of it is a hole.
+const FAT: u64 = 34 << 20;
+const LABEL: [u8; 11] = *b"KEDGE-SEED ";
+
+pub fn files(config: &str, identity: Option<&Identity>) -> Result<Tree, SeedError> {
+    let origin: Arc<str> = "provisioned".into();
+    let mut tree = Tree::new();
+    tree.file(names::SEED_MACHINE, 0o600, Content::bytes(config), &origin)?;
+    if let Some(identity) = identity {
+        tree.file(names::SEED_KEY, 0o600, Content::bytes(identity.key.as_str()), &origin)?;
+        tree.file(names::SEED_CERTIFICATE, 0o644, Content::bytes(identity.certificate.as_str()), &origin)?;
+        tree.file(names::SEED_AUTHORITY, 0o644, Content::bytes(identity.authority.as_str()), &origin)?;
+    }
+    Ok(tree)
+}
+
+/// A new file that only its owner reads.
+pub fn create(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+pub fn archive(files: &Tree, path: &Path) -> Result<(), SeedError> {
+    let write = || {
+        let mut tar = tar::Builder::new(BufWriter::new(create(path)?));
+        for (name, entry) in files.iter() {
+            let Node::File(content) = &entry.node else { continue };
+            let mut header = tar::Header::new_ustar();
+            header.set_size(content.len()?);
+            header.set_mode(u32::from(entry.mode));
+            tar.append_data(&mut header, name, content.open()?)?;
+        }
+        tar.into_inner()?.into_inner().map_err(|error| error.into_error())?.sync_all()
+    };
+    write().map_err(|source| SeedError::Io { path: path.display().to_string(), source })
+}
+
+/// A disk with one FAT partition. Its identifiers depend on the device's name.
+pub fn disk(files: &Tree, name: &str, path: &Path) -> Result<(), SeedError> {
+    create(path).map_err(|source| SeedError::Io { path: path.display().to_string(), source })?;
+    let place = Place { name: names::SEED.name, start: ALIGNMENT, size: FAT, type_guid: names::SEED.type_guid };
+    let layout = Layout { size: ALIGNMENT + FAT + ALIGNMENT, places: vec![place] };
+    let volume = digest::uuid(name, "seed").as_fields().0;
+    let body = Body::Pieces(esp::make(files, FAT, volume, LABEL)?);
+    Ok(write::write(path, &layout, &[body], name, &|_| ())?)
+}
