@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, RootCertStore, ServerConfig,
     SignatureScheme,
 };
 
-use crate::pki::Identity;
+use crate::pki::{Identity, Seen};
 
 /// Where Debian and most others keep whom a host trusts.
 const HOSTS_AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -88,12 +89,19 @@ pub fn outside(trusted: Servers<'_>, shown: Option<Shown>) -> Result<ClientConfi
     let builder = match trusted {
         Servers::Of(bundle) => {
             let own = if bundle.is_empty() { std::fs::read(HOSTS_AUTHORITIES).unwrap_or_default() } else { Vec::new() };
+            let authorities: Result<Vec<_>, _> =
+                CertificateDer::pem_slice_iter(if bundle.is_empty() { &own } else { bundle }).collect();
+            let authorities = authorities.map_err(|e| TlsError::Authority(e.to_string()))?;
             let mut roots = RootCertStore::empty();
-            for certificate in CertificateDer::pem_slice_iter(if bundle.is_empty() { &own } else { bundle }) {
-                let certificate = certificate.map_err(|e| TlsError::Authority(e.to_string()))?;
-                roots.add(certificate).map_err(|e| TlsError::Authority(e.to_string()))?;
+            for certificate in &authorities {
+                roots.add(certificate.clone()).map_err(|e| TlsError::Authority(e.to_string()))?;
             }
-            builder.with_root_certificates(roots)
+            let named = if bundle.is_empty() { Vec::new() } else { authorities };
+            match WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build() {
+                Ok(others) => builder.dangerous().with_custom_certificate_verifier(Arc::new(Named { named, others })),
+                // Nobody is trusted.
+                Err(_) => builder.with_root_certificates(RootCertStore::empty()),
+            }
         }
         Servers::Any => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer { provider })),
     };
@@ -154,6 +162,59 @@ pub fn plain(error: std::io::Error) -> std::io::Error {
     std::io::Error::new(error.kind(), text)
 }
 
+/// Takes servers that an authority vouches for, and, as Go does, one that shows the very certificate which is trusted: self-signed ones
+/// are often made as if they were authorities.
+#[derive(Debug)]
+struct Named {
+    named: Vec<CertificateDer<'static>>,
+    others: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let vouched = self.others.verify_server_cert(own, rest, name, ocsp, now);
+        if vouched.is_ok() || !self.named.iter().any(|named| **named == **own) {
+            return vouched;
+        }
+        verify_server_name(&ParsedCertificate::try_from(own)?, name)?;
+        let seen = Seen::of(own).map_err(|_| CertificateError::BadEncoding)?;
+        match now.as_secs() {
+            early if early < seen.not_before => Err(CertificateError::NotValidYet.into()),
+            late if late > seen.not_after => Err(CertificateError::Expired.into()),
+            _ => Ok(ServerCertVerified::assertion()),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.others.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.others.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.others.supported_verify_schemes()
+    }
+}
+
 /// Takes every server that has the key of the certificate it shows.
 #[derive(Debug)]
 struct AnyServer {
@@ -201,4 +262,38 @@ impl ClientCertVerifier for AnyClient {
     }
 
     has_its_key!();
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+
+    use super::*;
+    use crate::pki::kubeconfig::pem;
+
+    #[test]
+    fn a_certificate_that_is_trusted_itself_is_as_good_as_one_of_an_authority() {
+        let made = |name: &str| {
+            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+        };
+        let (own, other) = (made("issuer.example.com"), made("issuer.example.com"));
+        let mut roots = RootCertStore::empty();
+        roots.add(own.clone()).unwrap();
+        let others = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().unwrap();
+        assert!(outside(Servers::Of(pem("CERTIFICATE", &own).as_bytes()), None).is_ok());
+        let verifier = Named { named: vec![own.clone()], others };
+        let ask = |shown: &CertificateDer<'_>, name: &str, at: u64| {
+            let name = ServerName::try_from(name.to_owned()).unwrap();
+            let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(at));
+            verifier.verify_server_cert(shown, &[], &name, &[], now).map(drop)
+        };
+        const NOW: u64 = 1_790_000_000;
+        assert_eq!(ask(&own, "issuer.example.com", NOW), Ok(()));
+        assert!(ask(&other, "issuer.example.com", NOW).is_err());
+        assert!(ask(&own, "other.example.com", NOW).is_err());
+        assert_eq!(ask(&own, "issuer.example.com", 1), Err(CertificateError::NotValidYet.into()));
+        assert_eq!(ask(&own, "issuer.example.com", 99_000_000_000), Err(CertificateError::Expired.into()));
+    }
 }

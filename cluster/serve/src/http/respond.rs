@@ -4,11 +4,11 @@ use std::convert::Infallible;
 
 use bytes::Bytes;
 use futures::Stream;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WARNING};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, WARNING};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Body as _, Frame};
 use kedge_api::{Reason, Status};
 use serde_json::Value;
 
@@ -29,6 +29,15 @@ pub fn stream(frames: impl Stream<Item = Result<Bytes, std::io::Error>> + Send +
 
 pub const TEXT: &str = "text/plain; charset=utf-8";
 pub const JSON: &str = "application/json";
+
+/// The answer to a HEAD: what a GET would tell, without its body, which HTTP/2 has no place for (RFC 9110, 9.3.2).
+pub fn bodiless(response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact() {
+        head.headers.entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    Response::from_parts(head, full(Bytes::new()))
+}
 
 pub fn respond(code: u16, content_type: &'static str, body: Body) -> Response<Body> {
     let mut response = Response::new(body);

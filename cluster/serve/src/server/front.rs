@@ -133,6 +133,9 @@ impl Front {
         if let Some(audit) = audit {
             response.headers_mut().insert("audit-id", audit);
         }
+        if method == Method::HEAD {
+            response = respond::bodiless(response);
+        }
         match finish {
             Some(finish) => metrics::finish(finish, response),
             None => response,

@@ -39,6 +39,15 @@ impl Front {
             {
                 return Err(method_not_allowed());
             }
+            ["api" | "version"]
+            | ["api" | "apis", _]
+            | ["apis", _, _]
+            | [".well-known", "openid-configuration"]
+            | ["openid", "v1", "jwks"]
+                if verb != "get" =>
+            {
+                return Err(method_not_allowed());
+            }
             _ => {}
         }
         let rows = || self.catalog.rows();

@@ -37,6 +37,10 @@ impl Front {
         if let Some(connection) = connection(plural, group, &target.subresource) {
             return self.connect(&user, connection, asked, query, request).await;
         }
+        // Upstream's routes of built-in kinds know no HEAD; those of custom kinds take it for a GET.
+        if *request.method() == Method::HEAD && row.custom.is_none() {
+            return Err(method_not_allowed());
+        }
         if row.custom.is_some()
             && (row.namespaced == target.namespace.is_empty() && !lists(asked) || !asked.rest.is_empty())
         {
@@ -114,8 +118,8 @@ impl Front {
         query: &Query,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
-        let read = matches!(*request.method(), Method::GET | Method::HEAD);
-        if connection == Connection::Log && !read {
+        let read = *request.method() == Method::GET;
+        if connection == Connection::Log && !read || connection.upgrades() && *request.method() == Method::HEAD {
             return Err(method_not_allowed());
         }
         if connection.upgrades() && read {

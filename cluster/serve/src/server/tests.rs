@@ -234,6 +234,34 @@ async fn a_request_passes_all_gates() {
 }
 
 #[tokio::test]
+async fn a_head_is_answered_without_a_body_over_http_2_as_well() {
+    let world = world().await;
+    let mut config = tls::client_config(&world.admin(), world.pki.authority(Signer::Server)).unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let tcp = TcpStream::connect(world.address).await.unwrap();
+    let name = ServerName::try_from("kubernetes.default.svc").unwrap();
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    for (path, code) in [
+        ("/healthz", 200),
+        ("/apis", 200),
+        ("/version", 405),
+        ("/api/v1", 405),
+        ("/api/v1/namespaces/n/configmaps/a", 405),
+        ("/api/v1/namespaces/n/pods/p/log", 405),
+        ("/nowhere", 404),
+    ] {
+        let request = http::Request::head(format!("https://k{path}")).body(Full::<bytes::Bytes>::default()).unwrap();
+        let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        assert_eq!((parts.status.as_u16(), body.len()), (code, 0), "{path}");
+        assert!(parts.headers["content-length"].to_str().unwrap().parse::<u64>().unwrap() > 0, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_there_or_not_allowed_is_said_as_upstream_does() {
     let world = world().await;
     let big = format!("{{\"data\":\"{}\"}}", "x".repeat(3 * 1024 * 1024));
