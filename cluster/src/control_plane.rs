@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kedge_api::resource::known::{NODES, PODS};
 use kedge_api::{Client, GroupResource, Informer, Object, Status, User};
+use kedge_control::tokens::Holder;
 use kedge_registry::{Options as RegistryOptions, Registry};
 use kedge_serve::authn::fixed::{FixedError, FixedTokens};
 use kedge_serve::authn::issuer::Issuer;
@@ -64,6 +65,7 @@ pub enum Error {
 pub struct ControlPlane {
     pub(crate) settings: Settings,
     pub(crate) pki: Arc<Pki>,
+    tokens: Arc<Tokens>,
     pub(crate) cache: Arc<Cache>,
     registry: Arc<Registry>,
     /// Serves custom resources as they are defined; ends with the control plane.
@@ -111,7 +113,7 @@ impl ControlPlane {
         let health = Health::default();
         let (front, tls) = assemble(Setup {
             pki: pki.clone(),
-            tokens,
+            tokens: tokens.clone(),
             fixed,
             access: settings.access.clone(),
             authorizer,
@@ -122,7 +124,7 @@ impl ControlPlane {
             address: format!("{}:{}", settings.node, settings.api_port),
             stop,
         })?;
-        Ok(Self { settings, pki, cache, registry, _definitions: definitions, front, tls, health })
+        Ok(Self { settings, pki, tokens, cache, registry, _definitions: definitions, front, tls, health })
     }
 
     /// Answers HTTPS until `stop`. `ready` is called when the port is open.
@@ -159,12 +161,21 @@ impl ControlPlane {
     /// Runs all controllers. Never ends.
     pub async fn controllers(&self) {
         let registry = self.registry.clone();
+        let tokens = self.tokens.clone();
+        let sign = move |holder: Holder<'_>| {
+            let Holder { namespace, account, uid, secret } = holder;
+            tokens.issue_endless(namespace, account, uid, secret).map_err(|e| Status::internal(format!("signing: {e}")))
+        };
         let options = kedge_control::Options {
             ca_pem: self.server_ca().to_owned(),
+            sign: Arc::new(sign),
             mapper: Arc::new(move |version, kind| registry.table().of_kind(version, kind)),
         };
         let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];
-        let client = |account: &str| self.client(&format!("system:serviceaccount:kube-system:{account}"), &groups);
+        let client = |account: &str| match account.strip_prefix("system:") {
+            Some(_) => self.client(account, &[]),
+            None => self.client(&format!("system:serviceaccount:kube-system:{account}"), &groups),
+        };
         kedge_control::run(&client, self.informer(), options).await;
     }
 

@@ -17,7 +17,7 @@ pub trait Controller: Send + Sync {
     /// As it stands in events, e.g. `replicaset-controller`.
     fn name(&self) -> &'static str;
 
-    /// The service account of `kube-system` that it acts as, whose role says what it may do.
+    /// The service account of `kube-system` that it acts as, whose role says what it may do; or a user, `system:…`.
     fn account(&self) -> &'static str {
         self.name()
     }

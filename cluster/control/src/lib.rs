@@ -27,6 +27,7 @@ pub mod serviceaccount;
 pub mod servicecidr;
 #[cfg(test)]
 mod testing;
+pub mod tokens;
 pub mod ttl;
 
 use std::sync::Arc;
@@ -40,6 +41,8 @@ use controller::Controller;
 pub struct Options {
     /// The cluster's CA certificates, published to every namespace.
     pub ca_pem: String,
+    /// Signs the tokens of secrets that hold one.
+    pub sign: tokens::Sign,
     /// From `apiVersion` and kind to resource, for owner references.
     pub mapper: garbage::Mapper,
 }
@@ -47,7 +50,8 @@ pub struct Options {
 /// All controllers.
 pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
     vec![
-        Arc::new(serviceaccount::NamespaceDefaults { ca_pem: options.ca_pem }),
+        Arc::new(serviceaccount::NamespaceDefaults { ca_pem: options.ca_pem.clone() }),
+        Arc::new(tokens::TokenSecrets { ca_pem: options.ca_pem, sign: options.sign }),
         Arc::new(deployment::Deployments),
         Arc::new(replicaset::ReplicaSets),
         Arc::new(daemonset::DaemonSets),
@@ -65,7 +69,7 @@ pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
 }
 
 /// Runs all controllers until the future is dropped. Between changes and due times it sleeps. `client` acts as a service account of
-/// `kube-system`: each controller has its own.
+/// `kube-system`, of which each controller has its own, or as a user `system:…`.
 pub fn run(
     client: &dyn Fn(&str) -> Arc<dyn Client>,
     informer: Arc<dyn Informer>,

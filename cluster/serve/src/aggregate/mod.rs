@@ -185,7 +185,9 @@ impl Aggregator {
 fn say_who(headers: &mut HeaderMap, user: &User) {
     let mut add = |name: &str, value: &str| {
         // A client cannot have made up a name that HTTP has no form for; whoever did is not named.
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+        if let (Ok(name), Ok(value)) =
+            (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
+        {
             headers.append(name, value);
         }
     };

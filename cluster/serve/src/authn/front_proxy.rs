@@ -1,15 +1,14 @@
 //! A proxy in front that has authenticated a client and says who it is, in headers. It is believed for its certificate, which an authority
 //! of its own signed. Source: "Authenticating Proxy" of Kubernetes' documentation.
 
-use std::collections::BTreeMap;
-
 use http::HeaderMap;
 use kedge_api::User;
 
-use crate::wire::path::decode;
+use super::headers::Said;
 
 /// The common names of those who are believed.
 pub const ALLOWED: &[&str] = &["front-proxy-client"];
+const PREFIX: &str = "x-remote-";
 pub const USER: &str = "x-remote-user";
 pub const UID: &str = "x-remote-uid";
 pub const GROUP: &str = "x-remote-group";
@@ -17,17 +16,8 @@ pub const EXTRA: &str = "x-remote-extra-";
 
 /// Whom the headers name; `None` if nobody.
 pub fn user(headers: &HeaderMap) -> Option<User> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let name = Some(text(USER)).filter(|name| !name.is_empty())?;
-    let groups =
-        headers.get_all(GROUP).iter().filter_map(|value| value.to_str().ok()).filter(|group| !group.is_empty());
-    let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (header, value) in headers {
-        if let (Some(key), Ok(value)) = (header.as_str().strip_prefix(EXTRA), value.to_str()) {
-            extra.entry(decode(key).unwrap_or_else(|_| key.to_owned())).or_default().push(value.to_owned());
-        }
-    }
-    Some(super::user(name, text(UID), groups.map(str::to_owned).collect(), extra))
+    let Said { name, uid, groups, extra } = Said::read(headers, PREFIX);
+    (!name.is_empty()).then(|| super::user(&name, &uid, groups, extra))
 }
 
 #[cfg(test)]

@@ -6,25 +6,16 @@ use std::sync::Arc;
 use http::HeaderMap;
 use kedge_api::{Status, User};
 
+use super::headers::Said;
 use super::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, service_account_groups};
 use crate::authz::{Attributes, Authorizer};
-use crate::wire::path::decode;
 
-const EXTRA: &str = "impersonate-extra-";
+const PREFIX: &str = "impersonate-";
 
 /// The user that `headers` ask to be, if `user` may: each name, group, uid and extra is a permission of its own.
 pub async fn impersonated(user: User, headers: &HeaderMap, authorizer: &Authorizer) -> Result<User, Status> {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let (name, uid) = (text("impersonate-user"), text("impersonate-uid"));
-    let asked = headers.get_all("impersonate-group").iter();
-    let mut groups: Vec<String> =
-        asked.filter_map(|v| v.to_str().ok()).filter(|g| !g.is_empty()).map(str::to_owned).collect();
-    let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (header, value) in headers {
-        if let (Some(key), Ok(value)) = (header.as_str().strip_prefix(EXTRA), value.to_str()) {
-            extra.entry(decode(key).unwrap_or_else(|_| key.to_owned())).or_default().push(value.to_owned());
-        }
-    }
+    let Said { name, uid, mut groups, extra } = Said::read(headers, PREFIX);
+    let (name, uid) = (name.as_str(), uid.as_str());
     if name.is_empty() {
         if uid.is_empty() && groups.is_empty() && extra.is_empty() {
             return Ok(user);

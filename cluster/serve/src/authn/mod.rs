@@ -6,6 +6,7 @@
 pub mod bootstrap;
 pub mod fixed;
 pub mod front_proxy;
+mod headers;
 mod impersonate;
 pub mod issuer;
 mod jws;
@@ -17,6 +18,7 @@ mod webhook;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use base64::Engine as _;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use kedge_api::resource::known;
@@ -34,7 +36,7 @@ use fixed::FixedTokens;
 pub use impersonate::impersonated;
 use jws::Jws;
 use methods::Methods;
-use token::{Bound, Claims, ISSUER, Ref, Tokens};
+use token::{Bound, Claims, Endless, ISSUER, Ref, Tokens};
 use webhook::TokenWebhook;
 
 pub const AUTHENTICATED: &str = "system:authenticated";
@@ -218,6 +220,9 @@ impl Authenticator {
             if let Some((id, secret)) = bootstrap::parts(token) {
                 return Ok(bootstrap::user(id, secret, &self.informer.snapshot(), self.clock.now()).map(ours)?);
             }
+            if let Some(claims) = self.tokens.endless(token) {
+                return self.holder(&claims, token).map(ours).map_err(Refused::Bond);
+            }
             let methods = self.methods.current();
             if let Some((issuer, token)) = Jws::parse(token).and_then(|token| Some((methods.issuer(&token)?, token))) {
                 return issuer.user(&token).await.map(ours).map_err(Refused::Issuer);
@@ -247,6 +252,34 @@ impl Authenticator {
             Ok(None) => Err(why.into()),
             Err(why) => Err(Refused::Webhook(why)),
         }
+    }
+
+    /// The account of a token that stands in a secret: both must still be there, the secret with that very token.
+    fn holder(&self, claims: &Endless, token: &str) -> Result<User, String> {
+        #[derive(serde::Deserialize)]
+        struct Secret {
+            #[serde(default)]
+            data: BTreeMap<String, String>,
+        }
+        let Endless { namespace, secret, account, uid, sub, .. } = claims;
+        let snapshot = self.informer.snapshot();
+        let held = snapshot.get(&Key::new(known::SECRETS, namespace, secret)).filter(|secret| !secret.is_deleting());
+        let held: Option<Secret> = held.and_then(|secret| secret.decode().ok());
+        let same = |text: &String| fixed::is_same(text, &base64::engine::general_purpose::STANDARD.encode(token));
+        if !held.is_some_and(|held| held.data.get("token").is_some_and(same)) {
+            return Err("service account token has been invalidated".to_owned());
+        }
+        let bond = Ref { name: account.clone(), uid: uid.clone() };
+        let bound = Bound {
+            namespace: namespace.clone(),
+            node: None,
+            pod: None,
+            secret: None,
+            serviceaccount: bond,
+            warnafter: None,
+        };
+        self.exists(&bound)?;
+        Ok(user(sub, uid, service_account_groups(namespace), BTreeMap::new()))
     }
 
     /// Everything a token is bound to must still be the same object.
@@ -308,8 +341,9 @@ fn user(name: &str, uid: &str, mut groups: Vec<String>, extra: BTreeMap<String, 
 /// The token of `Authorization: Bearer TOKEN`, or of a WebSocket's subprotocol, where browsers can set no header.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     const PROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
-    if let Some(value) = headers.get(AUTHORIZATION).and_then(|v| v.to_str().ok()) {
-        let (scheme, token) = value.trim().split_once(' ')?;
+    if let Some(value) = headers.get(AUTHORIZATION) {
+        // One that is no text is a token all the same, and nobody's.
+        let (scheme, token) = value.to_str().unwrap_or("bearer ?").trim().split_once(' ')?;
         let token = token.trim();
         return (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token);
     }

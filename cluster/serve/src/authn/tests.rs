@@ -135,6 +135,30 @@ async fn a_token_lives_as_long_as_what_it_is_bound_to() {
 }
 
 #[tokio::test]
+async fn a_token_in_a_secret_lives_as_long_as_that_and_its_account() {
+    let world = world();
+    let account = |uid: &str| json!({"metadata": {"namespace": "ns", "name": "sa", "uid": uid}});
+    let token = world.tokens.issue_endless("ns", "sa", "sa-1", "s").unwrap();
+    let secret = |token: &str| {
+        let text = base64::engine::general_purpose::STANDARD.encode(token);
+        json!({"metadata": {"namespace": "ns", "name": "s"}, "data": {"token": text}})
+    };
+    let ask = async || world.authn.token(&token, &[ISSUER]).await.map(|(user, _)| user);
+    world.objects.put(known::SERVICE_ACCOUNTS, account("sa-1"));
+    assert!(ask().await.is_err(), "there is no such secret");
+    world.objects.put(known::SECRETS, secret(&token));
+    let user = ask().await.unwrap();
+    assert_eq!((&*user.name, &*user.uid), ("system:serviceaccount:ns:sa", "sa-1"));
+    assert_eq!(&*user.groups, ["system:serviceaccounts", "system:serviceaccounts:ns", AUTHENTICATED]);
+    assert!(world.authn.token(&token, &["vault"]).await.is_err());
+    world.objects.put(known::SECRETS, secret("another"));
+    assert!(ask().await.is_err(), "the secret holds another token");
+    world.objects.put(known::SECRETS, secret(&token));
+    world.objects.put(known::SERVICE_ACCOUNTS, account("sa-2"));
+    assert!(ask().await.is_err(), "another account of the same name");
+}
+
+#[tokio::test]
 async fn only_who_may_impersonate_does() {
     let authorizer = Authorizer::new(Arc::new(Objects::default()));
     let admin = || User::new("admin", &["system:masters", AUTHENTICATED]);
@@ -156,6 +180,10 @@ async fn only_who_may_impersonate_does() {
         refused.message,
         r#"users "admin" is forbidden: User "jane" cannot impersonate resource "users" in API group "" at the cluster scope"#
     );
+    // A name in another script is a name: nobody is taken for who sends it.
+    let mut other = HeaderMap::new();
+    other.insert("impersonate-user", http::HeaderValue::from_bytes("J\u{fc}rgen".as_bytes()).unwrap());
+    assert_eq!(&*impersonated(admin(), &other, &authorizer).await.unwrap().name, "J\u{fc}rgen");
     let nameless = as_of(admin(), &[("impersonate-group", "g")]).await.unwrap_err();
     assert_eq!(
         nameless.message,

@@ -17,6 +17,8 @@ use crate::clock::Clock;
 
 /// Who signs tokens, and the audience that means this API server.
 pub const ISSUER: &str = "https://kubernetes.default.svc";
+/// Who signs tokens that stand in secrets.
+const ENDLESS_ISSUER: &str = "kubernetes/serviceaccount";
 /// By how much clocks may differ.
 const LEEWAY: u64 = 60;
 /// The lifetime that kubelets ask for, and what they get: clients that read the token once go on working.
@@ -98,6 +100,21 @@ impl Audiences {
     }
 }
 
+/// What a token says that stands in a secret and lives as long as that.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endless {
+    iss: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/namespace")]
+    pub namespace: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/secret.name")]
+    pub secret: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.name")]
+    pub account: String,
+    #[serde(rename = "kubernetes.io/serviceaccount/service-account.uid")]
+    pub uid: String,
+    pub sub: String,
+}
+
 /// Signs tokens and knows its own again.
 pub struct Tokens {
     key: EcdsaKeyPair,
@@ -142,7 +159,25 @@ impl Tokens {
         self.sign(&claims)
     }
 
-    fn sign(&self, claims: &Claims) -> Result<String, TokenError> {
+    /// A token without an end, for as long as account and secret are there.
+    pub fn issue_endless(&self, namespace: &str, account: &str, uid: &str, secret: &str) -> Result<String, TokenError> {
+        self.sign(&Endless {
+            iss: ENDLESS_ISSUER.to_owned(),
+            namespace: namespace.to_owned(),
+            secret: secret.to_owned(),
+            account: account.to_owned(),
+            uid: uid.to_owned(),
+            sub: format!("system:serviceaccount:{namespace}:{account}"),
+        })
+    }
+
+    /// The claims of such a token, if it is one of ours.
+    pub fn endless(&self, token: &str) -> Option<Endless> {
+        let payload = self.proven(&Jws::parse(token)?).ok()?;
+        serde_json::from_slice(&payload).ok().filter(|claims: &Endless| claims.iss == ENDLESS_ISSUER)
+    }
+
+    fn sign(&self, claims: &impl Serialize) -> Result<String, TokenError> {
         let header = serde_json::json!({"alg": "ES256", "kid": self.key_id}).to_string();
         let claims = serde_json::to_vec(claims).map_err(|e| TokenError::Claims(e.to_string()))?;
         let mut token = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
@@ -154,12 +189,7 @@ impl Tokens {
 
     /// The claims of a token that is ours, is meant for one of `audiences`, and is valid now.
     pub fn verify(&self, token: &str, audiences: &[&str]) -> Result<Claims, TokenError> {
-        let Jws { header, signed, payload, signature } = Jws::parse(token).ok_or(TokenError::Form)?;
-        if header.alg != "ES256" || header.kid.is_some_and(|kid| kid != self.key_id) {
-            return Err(TokenError::Signature);
-        }
-        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key());
-        public.verify(signed.as_bytes(), &signature).map_err(|_| TokenError::Signature)?;
+        let payload = self.proven(&Jws::parse(token).ok_or(TokenError::Form)?)?;
         let claims: Claims = serde_json::from_slice(&payload).map_err(|e| TokenError::Claims(e.to_string()))?;
         if claims.iss != ISSUER {
             return Err(TokenError::Issuer(claims.iss));
@@ -176,6 +206,17 @@ impl Tokens {
             return Err(TokenError::Audience(named));
         }
         Ok(claims)
+    }
+
+    /// What a token says, if this key signed it.
+    fn proven(&self, token: &Jws<'_>) -> Result<Vec<u8>, TokenError> {
+        let Jws { header, signed, payload, signature } = token;
+        if header.alg != "ES256" || header.kid.as_ref().is_some_and(|kid| *kid != self.key_id) {
+            return Err(TokenError::Signature);
+        }
+        let public = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key());
+        public.verify(signed.as_bytes(), signature).map_err(|_| TokenError::Signature)?;
+        Ok(payload.clone())
     }
 
     /// The public key as a JSON Web Key Set (RFC 7517), for those who check tokens themselves.
