@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use kedge_api::resource::known::{NODES, PODS};
 use kedge_api::{Client, GroupResource, Informer, Object, Status, User};
+use kedge_control::certificates::{Asked, Signed};
 use kedge_control::tokens::Holder;
 use kedge_registry::{Options as RegistryOptions, Registry};
 use kedge_serve::authn::fixed::{FixedError, FixedTokens};
@@ -17,6 +18,7 @@ use kedge_serve::authz::Authorizer;
 use kedge_serve::clock::Clock;
 use kedge_serve::describe::health::Health;
 use kedge_serve::document::Mistakes;
+use kedge_serve::pki::certify::{CertifyError, Wanted};
 use kedge_serve::pki::{Names, Pki, PkiError, Profile, Signer};
 use kedge_serve::registry::Served;
 use kedge_serve::server::{AssembleError, Front, InProcess, ListenError, Setup, assemble, follow, serve};
@@ -166,7 +168,18 @@ impl ControlPlane {
             let Holder { namespace, account, uid, secret } = holder;
             tokens.issue_endless(namespace, account, uid, secret).map_err(|e| Status::internal(format!("signing: {e}")))
         };
+        let pki = self.pki.clone();
+        let certify = move |asked: Asked<'_>| {
+            let Asked { request, signer, usages, seconds } = asked;
+            match pki.certify(Wanted { request, signer, usages, seconds }) {
+                Ok(Some(certificate)) => Ok(Signed::Certificate(certificate)),
+                Ok(None) => Ok(Signed::Unknown),
+                Err(CertifyError::Refused(why)) => Ok(Signed::Refused(why)),
+                Err(error @ CertifyError::Failed(_)) => Err(Status::internal(error.to_string())),
+            }
+        };
         let options = kedge_control::Options {
+            certify: Arc::new(certify),
             ca_pem: self.server_ca().to_owned(),
             sign: Arc::new(sign),
             mapper: Arc::new(move |version, kind| registry.table().of_kind(version, kind)),

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod act;
+pub mod certificates;
 pub mod clusterroles;
 pub mod controller;
 pub mod daemonset;
@@ -41,6 +42,8 @@ use controller::Controller;
 pub struct Options {
     /// The cluster's CA certificates, published to every namespace.
     pub ca_pem: String,
+    /// Signs certificates that are asked for and approved.
+    pub certify: certificates::Certify,
     /// Signs the tokens of secrets that hold one.
     pub sign: tokens::Sign,
     /// From `apiVersion` and kind to resource, for owner references.
@@ -65,6 +68,7 @@ pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
         Arc::new(podgc::PodCollector),
         Arc::new(clusterroles::ClusterRoleAggregation),
         Arc::new(servicecidr::ServiceNetworks),
+        Arc::new(certificates::Certificates { certify: options.certify }),
     ]
 }
 

@@ -24,7 +24,12 @@ fn mapped(api_version: &str, kind: &str) -> Option<(GroupResource, bool)> {
 
 async fn start(lag: u64) -> Arc<World> {
     let world = World::new(Duration::from_millis(lag));
-    let options = Options { ca_pem: "PEM".into(), sign: Arc::new(|_| Ok("TOKEN".into())), mapper: Arc::new(mapped) };
+    let options = Options {
+        ca_pem: "PEM".into(),
+        certify: Arc::new(|_| Ok(kedge_control::certificates::Signed::Unknown)),
+        sign: Arc::new(|_| Ok("TOKEN".into())),
+        mapper: Arc::new(mapped),
+    };
     tokio::spawn(kedge_control::run(&|_| world.clone(), world.clone(), options));
     tokio::spawn(kedge_schedule::run(world.clone(), world.clone(), kedge_schedule::Options::default()));
     tokio::spawn(world.clone().run_agent());

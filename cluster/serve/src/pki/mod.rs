@@ -10,6 +10,7 @@
 //!          renew · set_names ──┘
 //! ```
 
+pub mod certify;
 mod disk;
 pub mod kubeconfig;
 mod mint;
