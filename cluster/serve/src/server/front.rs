@@ -102,9 +102,15 @@ impl Front {
         Reviewer { authenticator: &self.authenticator, authorizer: &self.authorizer, clock: &self.clock }
     }
 
-    async fn who(&self, peer: &Peer, headers: &http::HeaderMap, path: &str) -> Result<User, Status> {
-        let user = self.authenticator.authenticate(peer, headers, path).await?;
-        impersonated(user, headers, &self.authorizer).await
+    async fn who(
+        &self,
+        peer: &Peer,
+        headers: &http::HeaderMap,
+        asked: &Asked,
+        field_selector: &str,
+    ) -> Result<User, Status> {
+        let user = self.authenticator.authenticate(peer, headers, &asked.path).await?;
+        impersonated(user, headers, &self.authorizer, asked, field_selector).await
     }
 
     /// Answers one request; whatever happens, with an answer.
@@ -178,7 +184,8 @@ impl Front {
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
         let began = Instant::now();
-        let user = self.who(peer, request.headers(), &asked.path).await;
+        let selector = query.first("fieldSelector").unwrap_or_default();
+        let user = self.who(peer, request.headers(), asked, selector).await;
         self.metrics.authenticated(user.as_ref().map(|user| &*user.name).map_err(|_| ()), began.elapsed());
         let user = user?;
         if *request.method() == Method::OPTIONS
@@ -187,7 +194,6 @@ impl Front {
         {
             return Err(if user.name.is_empty() { unauthorized() } else { respond::method_not_allowed() });
         }
-        let selector = query.first("fieldSelector").unwrap_or_default();
         let began = Instant::now();
         let allowed = self.authorizer.check(&Attributes::asked(&user, asked, selector)).await;
         self.metrics.authorized(allowed.is_ok(), began.elapsed());

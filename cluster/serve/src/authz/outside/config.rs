@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::conditions::Condition;
 use crate::document::{Checks, Document, Mistakes};
 use crate::reach::kubeconfig::Destination;
+use crate::wire::is_subdomain;
 
 const VERSIONS: &[&str] = &["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1"];
 const TYPES: &[&str] = &["Node", "RBAC", "Webhook"];
@@ -237,15 +238,4 @@ fn connection(form: &ConnectionForm, path: &str, checks: &mut Checks<'_>) -> Opt
             None
         }
     }
-}
-
-fn is_subdomain(name: &str) -> bool {
-    let sound = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
-    name.len() <= 253
-        && name.split('.').all(|label| {
-            let bytes = label.as_bytes();
-            bytes.first().copied().is_some_and(sound)
-                && bytes.last().copied().is_some_and(sound)
-                && bytes.iter().all(|c| sound(*c) || *c == b'-')
-        })
 }
