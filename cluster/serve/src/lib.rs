@@ -20,6 +20,7 @@ pub mod describe;
 pub mod document;
 #[cfg(test)]
 mod fixture;
+pub mod flow;
 pub mod http;
 mod kept;
 pub mod pki;
