@@ -77,8 +77,6 @@ fn level(level: &Level) -> Vec<String> {
     let work = level.at_work();
     let active = work.queues.queues().iter().filter(|queue| !queue.waiting.is_empty()).count();
     let (waiting, executing) = work.queues.counts();
-    let sum = |of: &dyn Fn(&super::metrics::Counts) -> u64| work.counts.values().map(of).sum::<u64>().to_string();
-    let gave_up = sum(&|counts| counts.rejected("time-out") + counts.rejected("cancelled"));
     vec![
         level.config.name.to_string(),
         active.to_string(),
@@ -86,11 +84,11 @@ fn level(level: &Level) -> Vec<String> {
         level.quiescing.to_string(),
         waiting.to_string(),
         executing.to_string(),
-        sum(&|counts| counts.dispatched),
-        sum(&|counts| counts.all_rejected()),
+        work.dispatched.to_string(),
+        work.rejected.to_string(),
         // Upstream counts whoever leaves a queue as cancelled.
         "0".to_owned(),
-        gave_up,
+        work.cancelled.to_string(),
     ]
 }
 

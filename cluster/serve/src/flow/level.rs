@@ -1,6 +1,6 @@
 //! A priority level at work: its configuration, its seats, its queues, and who holds a seat.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::borrow::{Bounds, Claim, Given};
 use super::demand::Demand;
-use super::metrics::Counts;
+use super::metrics::Metrics;
 use super::queues::{Id, Lingering, Queues, Rejected, Shape};
 use super::schema::LevelConfig;
 use super::work::{Work, as_f64};
@@ -42,6 +42,7 @@ pub struct Level {
     pub bounds: Bounds,
     /// No schema leads here any more: it is left until its requests are done.
     pub quiescing: bool,
+    metrics: Arc<Metrics>,
     work: Arc<Mutex<AtWork>>,
 }
 
@@ -50,15 +51,15 @@ pub struct AtWork {
     pub queues: Queues<Note>,
     pub demand: Demand,
     pub given: Given,
-    /// By schema.
-    pub counts: BTreeMap<Arc<str>, Counts>,
+    /// All that ever led here.
+    pub schemas: BTreeSet<Arc<str>>,
+    pub dispatched: u64,
+    pub rejected: u64,
+    /// Of those that were rejected: those that had waited.
+    pub cancelled: u64,
 }
 
 impl AtWork {
-    pub fn count(&mut self, schema: &Arc<str>) -> &mut Counts {
-        self.counts.entry(Arc::clone(schema)).or_default()
-    }
-
     /// Lets all begin that can.
     fn begin(&mut self, now: Instant) {
         while let Some(held) = self.queues.next(now) {
@@ -72,17 +73,26 @@ impl AtWork {
 
 impl Level {
     /// With what `before` has at work, or with empty queues.
-    pub fn new(config: LevelConfig, bounds: Bounds, quiescing: bool, before: Option<&Self>, now: Instant) -> Self {
+    pub fn new(
+        (config, quiescing): (LevelConfig, bool),
+        bounds: Bounds,
+        metrics: &Arc<Metrics>,
+        before: Option<&Self>,
+        now: Instant,
+    ) -> Self {
         let fresh = || {
             Arc::new(Mutex::new(AtWork {
                 queues: Queues::new(config.shape, bounds.nominal, now),
                 demand: Demand::default(),
                 given: Given::default(),
-                counts: BTreeMap::new(),
+                schemas: BTreeSet::new(),
+                dispatched: 0,
+                rejected: 0,
+                cancelled: 0,
             }))
         };
         let work = before.map_or_else(fresh, |before| Arc::clone(&before.work));
-        Self { config, bounds, quiescing, work }
+        Self { config, bounds, quiescing, metrics: Arc::clone(metrics), work }
     }
 
     /// Held for one step of a request; orders what happens to the level's queues.
@@ -132,16 +142,19 @@ impl Level {
         let (wake, woken) = oneshot::channel();
         let note = Note { schema: Arc::clone(&schema), distinguisher, details, wake: Some(wake) };
         let mut held = self.at_work();
-        held.count(&schema).estimated.note(as_f64(work.seats()));
+        held.schemas.insert(Arc::clone(&schema));
+        let flow = [&*schema, &*self.config.name];
+        self.metrics.estimated.observe(&flow, as_f64(work.seats()));
         let arrived = held.queues.arrive(work, hash, note, now);
         match arrived {
             Err(why) => {
-                held.count(&schema).reject(why.as_str());
+                held.rejected += 1;
+                self.metrics.rejected.inc(&[flow[0], flow[1], why.as_str()]);
                 Err(why)
             }
             Ok((id, length)) => {
                 if let Some(length) = length {
-                    held.count(&schema).length.note(as_f64(length));
+                    self.metrics.length.observe(&flow, as_f64(length));
                 }
                 held.begin(now);
                 drop(held);
@@ -171,13 +184,22 @@ impl Place {
     /// It begins, after it has waited so long.
     pub fn begins(&mut self, arrived: Instant, now: Instant) {
         self.state = State::Executing { since: now };
-        let exempt = self.level.is_exempt();
-        let mut work = self.level.at_work();
-        let counts = work.count(&self.schema);
-        counts.dispatched += 1;
-        if !exempt {
-            counts.waited.note(now.saturating_duration_since(arrived).as_secs_f64());
+        self.level.at_work().dispatched += 1;
+        self.level.metrics.dispatched.inc(&[&self.schema, &self.level.config.name]);
+        if !self.level.is_exempt() {
+            self.waited("true", arrived, now);
         }
+    }
+
+    fn waited(&self, executes: &str, arrived: Instant, now: Instant) {
+        let time = now.saturating_duration_since(arrived).as_secs_f64();
+        self.level.metrics.waited.observe(&[executes, &self.schema, &self.level.config.name], time);
+    }
+
+    fn turned_away(&self, work: &mut AtWork, why: &str) {
+        work.rejected += 1;
+        work.cancelled += 1;
+        self.level.metrics.rejected.inc(&[&self.schema, &self.level.config.name, why]);
     }
 
     /// Its time to wait is up. Whether it left its queue; if not, it has begun.
@@ -186,11 +208,10 @@ impl Place {
         if work.queues.give_up(self.id, now).is_none() {
             return false;
         }
-        let counts = work.count(&self.schema);
-        counts.reject("time-out");
-        counts.gave_up.note(now.saturating_duration_since(arrived).as_secs_f64());
+        self.turned_away(&mut work, "time-out");
         work.begin(now);
         drop(work);
+        self.waited("false", arrived, now);
         self.state = State::Gone;
         true
     }
@@ -202,12 +223,13 @@ impl Drop for Place {
         let mut work = self.level.at_work();
         let left = self.state == State::Waiting && work.queues.give_up(self.id, now).is_some();
         if left {
-            work.count(&self.schema).reject("cancelled");
+            self.turned_away(&mut work, "cancelled");
         } else if self.state != State::Gone
             && let Some((_, lingering)) = work.queues.finish(self.id, now)
         {
             if let State::Executing { since } = self.state {
-                work.count(&self.schema).executed.note(now.saturating_duration_since(since).as_secs_f64());
+                let took = now.saturating_duration_since(since).as_secs_f64();
+                self.level.metrics.executed.observe(&[&self.schema, &self.level.config.name, "regular"], took);
             }
             if let Some(kept) = lingering {
                 linger(self.level.clone(), kept);
@@ -219,18 +241,13 @@ impl Drop for Place {
 
 /// Gives seats back after a while.
 fn linger(level: Level, kept: Lingering) {
-    let release = move || {
+    // Without a runtime the server is gone.
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    runtime.spawn(async move {
+        tokio::time::sleep(kept.time).await;
         let now = Instant::now();
         let mut work = level.at_work();
         work.queues.release(kept, now);
         work.begin(now);
-    };
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn(async move {
-            tokio::time::sleep(kept.time).await;
-            release();
-        })),
-        // The server is gone.
-        Err(_) => {}
-    }
+    });
 }

@@ -35,6 +35,7 @@ use self::borrow::Bounds;
 use self::dropped::Dropped;
 pub use self::level::Details;
 use self::level::{Level, Place};
+use self::metrics::Metrics;
 use self::schema::{CATCH_ALL, EXEMPT, LevelConfig, Schema};
 pub use self::watchers::Registered;
 use self::watchers::Watchers;
@@ -62,6 +63,7 @@ pub struct Flow {
     /// Swapped whole when the configuration changes.
     config: RwLock<Arc<Config>>,
     watchers: Watchers,
+    metrics: Arc<Metrics>,
     /// Held to count one request that is turned away.
     dropped: Mutex<HashMap<Arc<str>, Dropped>>,
     began: Instant,
@@ -95,10 +97,10 @@ pub struct Listed {
 impl Flow {
     pub fn new(informer: Arc<dyn Informer>, seats: u64) -> Self {
         let empty = Config { seen: Snapshot::default(), schemas: vec![], levels: BTreeMap::new(), fair_fraction: 0.0 };
-        let now = Instant::now();
-        let config = RwLock::new(Arc::new(empty.next(&informer.snapshot(), seats, now)));
+        let (now, metrics) = (Instant::now(), Arc::default());
+        let config = RwLock::new(Arc::new(empty.next(&informer.snapshot(), seats, &metrics, now)));
         let (watchers, dropped) = (Watchers::default(), Mutex::default());
-        Self { informer, seats, config, watchers, dropped, began: now }
+        Self { informer, seats, config, watchers, metrics, dropped, began: now }
     }
 
     /// Waits for a seat, no longer than until `end`. Says first what the request is sorted under.
@@ -179,19 +181,15 @@ impl Flow {
         }
         let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
         if !config.shows(&snapshot) {
-            *config = Arc::new(config.next(&snapshot, self.seats, Instant::now()));
+            *config = Arc::new(config.next(&snapshot, self.seats, &self.metrics, Instant::now()));
         }
         Arc::clone(&config)
-    }
-
-    fn fair_fraction(&self) -> f64 {
-        self.config().fair_fraction
     }
 
     /// Shares seats out anew, by what was wanted since the last time.
     pub fn adjust(&self) {
         let mut config = self.config.write().unwrap_or_else(PoisonError::into_inner);
-        *config = Arc::new(config.next(&self.informer.snapshot(), self.seats, Instant::now()));
+        *config = Arc::new(config.next(&self.informer.snapshot(), self.seats, &self.metrics, Instant::now()));
     }
 
     /// Keeps sharing seats out. Never ends.
@@ -219,7 +217,7 @@ impl Config {
     }
 
     /// What is in force from now on.
-    fn next(&self, snapshot: &Snapshot, seats: u64, now: Instant) -> Self {
+    fn next(&self, snapshot: &Snapshot, seats: u64, metrics: &Arc<Metrics>, now: Instant) -> Self {
         let mut configs: BTreeMap<Arc<str>, (LevelConfig, bool)> = BTreeMap::new();
         for config in snapshot.list(&PRIORITY_LEVELS, "").filter_map(|object| LevelConfig::of(object)) {
             configs.insert(Arc::clone(&config.name), (config, false));
@@ -235,7 +233,7 @@ impl Config {
         let shares: u64 = configs.values().map(|(config, _)| config.shares).sum();
         let level = |(name, (config, quiescing)): (Arc<str>, (LevelConfig, bool))| {
             let bounds = bounds(&config, seats, shares);
-            let level = Level::new(config, bounds, quiescing, self.levels.get(&name), now);
+            let level = Level::new((config, quiescing), bounds, metrics, self.levels.get(&name), now);
             (name, level)
         };
         let levels: BTreeMap<Arc<str>, Level> = configs.into_iter().map(level).collect();

@@ -115,8 +115,6 @@ pub struct Queues<T> {
     at: Instant,
     last_queue: usize,
     ids: Id,
-    /// Times that the next request found too few seats.
-    pub unaccommodated: u64,
 }
 
 impl<T> Queues<T> {
@@ -134,7 +132,6 @@ impl<T> Queues<T> {
             at: now,
             last_queue: 0,
             ids: 0,
-            unaccommodated: 0,
         };
         new.configure(shape, limit, now);
         new
@@ -297,7 +294,7 @@ impl<T> Queues<T> {
 
     /// The queue whose first would end first; of equal ones the one whose turn it is. None, if there are too few seats for it: then
     /// nobody goes before it.
-    fn find(&mut self) -> Option<usize> {
+    fn find(&self) -> Option<usize> {
         let count = self.queues.len();
         let order = (1..=count).map(|step| (self.last_queue + step) % count);
         let ends = order.filter_map(|at| {
@@ -306,11 +303,7 @@ impl<T> Queues<T> {
             Some((queue.next_start + first.work.total(), at, first.work.seats()))
         });
         let (_, at, seats) = ends.min_by(|a, b| a.0.total_cmp(&b.0))?;
-        if !self.accommodates(seats) {
-            self.unaccommodated += 1;
-            return None;
-        }
-        Some(at)
+        self.accommodates(seats).then_some(at)
     }
 
     /// A request that waits is given up; `None`, if it did not wait any more.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kedge_api::User;
+use kedge_api::metrics::{Form, Source as _, Text};
 use serde_json::{Value, json};
 
 use super::*;
@@ -151,12 +152,13 @@ async fn who_waits_is_next_when_a_seat_is_free() {
     drop((held, got));
     let level = &flow.config().levels["janes"];
     assert!(level.at_work().queues.is_idle());
-    let counts = level.at_work().counts["janes"].clone();
-    let rejected = ["queue-full", "time-out", "cancelled"].map(|why| counts.rejected(why));
-    assert_eq!((counts.dispatched, rejected), (5, [1, 1, 1]));
-    let mut report = String::new();
-    flow.report(&mut report);
-    let wanted = "apiserver_flowcontrol_rejected_requests_total{flow_schema=\"janes\",priority_level=\"janes\",reason=\"queue-full\"} 1\n";
+    let rejected =
+        ["queue-full", "time-out", "cancelled"].map(|why| flow.metrics.rejected.get(&["janes", "janes", why]));
+    assert_eq!((flow.metrics.dispatched.get(&["janes", "janes"]), rejected), (5.0, [1.0, 1.0, 1.0]));
+    let mut text = Text::new(Form::Prometheus);
+    flow.tell(&mut text);
+    let report = text.finish();
+    let wanted = "apiserver_flowcontrol_current_executing_requests{flow_schema=\"janes\",priority_level=\"janes\"} 0\n";
     assert!(report.contains(wanted), "{report}");
 }
 

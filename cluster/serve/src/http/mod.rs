@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod chunks;
+pub mod held;
 pub mod item;
 pub mod lines;
 pub mod respond;

@@ -16,12 +16,13 @@ use crate::backend::Backend;
 use crate::clock::Clock;
 use crate::describe::health::Health;
 use crate::document::{Given, Mistakes};
+use crate::flow::Flow;
 use crate::pki::{Pki, PkiError, Profile};
 use crate::proxy::Proxy;
 use crate::tls::{self, TlsError};
 
-/// Enough for a cluster of a few hundred clients; upstream has 400 and 200 for a machine of tens of cores.
-const MAX_IN_FLIGHT: usize = 200;
+/// Requests carried out at once, shared out among priority levels: upstream's 400 that read and 200 that write.
+const SEATS: u64 = 600;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AssembleError {
@@ -73,11 +74,11 @@ pub fn assemble(setup: Setup) -> Result<(Arc<Front>, Arc<ServerConfig>), Assembl
         backend,
         tokens,
         aggregator: Arc::new(Aggregator::new(Arc::clone(&pki), Arc::clone(&informer))),
+        flow: Arc::new(Flow::new(Arc::clone(&informer), SEATS)),
         proxy: Proxy::new(pki, informer),
         health,
         clock,
         address,
-        max_in_flight: MAX_IN_FLIGHT,
         shutdown: stop,
     });
     Ok((Arc::new(front), Arc::new(config)))

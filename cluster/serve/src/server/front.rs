@@ -13,6 +13,7 @@ use kedge_api::{GroupResource, Reason, Status, User};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::course::{Course, refused};
 use super::paths::accept;
 use crate::aggregate::Aggregator;
 use crate::authn::token::Tokens;
@@ -22,11 +23,13 @@ use crate::backend::{Backend, Catalog};
 use crate::clock::Clock;
 use crate::describe::health::Health;
 use crate::describe::metrics::{self, Finish, Metrics, Subject};
+use crate::flow::{Details, Flow, Listed, Refused};
 use crate::http::answer::is_pretty;
 use crate::http::lines::Lines;
 use crate::http::respond::{self, Body};
 use crate::proxy::Proxy;
 use crate::review::Reviewer;
+use crate::wire::lasting::{LONGEST, Lasting, timeout};
 use crate::wire::media::{Accepted, Offer, negotiate};
 use crate::wire::path::{About, Asked, ResourceAsked, parse};
 use crate::wire::query::Query;
@@ -39,12 +42,11 @@ pub struct Parts {
     pub tokens: Arc<Tokens>,
     pub proxy: Proxy,
     pub aggregator: Arc<Aggregator>,
+    pub flow: Arc<Flow>,
     pub health: Health,
     pub clock: Clock,
     /// `10.0.0.5:6443`, told to clients that ask where else to go.
     pub address: String,
-    /// Requests worked on at once; watches, logs and connections do not count once they run.
-    pub max_in_flight: usize,
     /// Ends watches when the server is to stop.
     pub shutdown: CancellationToken,
 }
@@ -57,12 +59,12 @@ pub struct Front {
     pub(super) tokens: Arc<Tokens>,
     pub(super) proxy: Proxy,
     pub(super) aggregator: Arc<Aggregator>,
+    pub(super) flow: Arc<Flow>,
     pub(super) health: Health,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     pub(super) address: String,
     pub(super) shutdown: CancellationToken,
-    in_flight: Semaphore,
     /// Bytes of bodies held at once.
     pub(super) body_bytes: Arc<Semaphore>,
     pub(super) watches: AtomicU64,
@@ -74,6 +76,8 @@ const BODY_BYTES: usize = 16 * 1024 * 1024;
 
 impl Front {
     pub fn new(parts: Parts) -> Self {
+        let metrics = Metrics::default();
+        metrics.add(Arc::clone(&parts.flow) as _);
         Self {
             authenticator: parts.authenticator,
             authorizer: parts.authorizer,
@@ -82,12 +86,12 @@ impl Front {
             tokens: parts.tokens,
             proxy: parts.proxy,
             aggregator: parts.aggregator,
+            flow: parts.flow,
             health: parts.health,
-            metrics: Arc::default(),
+            metrics: Arc::new(metrics),
             clock: parts.clock,
             address: parts.address,
             shutdown: parts.shutdown,
-            in_flight: Semaphore::new(parts.max_in_flight),
             body_bytes: Arc::new(Semaphore::new(BODY_BYTES)),
             watches: AtomicU64::new(0),
             lines: Arc::default(),
@@ -124,11 +128,11 @@ impl Front {
         let finish = counted.map(|subject| self.metrics.working(subject));
         let accepted = negotiate(accept(request.headers()), Offer::Objects).unwrap_or(Accepted::JSON);
         let pretty = is_pretty(&query, request.headers());
-        let answered =
-            AssertUnwindSafe(self.limited(peer, asked, query, request, finish.as_ref().map(Finish::subject)))
-                .catch_unwind()
-                .await;
-        let mut response = match answered {
+        let mut course = Course::default();
+        let subject = finish.as_ref().map(Finish::subject);
+        let answered = self.within_time(peer, asked, query, request, subject, &mut course);
+        let answered = AssertUnwindSafe(answered).catch_unwind().await;
+        let response = match answered {
             Ok(Ok(response)) => response,
             Ok(Err(status)) => respond::status_in(accepted, pretty, &status),
             Err(_) => {
@@ -136,6 +140,7 @@ impl Front {
                 respond::status(&Status::internal("an internal error stopped the request; the server's log has it"))
             }
         };
+        let mut response = course.finish(response);
         if let Some(audit) = audit {
             response.headers_mut().insert("audit-id", audit);
         }
@@ -160,20 +165,30 @@ impl Front {
         Subject::of(asked, row.as_deref(), query, headers)
     }
 
-    async fn limited(
+    /// Most requests must end within a minute, or sooner if the client says so.
+    async fn within_time(
         &self,
         peer: &Peer,
         asked: Result<Asked, crate::wire::path::BadPath>,
         query: Query,
         request: Request<Incoming>,
         subject: Option<&Subject>,
+        course: &mut Course,
     ) -> Result<Response<Body>, Status> {
         let asked = asked.map_err(|e| Status::bad_request(e.to_string()))?;
-        let Ok(_permit) = self.in_flight.try_acquire() else {
-            self.metrics.terminated(subject, Reason::TooManyRequests.code());
-            return Err(Status::new(Reason::TooManyRequests, "Too many requests, please try again later."));
-        };
-        self.gates(peer, &asked, &query, request).await
+        let (lasting, now) = (Lasting::of(&asked), Instant::now());
+        let time = if lasting == Lasting::Short { timeout(&query)? } else { LONGEST };
+        let limits = Limits { lasting, queued: now + time / QUEUED };
+        let gates = self.gates(peer, &asked, &query, request, (limits, subject), course);
+        if lasting != Lasting::Short {
+            return gates.await;
+        }
+        let answered = tokio::time::timeout(time, gates).await;
+        course.end = Some(now + time);
+        answered.unwrap_or_else(|_| {
+            self.metrics.terminated(subject, Reason::Timeout.code());
+            Err(too_late())
+        })
     }
 
     async fn gates(
@@ -182,6 +197,8 @@ impl Front {
         asked: &Asked,
         query: &Query,
         request: Request<Incoming>,
+        (limits, subject): (Limits, Option<&Subject>),
+        course: &mut Course,
     ) -> Result<Response<Body>, Status> {
         let began = Instant::now();
         let selector = query.first("fieldSelector").unwrap_or_default();
@@ -194,16 +211,85 @@ impl Front {
         {
             return Err(if user.name.is_empty() { unauthorized() } else { respond::method_not_allowed() });
         }
+        let attributes = Attributes::asked(&user, asked, selector);
+        if let Err(why) = self.seated(&attributes, asked, query, limits, course).await {
+            self.metrics.terminated(subject, Reason::TooManyRequests.code());
+            return Ok(refused(&why));
+        }
         let began = Instant::now();
-        let allowed = self.authorizer.check(&Attributes::asked(&user, asked, selector)).await;
+        let allowed = self.authorizer.check(&attributes).await;
         self.metrics.authorized(allowed.is_ok(), began.elapsed());
         allowed?;
         if let Some(service) = self.aggregator.remote(&asked.path) {
+            if limits.lasting == Lasting::Watch {
+                // It begins at the other server.
+                course.seat = None;
+            }
             return Ok(self.aggregator.pass(&service, &user, request).await);
         }
         match &asked.about {
             About::Path { verb } => self.path(verb, &asked.path, query, &request),
             About::Resource(resource) => self.resource(user, resource, query, request).await,
         }
+    }
+
+    /// Waits for a seat, until `queued`. Connections and logs need none.
+    async fn seated(
+        &self,
+        attributes: &Attributes<'_>,
+        asked: &Asked,
+        query: &Query,
+        limits: Limits,
+        course: &mut Course,
+    ) -> Result<(), Refused> {
+        if limits.lasting == Lasting::Open {
+            return Ok(());
+        }
+        let listed = Listed {
+            limit: query.first("limit").and_then(|limit| limit.parse().ok()).unwrap_or_default(),
+            initial_events: query.flag("sendInitialEvents"),
+        };
+        let class = &mut course.class;
+        let seat =
+            self.flow.enter(attributes, listed, details(attributes, asked), limits.queued, |told| *class = Some(told));
+        course.seat = Some(seat.await?);
+        if limits.lasting == Lasting::Watch {
+            course.watching = Some(self.flow.watching(attributes));
+        }
+        Ok(())
+    }
+}
+
+/// For how long a request may last, and until when it may wait for its seat.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    lasting: Lasting,
+    queued: Instant,
+}
+
+/// The part of its time that a request may wait for a seat.
+const QUEUED: u32 = 4;
+
+fn too_late() -> Status {
+    let message = "Timeout: request did not complete within the allotted timeout";
+    Status { details: Some(Box::default()), ..Status::new(Reason::Timeout, message) }
+}
+
+/// For those who look at the queues.
+fn details(attributes: &Attributes<'_>, asked: &Asked) -> Details {
+    let api_version = match &asked.about {
+        About::Resource(resource) if attributes.group.is_empty() => resource.target.version.clone(),
+        About::Resource(resource) => format!("{}/{}", attributes.group, resource.target.version),
+        About::Path { .. } => String::new(),
+    };
+    Details {
+        user: Arc::clone(&attributes.user.name),
+        verb: attributes.verb.to_owned(),
+        path: asked.path.clone(),
+        namespace: attributes.namespace.to_owned(),
+        name: attributes.name.to_owned(),
+        api_version,
+        resource: attributes.resource.to_owned(),
+        subresource: attributes.subresource.to_owned(),
     }
 }

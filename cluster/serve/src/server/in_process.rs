@@ -56,11 +56,11 @@ impl InProcess {
 }
 
 /// What the server does without being asked: servers that extend it are told how to know it, and looked after; documents about who is
-/// let in are read again when they change. Never ends.
+/// let in are read again when they change; seats are lent from priority level to priority level. Never ends.
 pub async fn follow(front: Arc<Front>) {
     let own = Arc::new(InProcess::new(Arc::clone(&front), User::new("system:apiserver", &[MASTERS])));
     let extended = availability::run(Arc::clone(&front.aggregator), own, front.clock.clone());
-    tokio::join!(extended, front.authenticator.follow(), front.authorizer.follow());
+    tokio::join!(extended, front.authenticator.follow(), front.authorizer.follow(), front.flow.run());
 }
 
 /// Who is noted as the owner of what this process writes: the component as its own program is called upstream.

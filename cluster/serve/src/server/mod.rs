@@ -1,13 +1,14 @@
 //! From a connection to an answer.
 //!
 //! ```text
-//! listen ─▶ TLS ─▶ Front::handle: limits ─▶ who (authn, impersonation) ─▶ may they (authz) ─▶ what (row, verb)
-//!                                                    ├▶ describe (paths)     ├▶ review       ├▶ proxy
-//!                                                    └▶ decode ─▶ backend ─▶ answer
+//! listen ─▶ TLS ─▶ Front::handle ─▶ who (authn, impersonation) ─▶ now or later (flow) ─▶ may they (authz) ─▶ what (row, verb)
+//!                    ▲                              ├▶ describe (paths)     ├▶ review       ├▶ proxy
+//!                    └ Course: what is found out    └▶ decode ─▶ backend ─▶ answer
 //! ```
 
 mod assemble;
 mod batch;
+mod course;
 mod front;
 mod in_process;
 mod listen;

@@ -67,6 +67,11 @@ impl Front {
                 response.headers_mut().extend(coding);
                 Ok(response)
             }
+            ["debug", "api_priority_and_fairness", dump] => {
+                let details = query.first("includeRequestDetails").is_some_and(|value| !value.is_empty());
+                let dump = self.flow.dump(dump, details, self.clock.now());
+                Ok(dump.map_or_else(page_not_found, |text| respond::respond(200, respond::TEXT, respond::full(text))))
+            }
             ["api"] => self.groups(headers, true, query),
             ["api", version] => {
                 let list = discovery::resource_list(&rows(), "", version).ok_or_else(not_found)?;

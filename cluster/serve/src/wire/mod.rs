@@ -2,6 +2,7 @@
 
 pub mod body;
 
+pub mod lasting;
 pub mod media;
 pub mod order;
 pub mod path;
