@@ -22,6 +22,7 @@ mod kinds;
 mod metadata;
 mod names;
 mod networks;
+mod notes;
 mod patch;
 pub mod print;
 mod select;
@@ -44,6 +45,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 pub use admission::Webhooks;
+pub use notes::noting;
 pub use table::{Row, Table, volatile};
 pub use verbs::bootstrap::bootstrap;
 

@@ -17,6 +17,7 @@ use self::check::{Failure, failures};
 use self::policy::{Bound, Fault, Policy};
 use super::Attributes;
 use crate::errors::{Errors, Path, quote};
+use crate::notes;
 use crate::strategy::Scope;
 use crate::value::Look as _;
 
@@ -51,6 +52,19 @@ fn policy(scope: &Scope<'_>, namespace: &str) -> Policy {
     Policy::of(|key| labels.and_then(|labels| labels.get(key)).map(String::as_str)).0
 }
 
+fn note(key: &str, value: impl FnOnce() -> String) {
+    notes::note(format!("pod-security.kubernetes.io/{key}"), value);
+}
+
+/// Notes in the audit log what the client is not told.
+fn audit(bound: Bound, meta: &Value, spec: &Value) {
+    let failures = failures(bound, meta, spec);
+    if !failures.is_empty() {
+        let level = quote(&bound.to_string());
+        note("audit-violations", || format!("would violate PodSecurity {level}: {}", details(&failures)));
+    }
+}
+
 fn warn(bound: Bound, meta: &Value, spec: &Value, warnings: &mut Vec<String>) {
     let failures = failures(bound, meta, spec);
     if !failures.is_empty() {
@@ -70,10 +84,12 @@ pub(super) fn pod(
         return Ok(());
     }
     let (meta, spec) = (pod.look("metadata"), pod.look("spec"));
-    let failures = failures(policy.enforce, meta, spec);
-    if !failures.is_empty() {
+    note("enforce-policy", || policy.enforce.to_string());
+    let refused = failures(policy.enforce, meta, spec);
+    audit(policy.audit, meta, spec);
+    if !refused.is_empty() {
         let level = quote(&policy.enforce.to_string());
-        return Err(attributes.forbidden(pod, &format!("violates PodSecurity {level}: {}", details(&failures))));
+        return Err(attributes.forbidden(pod, &format!("violates PodSecurity {level}: {}", details(&refused))));
     }
     warn(policy.warn, meta, spec, warnings);
     Ok(())
@@ -108,6 +124,7 @@ pub(super) fn controller(
         _ => object.look("spec.template"),
     };
     if !policy.asks_nothing() && template.is_object() {
+        audit(policy.audit, template.look("metadata"), template.look("spec"));
         warn(policy.warn, template.look("metadata"), template.look("spec"), warnings);
     }
     Ok(())

@@ -14,13 +14,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kedge_api::{GroupResource, Key, Object, Reason, Revision, Snapshot, Status};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::compile::Policy;
 use self::evaluate::{Run, Verdict};
 use super::matching::{self, Asked, Criteria, Seen};
 use super::{Attributes, Writer, webhook};
 use crate::Registry;
+use crate::notes;
 use crate::table::Row;
 use crate::value::Look as _;
 
@@ -154,12 +155,18 @@ pub(super) fn validate(
         let shown = view.as_ref().unwrap_or(&asked);
         let run = Run::new(registry, snapshot, writer, shown, bound.policy, bound.param.as_ref());
         let (policy, binding) = (bound.policy.name(), bound.binding.text("metadata.name"));
-        for Verdict { message, reason } in run.validate() {
+        for Verdict { message, reason, index } in run.validate() {
             let acts = |action: &str| bound.binding.items("spec.validationActions").iter().any(|a| a == action);
             if acts("Warn") {
                 writer.warn(format!(
                     "Validation failed for ValidatingAdmissionPolicy '{policy}' with binding '{binding}': {message}"
                 ));
+            }
+            if acts("Audit") {
+                let failure = json!([{"message": message, "policy": policy, "binding": binding, "expressionIndex": index,
+                    "validationActions": bound.binding.look("spec.validationActions")}]);
+                let key = "validation.policy.admission.k8s.io/validation_failure";
+                notes::note(key.to_owned(), || failure.to_string());
             }
             if acts("Deny") && denied.is_none() {
                 let reason = REASONS.iter().find(|(name, _)| *name == reason).map_or(Reason::Invalid, |(_, r)| *r);

@@ -25,6 +25,7 @@ use super::matching::Asked;
 use super::{Attributes, Operation, Writer};
 use crate::Registry;
 use crate::errors::quote;
+use crate::notes;
 use crate::table::Row;
 
 const MUTATING: GroupResource = GroupResource::of("admissionregistration.k8s.io", "mutatingwebhookconfigurations");
@@ -76,7 +77,7 @@ pub(super) async fn mutate(
     let mut asked = Asked::of(row, attributes, object);
     let hooks = hook::matching(registry, writer, &MUTATING, &asked)?;
     refuse_dry_runs(&hooks, writer)?;
-    for hook in hooks {
+    for (index, hook) in hooks.into_iter().enumerate() {
         let id = hook.id();
         if again.is_some_and(|again| !again.contains(&id)) {
             continue;
@@ -87,6 +88,8 @@ pub(super) async fn mutate(
         for warning in response.warnings {
             writer.warn(warning);
         }
+        let before = round.changed;
+        round.changed = false;
         if let Some(patch) = response.patch.filter(|_| !fixed) {
             let patched = review::patched(row, shown, &patch)?;
             if patched != *object {
@@ -96,11 +99,22 @@ pub(super) async fn mutate(
                 round.again.append(&mut round.last);
             }
         }
+        note(again.is_some(), index, &id, round.changed);
+        round.changed |= before;
         if hook.wants_repetition() {
             round.last.insert(id);
         }
     }
     Ok(round)
+}
+
+/// For the audit log: who was asked, and whether that changed anything.
+fn note(again: bool, index: usize, (configuration, webhook): &(String, String), mutated: bool) {
+    let key = format!("mutation.webhook.admission.k8s.io/round_{}_index_{index}", u8::from(again));
+    notes::note(key, || {
+        let (configuration, webhook) = (quote(configuration), quote(webhook));
+        format!("{{\"configuration\":{configuration},\"webhook\":{webhook},\"mutated\":{mutated}}}")
+    });
 }
 
 /// Asks validating webhooks; the first refusal, in the order of their names, counts.

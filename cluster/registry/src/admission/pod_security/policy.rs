@@ -55,7 +55,7 @@ pub(super) struct Policy {
     /// What keeps to less is refused.
     pub(super) enforce: Bound,
     /// What keeps to less is noted in the audit log.
-    audit: Bound,
+    pub(super) audit: Bound,
     /// The author of what keeps to less is warned.
     pub(super) warn: Bound,
 }

@@ -26,6 +26,8 @@ const LONGEST_MESSAGE: usize = 5 * 1024;
 pub(super) struct Verdict {
     pub(super) message: String,
     pub(super) reason: String,
+    /// Which of the validations.
+    pub(super) index: usize,
 }
 
 pub(super) struct Run<'a> {
@@ -64,10 +66,10 @@ impl<'a> Run<'a> {
         match holds(&self.policy.conditions, &state.variables, &mut state.left) {
             Ok(true) => {}
             Ok(false) => return Vec::new(),
-            Err(why) => return self.broken(why).into_iter().collect(),
+            Err(why) => return self.broken(why, 0).into_iter().collect(),
         }
         let mut verdicts = Vec::new();
-        for validation in &self.policy.validations {
+        for (index, validation) in self.policy.validations.iter().enumerate() {
             let result = state.value(&validation.expression, validation.program.as_ref());
             match result {
                 Ok(Cel::Bool(true)) => {}
@@ -83,9 +85,9 @@ impl<'a> Run<'a> {
                         (false, "") => format!("failed expression: {}", validation.expression),
                         (false, fixed) => fixed.to_owned(),
                     };
-                    verdicts.push(Verdict { message, reason: validation.reason.clone() });
+                    verdicts.push(Verdict { message, reason: validation.reason.clone(), index });
                 }
-                Err(why) => verdicts.extend(self.broken(why)),
+                Err(why) => verdicts.extend(self.broken(why, index)),
             }
         }
         verdicts
@@ -114,8 +116,8 @@ impl<'a> Run<'a> {
     }
 
     /// What cannot be told counts as the failure policy says.
-    fn broken(&self, message: String) -> Option<Verdict> {
-        (!self.policy.ignores_failures()).then(|| Verdict { message, reason: String::new() })
+    fn broken(&self, message: String, index: usize) -> Option<Verdict> {
+        (!self.policy.ignores_failures()).then(|| Verdict { message, reason: String::new(), index })
     }
 
     fn state(&self) -> State {

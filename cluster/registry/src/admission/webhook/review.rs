@@ -9,6 +9,7 @@ use super::{Failure, internal};
 use crate::admission::matching::Asked;
 use crate::admission::{Operation, Writer};
 use crate::errors::quote;
+use crate::notes;
 use crate::patch::json as patching;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
@@ -19,6 +20,15 @@ use crate::verbs::incoming::{self, Expected, Strictness};
 pub(super) struct Response {
     pub(super) patch: Option<Value>,
     pub(super) warnings: Vec<String>,
+}
+
+/// What a webhook wants noted in the audit log, under its own name.
+fn note(name: &str, response: &Value) {
+    for (key, value) in response.entries("auditAnnotations") {
+        if let Some(text) = value.as_str() {
+            notes::note(format!("{name}/{key}"), || text.to_owned());
+        }
+    }
 }
 
 pub(super) fn wrap(version: &str, request: Value) -> Value {
@@ -115,6 +125,7 @@ pub(super) fn response(
             return Err(invalid(format!("expected response.uid={}, got {}", quote(uid), quote(got))));
         }
     }
+    note(name, response);
     if !response.flag("allowed") {
         return Err(Failure::Refused(denied(name, response.look("status"))));
     }
