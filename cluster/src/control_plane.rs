@@ -11,6 +11,10 @@ use kedge_api::{Client, GroupResource, Informer, Object, Status, User};
 use kedge_control::certificates::{Asked, Signed};
 use kedge_control::tokens::Holder;
 use kedge_registry::{Options as RegistryOptions, Registry};
+use kedge_serve::audit::Audit;
+use kedge_serve::audit::log::{self, LogError};
+use kedge_serve::audit::policy::{Policy, PolicyError};
+use kedge_serve::audit::webhook::Webhook;
 use kedge_serve::authn::fixed::{FixedError, FixedTokens};
 use kedge_serve::authn::issuer::Issuer;
 use kedge_serve::authn::token::{TokenError, Tokens};
@@ -31,7 +35,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::Settings;
+use crate::{AuditSettings, Settings};
 
 /// Certificates last months: looking often enough costs nothing.
 const RENEW: Duration = Duration::from_secs(6 * 3600);
@@ -50,6 +54,12 @@ pub enum Error {
     Fixed(#[from] FixedError),
     #[error("the administrator's tokens: {path}: {source}")]
     FixedFile { path: PathBuf, source: std::io::Error },
+    #[error("the audit policy {name}: {source}")]
+    AuditPolicy { name: String, source: PolicyError },
+    #[error(transparent)]
+    AuditLog(#[from] LogError),
+    #[error("the audit webhook: {0}")]
+    AuditWebhook(String),
     #[error("the API server: {0}")]
     Assemble(#[from] AssembleError),
     #[error("who may do what: {0}")]
@@ -90,6 +100,7 @@ impl ControlPlane {
         let cache = Cache::start(store.clone()).await?;
         let pki = Arc::new(pki.await??);
         let tokens = Arc::new(Tokens::new(pki.token_key(), clock.clone())?);
+        let audit = settings.audit.clone().map(|audit| open_audit(audit, &clock)).transpose()?;
         let fixed = fixed_tokens(&settings.state.join(TOKENS))?;
         let issuer = Issuer::new(tokens.clone(), cache.clone(), clock.clone());
         let authorization = settings.access.authorization.clone();
@@ -123,6 +134,7 @@ impl ControlPlane {
             informer: cache.clone(),
             health: health.clone(),
             clock,
+            audit,
             address: format!("{}:{}", settings.node, settings.api_port),
             stop,
         })?;
@@ -267,6 +279,14 @@ fn fixed_tokens(path: &Path) -> Result<FixedTokens, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(FixedTokens::default()),
         Err(source) => Err(Error::FixedFile { path: path.to_owned(), source }),
     }
+}
+
+fn open_audit(settings: AuditSettings, clock: &Clock) -> Result<Arc<Audit>, Error> {
+    let AuditSettings { policy: (name, text), log, webhook } = settings;
+    let policy = Policy::parse(&text).map_err(|source| Error::AuditPolicy { name, source })?;
+    let log = log.map(log::open).transpose()?;
+    let webhook = webhook.map(|path| Webhook::of_kubeconfig(&path).map_err(Error::AuditWebhook)).transpose()?;
+    Ok(Arc::new(Audit::new(policy, log.into_iter().chain(webhook.map(Webhook::start)).collect(), clock.clone())))
 }
 
 fn names(settings: &Settings, addresses: Vec<IpAddr>) -> Names {

@@ -76,6 +76,7 @@ mod tests {
             node_ports: 30000..=32767,
             api_port: 6443,
             access: crate::Access::default(),
+            audit: None,
         }
     }
 

@@ -19,5 +19,6 @@ pub use control_plane::{ControlPlane, Error};
 pub use k8s_openapi::api::core::v1::Taint;
 pub use kedge_net::IpNet;
 pub use kedge_node::Host;
+pub use kedge_serve::audit::log::LogOptions;
 pub use node::{Node, NodeError, NodeOptions};
-pub use settings::{Access, Given, Settings};
+pub use settings::{Access, AuditSettings, Given, Settings};

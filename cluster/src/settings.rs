@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use kedge_net::IpNet;
+use kedge_serve::audit::log::LogOptions;
 pub use kedge_serve::document::Given;
 pub use kedge_serve::server::Access;
 
@@ -27,6 +28,18 @@ pub struct Settings {
     pub node_ports: RangeInclusive<u16>,
     pub api_port: u16,
     pub access: Access,
+    /// Without it, nothing is noted of requests.
+    pub audit: Option<AuditSettings>,
+}
+
+/// What is noted of requests, and where.
+#[derive(Clone, Debug)]
+pub struct AuditSettings {
+    /// The text of an `audit.k8s.io/v1` Policy, and what messages call it.
+    pub policy: (String, String),
+    pub log: Option<LogOptions>,
+    /// The kubeconfig file of a webhook.
+    pub webhook: Option<PathBuf>,
 }
 
 impl Settings {

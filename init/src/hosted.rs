@@ -8,7 +8,7 @@ use crate::reexec::Origin;
 use crate::request::{Allowed, Request, Requests};
 use crate::sys;
 use anyhow::Context;
-use kedge_config::machine::Role;
+use kedge_config::machine::{Audit, AuditLog, Role};
 use kedge_config::names::{RUN_DIR, STATE_DIR};
 use kedge_config::{MachineConfig, Source};
 use kedge_runtime::reaper::Reaper;
@@ -33,6 +33,7 @@ struct Options {
     disable_controllers: bool,
     /// Files of documents about the cluster, by their fields in the machine config.
     documents: Vec<(&'static str, PathBuf)>,
+    audit: Option<Audit>,
 }
 
 impl Default for Options {
@@ -44,7 +45,18 @@ impl Default for Options {
             disable_agent: false,
             disable_controllers: false,
             documents: Vec::new(),
+            audit: None,
         }
+    }
+}
+
+impl Options {
+    fn audit(&mut self) -> &mut Audit {
+        self.audit.get_or_insert_default()
+    }
+
+    fn audit_log(&mut self) -> &mut AuditLog {
+        self.audit().log.get_or_insert_default()
     }
 }
 
@@ -60,6 +72,7 @@ enum Takes {
     /// The file of what the machine config says in this field of the cluster.
     Document(&'static str),
     Port(fn(&mut Options, u16)),
+    Number(fn(&mut Options, u64)),
 }
 
 const FLAGS: &[Flag] = &[
@@ -72,6 +85,18 @@ const FLAGS: &[Flag] = &[
     Flag { name: "--authorization-config", takes: Takes::Document("authorization") },
     Flag { name: "--disable-agent", takes: Takes::Nothing(|options| options.disable_agent = true) },
     Flag { name: "--disable-controllers", takes: Takes::Nothing(|options| options.disable_controllers = true) },
+    Flag { name: "--audit-policy-file", takes: Takes::Path(|options, path| options.audit().policy_file = Some(path)) },
+    Flag { name: "--audit-log-path", takes: Takes::Path(|options, path| options.audit_log().path = Some(path)) },
+    Flag { name: "--audit-log-maxsize", takes: Takes::Number(|options, number| options.audit_log().max_size = number) },
+    Flag {
+        name: "--audit-log-maxbackup",
+        takes: Takes::Number(|options, number| options.audit_log().max_backups = number),
+    },
+    Flag { name: "--audit-log-maxage", takes: Takes::Number(|options, number| options.audit_log().max_age = number) },
+    Flag {
+        name: "--audit-webhook-config-file",
+        takes: Takes::Path(|options, path| options.audit().webhook_config_file = Some(path)),
+    },
 ];
 
 pub fn run(role: &str, options: &[&str]) -> ExitCode {
@@ -104,6 +129,10 @@ fn parse(words: &[&str]) -> anyhow::Result<Options> {
             }
             Takes::Path(set) => set(&mut parsed, value()?.into()),
             Takes::Document(field) => parsed.documents.push((field, value()?.into())),
+            Takes::Number(set) => {
+                let word = value()?;
+                set(&mut parsed, word.parse().with_context(|| format!("{name} {word}: expected a number"))?);
+            }
             Takes::Port(set) => {
                 let word = value()?;
                 let port = word.parse().ok().filter(|port| *port != 0);
@@ -191,6 +220,9 @@ fn config(role: Role, options: &Options) -> anyhow::Result<MachineConfig> {
         let path = path.display().to_string().replace('\'', "''");
         sources.push(Source::new("command line", format!("cluster: {{{field}: {{path: '{path}', content: null}}}}\n")));
     }
+    if let Some(audit) = &options.audit {
+        sources.push(Source::new("command line", serde_json::json!({"cluster": {"audit": audit}}).to_string()));
+    }
     let config = MachineConfig::merge(&sources)?;
     anyhow::ensure!(config.role == role, "{} says another role than `kedge {name}`", path.display());
     Ok(config)
@@ -209,6 +241,7 @@ mod tests {
             disable_agent: true,
             disable_controllers: true,
             documents: vec![("authentication", "/c".into())],
+            audit: None,
         };
         let words = [
             "--config",
@@ -251,5 +284,13 @@ mod tests {
         assert!(config(Role::Agent, &options).unwrap_err().to_string().contains("another role"));
         options.config = Some(folder.path().join("missing"));
         assert!(config(Role::Server, &options).is_err());
+        std::fs::write(&path, "cluster: {audit: {policy: x, log: {maxAge: 7}}}\n").unwrap();
+        let words = ["--audit-log-maxsize=3", "--audit-log-path", "/a/b"];
+        let options = Options { config: Some(path), ..parse(&words).unwrap() };
+        let audit = config(Role::Server, &options).unwrap().cluster.audit.unwrap();
+        let log = audit.log.unwrap();
+        assert_eq!((audit.policy.as_deref(), log.max_size, log.path), (Some("x"), 3, Some("/a/b".into())));
+        let unsaid = Options { config: None, ..parse(&["--audit-log-path=/a"]).unwrap() };
+        assert!(config(Role::Server, &unsaid).unwrap_err().to_string().contains("policyFile"));
     }
 }

@@ -21,11 +21,16 @@ struct Server {
 
 impl Server {
     fn start(data: &Path, port: u16) -> Self {
+        Self::start_with(data, port, &[])
+    }
+
+    fn start_with(data: &Path, port: u16, options: &[&str]) -> Self {
         // What a server before it left does not tell that this one is up.
         let _ = std::fs::remove_file(data.join("admin.kubeconfig"));
         let process = Command::new(env!("CARGO_BIN_EXE_kedge"))
             .args(["server", "--disable-agent", "--https-port", &port.to_string(), "--data-dir"])
             .arg(data)
+            .args(options)
             .stdin(Stdio::null())
             .stderr(std::fs::File::create(data.with_extension("log")).unwrap())
             .spawn()
@@ -110,6 +115,32 @@ fn what_was_written_is_there_after_an_end_and_after_a_kill() {
             assert_eq!(found.permissions().mode() & 0o777, mode, "{name:?} holds secrets");
         }
     }
+}
+
+#[test]
+fn an_audit_log_is_kept_to_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (policy, log) = (folder.path().join("policy.yaml"), folder.path().join("logs/audit.log"));
+    let rules = "- {level: Request, resources: [{group: '', resources: [configmaps]}]}\n- {level: Metadata}\n";
+    std::fs::write(&policy, format!("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules:\n{rules}")).unwrap();
+    let options = ["--audit-policy-file", policy.to_str().unwrap(), "--audit-log-path", log.to_str().unwrap()];
+    let mut server = Server::start_with(&folder.path().join("data"), free_port(), &options);
+    let map = json!({"metadata": {"name": "noted"}, "data": {"k": "v"}});
+    assert_eq!(server.ask("POST", MAPS, &map)["data"], map["data"]);
+    server.signal("-TERM");
+    assert!(server.process.wait().unwrap().success());
+    let text = std::fs::read_to_string(&log).unwrap();
+    let events: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let noted: Vec<_> = events
+        .iter()
+        .filter(|event| event["requestURI"] == MAPS && event["verb"] == "create")
+        .map(|event| (event["stage"].as_str().unwrap(), &event["requestObject"]["data"]["k"]))
+        .collect();
+    assert_eq!(noted, [("RequestReceived", &Value::Null), ("ResponseComplete", &json!("v"))]);
+    // Controllers are noted like anyone.
+    let by = |name: &str| events.iter().any(|event| event["user"]["username"].as_str().unwrap().starts_with(name));
+    assert!(by("system:serviceaccount:kube-system:") && by("system:apiserver"), "{text}");
+    assert_eq!(std::fs::metadata(&log).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
 #[test]

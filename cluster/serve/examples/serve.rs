@@ -16,7 +16,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let dir = arguments.next().ok_or("usage: serve DIR [ADDRESS]")?;
     let at: SocketAddr = arguments.next().as_deref().unwrap_or("127.0.0.1:6443").parse()?;
-    let server = server::start(Path::new(&dir), at).await?;
+    let server = server::start(Path::new(&dir), at, None).await?;
     let identity = server.pki.identity(&Profile::Admin)?;
     std::fs::write(Path::new(&dir).join("admin.crt"), identity.certificate_pem())?;
     std::fs::write(Path::new(&dir).join("admin.key"), identity.key_pem())?;

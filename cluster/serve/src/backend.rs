@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kedge_api::{Answer, Request, Resource, Status};
+use kedge_api::{Answer, GroupResource, Request, Resource, Status};
 
 /// The registry, as this crate sees it.
 #[async_trait]
@@ -38,6 +38,13 @@ impl Catalog {
             row.id.resource.as_str() == resource && row.id.group.as_str() == group && row.version == version
         };
         self.backend.rows().iter().find(is).or_else(|| self.own.iter().find(is)).cloned()
+    }
+
+    /// A version that a resource is served in.
+    pub fn version_of(&self, id: &GroupResource) -> Option<String> {
+        let is = |row: &&Arc<Resource>| row.id == *id;
+        let backend = self.backend.rows();
+        backend.iter().find(is).or_else(|| self.own.iter().find(is)).map(|row| row.version.to_string())
     }
 
     /// Whether this crate answers the row itself.

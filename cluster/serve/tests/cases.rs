@@ -56,7 +56,7 @@ async fn every_case_is_answered_as_expected() {
     assert!(!cases.is_empty(), "there are no cases");
 
     let dir = tempfile::tempdir().unwrap();
-    let server = server::start(dir.path(), SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let server = server::start(dir.path(), SocketAddr::from(([127, 0, 0, 1], 0)), None).await.unwrap();
     let runs = cases.iter().map(|case| run(&server, case));
     let failed: Vec<String> =
         futures::stream::iter(runs).buffered(AT_ONCE).filter_map(std::future::ready).collect().await;

@@ -140,6 +140,9 @@ pub struct Cluster {
     /// The way to a server that knows tokens: a kubeconfig.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_webhook: Option<Document>,
+    /// What the API server notes of requests; without it, nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Audit>,
 }
 
 /// Another document, in this one or in a file. A file is read again when it changes.
@@ -166,7 +169,48 @@ impl Default for Cluster {
             authentication: None,
             authorization: None,
             token_webhook: None,
+            audit: None,
         }
+    }
+}
+
+/// The audit log of the API server.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Audit {
+    /// An `audit.k8s.io/v1` Policy, as text. Either this or `policyFile`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// A file that holds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_file: Option<PathBuf>,
+    /// Where events are written; without it and without a webhook, to `audit/audit.log` of the state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log: Option<AuditLog>,
+    /// The kubeconfig file of a webhook that events are sent to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook_config_file: Option<PathBuf>,
+}
+
+/// A file of events that is set aside when it has grown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AuditLog {
+    /// Without it, `audit/audit.log` of the state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// Megabytes of one file.
+    pub max_size: u64,
+    /// Files that were set aside and are kept; 0: all.
+    pub max_backups: u64,
+    /// Days that they are kept; 0: for ever.
+    pub max_age: u64,
+}
+
+impl Default for AuditLog {
+    /// Kept small: it may be a card.
+    fn default() -> Self {
+        Self { path: None, max_size: 16, max_backups: 4, max_age: 30 }
     }
 }
 

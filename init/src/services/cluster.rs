@@ -14,8 +14,8 @@ use crate::request::Request;
 use crate::supervisor::{Handle, Service};
 use anyhow::Context;
 use host::MachineHost;
-use kedge_cluster::{Access, ControlPlane, Given, IpNet, Node, NodeOptions, Settings};
-use kedge_config::machine::{Document, Taint};
+use kedge_cluster::{Access, AuditSettings, ControlPlane, Given, IpNet, LogOptions, Node, NodeOptions, Settings};
+use kedge_config::machine::{Audit, AuditLog, Document, Taint};
 use kedge_config::names;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -28,6 +28,8 @@ use tokio::sync::{OnceCell, watch};
 const POD_PREFIX: u8 = 24;
 /// The administrator's kubeconfig of a hosted server, below its data.
 const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
+/// Where requests are noted, below the state.
+const AUDIT_LOG: &str = "audit/audit.log";
 /// Containers have their own grace while the node agent stops.
 const AGENT_STOP: Duration = Duration::from_secs(30);
 
@@ -128,6 +130,7 @@ fn settings(machine: &Machine) -> anyhow::Result<Settings> {
             authorization: given("cluster.authorization", cluster.authorization.as_ref()),
             token_webhook: given("cluster.tokenWebhook", cluster.token_webhook.as_ref()),
         },
+        audit: cluster.audit.as_ref().map(|audit| audit_settings(audit, &machine.state)).transpose()?,
     })
 }
 
@@ -138,6 +141,25 @@ fn given(name: &str, document: Option<&Document>) -> Option<Given> {
         (Some(text), _) => Some(Given::Text { name: name.to_owned(), text: text.clone() }),
         (None, path) => path.clone().map(Given::File),
     }
+}
+
+fn audit_settings(audit: &Audit, state: &Path) -> anyhow::Result<AuditSettings> {
+    let policy = match (&audit.policy, &audit.policy_file) {
+        (Some(text), None) => ("of cluster.audit".to_owned(), text.clone()),
+        (None, Some(path)) => {
+            let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+            (path.display().to_string(), text)
+        }
+        _ => anyhow::bail!("cluster.audit needs either a policy or a policyFile"),
+    };
+    let log = audit.log.clone().or_else(|| audit.webhook_config_file.is_none().then(AuditLog::default));
+    let log = log.map(|log| LogOptions {
+        path: log.path.unwrap_or_else(|| state.join(AUDIT_LOG)),
+        max_megabytes: log.max_size,
+        max_backups: log.max_backups,
+        max_days: log.max_age,
+    });
+    Ok(AuditSettings { policy, log, webhook: audit.webhook_config_file.clone() })
 }
 
 /// Runs `work` until it ends or the service is to stop.

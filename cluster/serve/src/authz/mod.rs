@@ -141,7 +141,7 @@ pub struct Refusal {
 
 impl Refusal {
     /// What the client sees.
-    fn status(&self, attributes: &Attributes<'_>) -> Status {
+    pub fn status(&self, attributes: &Attributes<'_>) -> Status {
         match self.failed.as_str() {
             "" => forbidden(attributes, &self.why),
             failed => Status::internal(failed.to_owned()),
@@ -279,6 +279,7 @@ impl Authorizer {
     }
 }
 
+/// What the client sees who may not.
 fn forbidden(a: &Attributes<'_>, why: &str) -> Status {
     let (user, verb) = (&a.user.name, a.verb);
     let mut text = match a.what {

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::respond::Body;
 
-type Kept = Box<dyn Send>;
+pub type Kept = Box<dyn Send>;
 
 struct Held {
     body: Body,

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{Request, header};
+use bytes::Bytes;
+use http::{Request, StatusCode, header};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
@@ -140,6 +141,12 @@ impl Destination {
 
     /// Sends a review; the one that comes back.
     pub async fn ask(&self, review: &Value, timeout: Duration) -> Result<Value, String> {
+        let (status, body) = self.post(review.to_string().into(), timeout).await?;
+        webhook::read(status, &body)
+    }
+
+    /// Sends JSON; what comes back.
+    pub async fn post(&self, json: Bytes, timeout: Duration) -> Result<(StatusCode, Vec<u8>), String> {
         let mut request = Request::post(&self.path)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json")
@@ -147,10 +154,8 @@ impl Destination {
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        let request = request.body(full(review.to_string())).map_err(|error| error.to_string())?;
-        let (status, body) =
-            self.server.ask(request, timeout).await.map_err(|error| format!("Post {:?}: {error}", self.url))?;
-        webhook::read(status, &body)
+        let request = request.body(full(json)).map_err(|error| error.to_string())?;
+        self.server.ask(request, timeout).await.map_err(|error| format!("Post {:?}: {error}", self.url))
     }
 }
 

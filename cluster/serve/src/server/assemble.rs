@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::front::{Front, Parts};
 use crate::aggregate::Aggregator;
+use crate::audit::Audit;
 use crate::authn::fixed::FixedTokens;
 use crate::authn::token::Tokens;
 use crate::authn::{Authenticator, Trust};
@@ -56,6 +57,8 @@ pub struct Setup {
     pub informer: Arc<dyn Informer>,
     pub health: Health,
     pub clock: Clock,
+    /// Without it, nothing is noted of requests.
+    pub audit: Option<Arc<Audit>>,
     /// `10.0.0.5:6443`
     pub address: String,
     pub stop: CancellationToken,
@@ -63,7 +66,8 @@ pub struct Setup {
 
 /// The front, for in-process clients and [`super::serve`], and the TLS that it is served with.
 pub fn assemble(setup: Setup) -> Result<(Arc<Front>, Arc<ServerConfig>), AssembleError> {
-    let Setup { pki, tokens, fixed, access, authorizer, backend, informer, health, clock, address, stop } = setup;
+    let Setup { pki, tokens, fixed, access, authorizer, backend, informer, health, clock, audit, address, stop } =
+        setup;
     let trust = Trust::of(&pki)?;
     let config = tls::server_config(pki.resolver(&Profile::ApiServer)?, &[&*trust.clients, &*trust.proxies])?;
     let authenticator = Authenticator::new(trust, Arc::clone(&tokens), fixed, Arc::clone(&informer), clock.clone());
@@ -74,6 +78,8 @@ pub fn assemble(setup: Setup) -> Result<(Arc<Front>, Arc<ServerConfig>), Assembl
         backend,
         tokens,
         aggregator: Arc::new(Aggregator::new(Arc::clone(&pki), Arc::clone(&informer))),
+        audit,
+        informer: Arc::clone(&informer),
         flow: Arc::new(Flow::new(Arc::clone(&informer), SEATS)),
         proxy: Proxy::new(pki, informer),
         health,

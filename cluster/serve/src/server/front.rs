@@ -1,5 +1,6 @@
 //! One request through the gates.
 
+use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -9,13 +10,15 @@ use futures::FutureExt;
 use http::header::HeaderValue;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
-use kedge_api::{GroupResource, Reason, Status, User};
+use kedge_api::{GroupResource, Informer, Reason, Status};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::course::{Course, refused};
+use super::course::{Course, Ends, refused};
+use super::noting;
 use super::paths::accept;
 use crate::aggregate::Aggregator;
+use crate::audit::Audit;
 use crate::authn::token::Tokens;
 use crate::authn::{Authenticator, Peer, impersonated, unauthorized};
 use crate::authz::{Attributes, Authorizer};
@@ -43,6 +46,8 @@ pub struct Parts {
     pub proxy: Proxy,
     pub aggregator: Arc<Aggregator>,
     pub flow: Arc<Flow>,
+    pub audit: Option<Arc<Audit>>,
+    pub informer: Arc<dyn Informer>,
     pub health: Health,
     pub clock: Clock,
     /// `10.0.0.5:6443`, told to clients that ask where else to go.
@@ -60,6 +65,8 @@ pub struct Front {
     pub(super) proxy: Proxy,
     pub(super) aggregator: Arc<Aggregator>,
     pub(super) flow: Arc<Flow>,
+    pub(super) audit: Option<Arc<Audit>>,
+    pub(super) informer: Arc<dyn Informer>,
     pub(super) health: Health,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
@@ -78,6 +85,9 @@ impl Front {
     pub fn new(parts: Parts) -> Self {
         let metrics = Metrics::default();
         metrics.add(Arc::clone(&parts.flow) as _);
+        if let Some(audit) = &parts.audit {
+            metrics.add(Arc::clone(audit) as _);
+        }
         Self {
             authenticator: parts.authenticator,
             authorizer: parts.authorizer,
@@ -87,6 +97,8 @@ impl Front {
             proxy: parts.proxy,
             aggregator: parts.aggregator,
             flow: parts.flow,
+            audit: parts.audit,
+            informer: parts.informer,
             health: parts.health,
             metrics: Arc::new(metrics),
             clock: parts.clock,
@@ -106,19 +118,8 @@ impl Front {
         Reviewer { authenticator: &self.authenticator, authorizer: &self.authorizer, clock: &self.clock }
     }
 
-    async fn who(
-        &self,
-        peer: &Peer,
-        headers: &http::HeaderMap,
-        asked: &Asked,
-        field_selector: &str,
-    ) -> Result<User, Status> {
-        let user = self.authenticator.authenticate(peer, headers, &asked.path).await?;
-        impersonated(user, headers, &self.authorizer, asked, field_selector).await
-    }
-
     /// Answers one request; whatever happens, with an answer.
-    pub async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Response<Body> {
+    pub async fn handle(&self, peer: &Peer, from: SocketAddr, request: Request<Incoming>) -> Response<Body> {
         let audit = request.headers().get("audit-id").cloned();
         let audit = audit.or_else(|| HeaderValue::from_str(&uuid::Uuid::new_v4().to_string()).ok());
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -128,19 +129,22 @@ impl Front {
         let finish = counted.map(|subject| self.metrics.working(subject));
         let accepted = negotiate(accept(request.headers()), Offer::Objects).unwrap_or(Accepted::JSON);
         let pretty = is_pretty(&query, request.headers());
-        let mut course = Course::default();
+        let arrived = self.audit.is_some().then(|| noting::arrived(&request, from, audit.as_ref(), self.clock.now()));
+        let mut course = Course { arrived, ..Course::default() };
         let subject = finish.as_ref().map(Finish::subject);
         let answered = self.within_time(peer, asked, query, request, subject, &mut course);
         let answered = AssertUnwindSafe(answered).catch_unwind().await;
-        let response = match answered {
-            Ok(Ok(response)) => response,
-            Ok(Err(status)) => respond::status_in(accepted, pretty, &status),
+        let (response, failure) = match answered {
+            Ok(Ok(response)) => (response, None),
+            Ok(Err(status)) => (respond::status_in(accepted, pretty, &status), Some(status)),
             Err(_) => {
                 tracing::error!(%method, path, "a request's handler panicked");
-                respond::status(&Status::internal("an internal error stopped the request; the server's log has it"))
+                course.ends = Ends::Panicked;
+                let status = Status::internal("an internal error stopped the request; the server's log has it");
+                (respond::status(&status), Some(status))
             }
         };
-        let mut response = course.finish(response);
+        let mut response = course.finish(response, failure.as_ref());
         if let Some(audit) = audit {
             response.headers_mut().insert("audit-id", audit);
         }
@@ -201,10 +205,16 @@ impl Front {
         course: &mut Course,
     ) -> Result<Response<Body>, Status> {
         let began = Instant::now();
-        let selector = query.first("fieldSelector").unwrap_or_default();
-        let user = self.who(peer, request.headers(), asked, selector).await;
+        let user = self.authenticator.authenticate(peer, request.headers(), &asked.path).await;
         self.metrics.authenticated(user.as_ref().map(|user| &*user.name).map_err(|_| ()), began.elapsed());
-        let user = user?;
+        let selector = query.first("fieldSelector").unwrap_or_default();
+        self.begin_trail(&user, peer, (asked, selector, limits.lasting), request.headers(), course);
+        let user = impersonated(user?, request.headers(), &self.authorizer, asked, selector).await?;
+        if request.headers().contains_key("impersonate-user")
+            && let Some(trail) = &mut course.trail
+        {
+            trail.impersonated(&user);
+        }
         if *request.method() == Method::OPTIONS
             || *request.method() == Method::CONNECT
             || *request.method() == Method::TRACE
@@ -217,9 +227,10 @@ impl Front {
             return Ok(refused(&why));
         }
         let began = Instant::now();
-        let allowed = self.authorizer.check(&attributes).await;
-        self.metrics.authorized(allowed.is_ok(), began.elapsed());
-        allowed?;
+        let decision = self.authorizer.decide(&attributes).await;
+        self.metrics.authorized(decision.is_ok(), began.elapsed());
+        course.decided(&decision);
+        decision.map_err(|refusal| refusal.status(&attributes))?;
         if let Some(service) = self.aggregator.remote(&asked.path) {
             if limits.lasting == Lasting::Watch {
                 // It begins at the other server.
@@ -229,7 +240,7 @@ impl Front {
         }
         match &asked.about {
             About::Path { verb } => self.path(verb, &asked.path, query, &request),
-            About::Resource(resource) => self.resource(user, resource, query, request).await,
+            About::Resource(resource) => self.resource(user, resource, query, request, course).await,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Connections: accepted, bounded in number and in time, each served by a task of its own.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,8 +52,8 @@ pub async fn serve(
             next = next => next,
         };
         match (slot, accepted) {
-            (Ok(slot), Ok((tcp, _))) => {
-                tokio::spawn(connection(tcp, acceptor.clone(), Arc::clone(&front), stop.clone(), slot));
+            (Ok(slot), Ok((tcp, from))) => {
+                tokio::spawn(connection((tcp, from), acceptor.clone(), Arc::clone(&front), stop.clone(), slot));
             }
             // The client was gone before we took it.
             (_, Err(e))
@@ -75,11 +76,14 @@ pub async fn serve(
     if tokio::time::timeout(DRAIN, slots.acquire_many(all)).await.is_err() {
         tracing::info!("stopped with connections open");
     }
+    if let Some(audit) = &front.audit {
+        audit.flush().await;
+    }
     Ok(())
 }
 
 async fn connection(
-    tcp: TcpStream,
+    (tcp, from): (TcpStream, SocketAddr),
     acceptor: TlsAcceptor,
     front: Arc<Front>,
     stop: CancellationToken,
@@ -105,7 +109,7 @@ async fn connection(
     let peer = Arc::new(front.authenticator.peer(tls.get_ref().1.peer_certificates()));
     let service = service_fn(move |request| {
         let (front, peer) = (Arc::clone(&front), Arc::clone(&peer));
-        async move { Ok::<_, std::convert::Infallible>(front.handle(&peer, request).await) }
+        async move { Ok::<_, std::convert::Infallible>(front.handle(&peer, from, request).await) }
     });
     let builder = builder();
     let ended = match tls.get_ref().1.alpn_protocol() {

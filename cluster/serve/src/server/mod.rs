@@ -12,6 +12,7 @@ mod course;
 mod front;
 mod in_process;
 mod listen;
+mod noting;
 mod paths;
 mod read;
 mod resources;

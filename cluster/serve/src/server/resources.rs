@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use kedge_api::request::Payload;
 use kedge_api::{Body as RequestBody, PatchType, Reason, Request as ApiRequest, Resource, Status, User, Verb};
 
+use super::course::Course;
 use super::front::Front;
 use super::paths::accept;
 use super::read::Read;
@@ -28,6 +29,7 @@ impl Front {
         asked: &ResourceAsked,
         query: &Query,
         request: Request<Incoming>,
+        course: &mut Course,
     ) -> Result<Response<Body>, Status> {
         let target = &asked.target;
         let (group, plural) = (target.resource.group.as_str(), target.resource.resource.as_str());
@@ -46,7 +48,7 @@ impl Front {
         {
             return Ok(page_not_found());
         }
-        self.answered(user, &row, asked, query, request).await.or_else(|status| refused(&row, status))
+        self.answered(user, &row, asked, query, request, course).await.or_else(|status| refused(&row, status))
     }
 
     /// By whoever carries it out: the backend, or this crate.
@@ -57,6 +59,7 @@ impl Front {
         asked: &ResourceAsked,
         query: &Query,
         request: Request<Incoming>,
+        course: &mut Course,
     ) -> Result<Response<Body>, Status> {
         let target = &asked.target;
         let kind = check(row, asked)?;
@@ -82,16 +85,25 @@ impl Front {
         if options.field_manager.is_none() && !matches!(body, RequestBody::Patch(PatchType::Apply, _)) {
             options.field_manager = manager(&parts.headers);
         }
+        if let Some(trail) = &mut course.trail {
+            trail.request(&body);
+        }
         let timeout = options.timeout_seconds;
         let request = ApiRequest { who: user, verb: asked.verb, target: target.clone(), options, body };
         let ignored = request.options.field_validation.as_deref() == Some("Ignore");
         let mut answered = match self.catalog.is_own(row) {
             true => self.reviewer().answer(request).await?,
-            false => self.backend.carry_out(request).await.map_err(|status| document.arranged(status))?,
+            false => {
+                let carried = course.carry_out(&*self.backend, request).await;
+                carried.map_err(|status| document.arranged(status))?
+            }
         };
         document.arrange(&mut answered.warnings);
         if !ignored {
             answered.warnings.extend(warnings);
+        }
+        if let Some(trail) = &mut course.trail {
+            trail.response(&answered.payload);
         }
         match answered.payload {
             Payload::Watch(events) => {

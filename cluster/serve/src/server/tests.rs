@@ -158,6 +158,7 @@ async fn world() -> World {
         informer: objects.clone(),
         health: Health::default(),
         clock,
+        audit: None,
         address: address.to_string(),
         stop: stop.clone(),
     };

@@ -6,7 +6,9 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
+use kedge_serve::audit::Audit;
 use kedge_serve::pki::Profile;
 use server::Server;
 
@@ -31,8 +33,14 @@ pub struct Said {
 
 impl World {
     pub async fn start() -> Self {
+        Self::start_noting(None).await
+    }
+
+    /// One that keeps an audit log.
+    pub async fn start_noting(audit: Option<Arc<Audit>>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let server = server::start(dir.path(), SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let at = SocketAddr::from(([127, 0, 0, 1], 0));
+        let server = server::start(dir.path(), at, audit).await.unwrap();
         let program = tokio::task::block_in_place(kubectl);
         Self { server, dir, program }
     }

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kedge_registry::{Options, Registry};
+use kedge_serve::audit::Audit;
 use kedge_serve::authn::fixed::FixedTokens;
 use kedge_serve::authn::issuer::Issuer;
 use kedge_serve::authn::token::Tokens;
@@ -28,7 +29,7 @@ pub struct Server {
 }
 
 /// Starts everything, keeping what must be kept below `dir`.
-pub async fn start(dir: &Path, at: SocketAddr) -> Result<Server, Box<dyn Error>> {
+pub async fn start(dir: &Path, at: SocketAddr, audit: Option<Arc<Audit>>) -> Result<Server, Box<dyn Error>> {
     let clock = Clock::system();
     let pki = Arc::new(Pki::open(&dir.join("pki"), Names::new("n1", vec![]), clock.clone())?);
     let tokens = Arc::new(Tokens::new(pki.token_key(), clock.clone())?);
@@ -60,6 +61,7 @@ pub async fn start(dir: &Path, at: SocketAddr) -> Result<Server, Box<dyn Error>>
         informer: cache,
         health: Health::default(),
         clock,
+        audit,
         address: address.to_string(),
         stop: stop.clone(),
     };

@@ -26,6 +26,7 @@ const LAWS: &[(Path, Law)] = &[
     (&["cluster", "authentication"], |config| document("authentication", config.cluster.authentication.as_ref())),
     (&["cluster", "authorization"], |config| document("authorization", config.cluster.authorization.as_ref())),
     (&["cluster", "tokenWebhook"], |config| document("tokenWebhook", config.cluster.token_webhook.as_ref())),
+    (&["cluster", "audit"], audit),
     (&["node", "labels"], node_labels),
     (&["node", "maxPods"], max_pods),
     (&["sysctls"], sysctls),
@@ -136,6 +137,12 @@ fn cluster_domain(config: &MachineConfig) -> Option<String> {
     let domain = &config.cluster.cluster_domain;
     (!domain.split('.').all(is_dns_name))
         .then(|| format!("clusterDomain \"{domain}\", expected one such as \"cluster.local\""))
+}
+
+fn audit(config: &MachineConfig) -> Option<String> {
+    let audit = config.cluster.audit.as_ref()?;
+    let one = audit.policy.is_some() != audit.policy_file.is_some();
+    (!one).then(|| "audit needs either the field \"policy\" or the field \"policyFile\"".into())
 }
 
 fn node_ports(config: &MachineConfig) -> Option<String> {
