@@ -2,6 +2,8 @@
 #![cfg(test)]
 
 mod aggregate;
+mod audit;
+mod flow;
 mod support;
 
 use std::io::{BufRead, BufReader};

@@ -13,6 +13,7 @@
 //! ```
 
 mod borrow;
+pub mod dangling;
 mod demand;
 mod dropped;
 mod dump;

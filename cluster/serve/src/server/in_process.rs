@@ -6,9 +6,11 @@ use async_trait::async_trait;
 use kedge_api::rbac::MASTERS;
 use kedge_api::{Answer, Client, Request, Status, User};
 
+use super::course::Course;
 use super::front::Front;
 use crate::aggregate::availability;
 use crate::authz::Attributes;
+use crate::flow::dangling;
 
 /// Calls the registry as one user.
 #[derive(Clone)]
@@ -45,13 +47,28 @@ impl InProcess {
         let selector = request.options.field_selector.clone().unwrap_or_default();
         let mut attributes = Attributes::request(&self.user, request.verb, &request.target, &selector);
         attributes.count_selected_name();
-        self.front.authorizer.check(&attributes).await?;
+        let mut trail = self.front.begin_own_trail(&attributes, &request.target, manager(&self.user));
+        let decision = self.front.authorizer.decide(&attributes).await;
+        if let Some(trail) = &mut trail {
+            trail.request(&request.body);
+        }
+        let mut course = Course { trail, ..Course::default() };
+        course.decided(&decision);
+        let answer = match decision {
+            Ok(_) => self.carry_out(request, &mut course).await,
+            Err(refusal) => Err(refusal.status(&attributes)),
+        };
+        course.own(&answer);
+        answer
+    }
+
+    async fn carry_out(&self, request: Request, course: &mut Course) -> Result<Answer, Status> {
         let resource = &request.target.resource;
         let review = self.front.catalog.find(resource.group.as_str(), "v1", resource.resource.as_str());
         if review.is_some_and(|row| self.front.catalog.is_own(&row)) {
             return self.front.reviewer().answer(request).await;
         }
-        self.front.backend.carry_out(request).await
+        course.carry_out(&*self.front.backend, request).await
     }
 }
 
@@ -59,8 +76,10 @@ impl InProcess {
 /// let in are read again when they change; seats are lent from priority level to priority level. Never ends.
 pub async fn follow(front: Arc<Front>) {
     let own = Arc::new(InProcess::new(Arc::clone(&front), User::new("system:apiserver", &[MASTERS])));
-    let extended = availability::run(Arc::clone(&front.aggregator), own, front.clock.clone());
-    tokio::join!(extended, front.authenticator.follow(), front.authorizer.follow(), front.flow.run());
+    let extended = availability::run(Arc::clone(&front.aggregator), own.clone(), front.clock.clone());
+    let conditions = dangling::run(&*front.informer, &*own, &front.clock);
+    let access = async { tokio::join!(front.authenticator.follow(), front.authorizer.follow()) };
+    tokio::join!(extended, access, conditions, front.flow.run());
 }
 
 /// Who is noted as the owner of what this process writes: the component as its own program is called upstream.
