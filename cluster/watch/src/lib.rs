@@ -88,6 +88,11 @@ impl Cache {
         let now = self.snapshot();
         if now.revision == revision { Some(now) } else { self.shared.kept.get(revision) }
     }
+
+    /// One resource as it was at `revision`; `None` if that is too long ago.
+    pub fn at(&self, resource: &GroupResource, revision: Revision) -> Option<Snapshot> {
+        self.shared.read().at(resource, revision)
+    }
 }
 
 impl Drop for Cache {

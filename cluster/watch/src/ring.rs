@@ -37,7 +37,7 @@ impl Ring {
     }
 
     /// Changes after `after`, oldest first.
-    pub(crate) fn since(&self, after: Revision) -> impl Iterator<Item = &Change> {
+    pub(crate) fn since(&self, after: Revision) -> impl DoubleEndedIterator<Item = &Change> {
         let from = self.changes.partition_point(|c| c.revision <= after);
         self.changes.range(from..)
     }

@@ -40,12 +40,30 @@ impl State {
         self.rings.get(resource).map_or(self.floor, Ring::forgotten)
     }
 
-    pub(crate) fn since(&self, resource: &GroupResource, after: Revision) -> impl Iterator<Item = &Change> {
+    pub(crate) fn since(&self, resource: &GroupResource, after: Revision) -> impl DoubleEndedIterator<Item = &Change> {
         self.rings.get(resource).into_iter().flat_map(move |ring| ring.since(after))
     }
 
     pub(crate) fn resources(&self) -> impl Iterator<Item = &GroupResource> {
         self.rings.keys()
+    }
+
+    /// One resource as it was, as far back as its changes are remembered: each one after `revision` is undone, the latest first.
+    pub(crate) fn at(&self, resource: &GroupResource, revision: Revision) -> Option<Snapshot> {
+        if revision < self.forgotten(resource) || revision > self.snapshot.revision {
+            return None;
+        }
+        let mut then = self.snapshot.only(std::slice::from_ref(resource));
+        for change in self.since(resource, revision).rev() {
+            match &change.before {
+                Some(object) => then.insert(object.clone()),
+                None => {
+                    then.remove(&change.key, revision);
+                }
+            }
+        }
+        then.revision = revision;
+        Some(then)
     }
 
     fn record(&mut self, change: Change) {

@@ -76,7 +76,7 @@ async fn replay(mut changes: Changes, state: &mut Names) -> Revision {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-    /// From every point in history that is still known, for every choice of resources: replaying gives the present.
+    /// From every point in history that is still known, for every choice of resources: replaying gives the present, and undoing gives the past.
     #[test]
     fn replaying_a_watch_gives_the_state(
         writes in prop::collection::vec((0usize..3, 0u8..6, prop::option::weighted(0.7, 0usize..10)), 1..150),
@@ -88,6 +88,11 @@ proptest! {
             for (resource, name, size) in writes {
                 world.write(&RESOURCES[resource], &format!("n{name}"), size).await;
                 past.push(world.cache.snapshot());
+            }
+            for (resource, then) in RESOURCES.iter().flat_map(|r| past.iter().map(move |then| (r, then))) {
+                let again = world.cache.at(resource, then.revision).unwrap();
+                let one = std::slice::from_ref(resource);
+                assert_eq!((again.revision, names(&again, one)), (then.revision, names(then, one)));
             }
             let now = world.cache.snapshot();
             for chosen in [&RESOURCES[..], &RESOURCES[..1], &RESOURCES[1..], &[]] {

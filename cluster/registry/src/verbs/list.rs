@@ -34,7 +34,7 @@ struct Token {
 pub(crate) async fn list(registry: &Registry, row: &Arc<Row>, request: &Request) -> Result<Answer, Status> {
     options::list(&request.options, false)?;
     let selection = Selection::parse(row, &request.target.namespace, &request.options)?;
-    let (snapshot, after) = moment(registry, request).await?;
+    let (snapshot, after) = moment(registry, row, request).await?;
     // Whoever takes any state has it from memory, whole.
     let continued = request.options.r#continue.is_some();
     let any = request.options.resource_version.as_deref() == Some("0") && !continued;
@@ -100,7 +100,7 @@ fn page(
 }
 
 /// The state to list, and where in it to start.
-async fn moment(registry: &Registry, request: &Request) -> Result<(Snapshot, Option<Place>), Status> {
+async fn moment(registry: &Registry, row: &Row, request: &Request) -> Result<(Snapshot, Option<Place>), Status> {
     let options = &request.options;
     let version = options.resource_version.as_deref();
     let invalid = |status: Status| Status::bad_request(format!("invalid resource version: {}", status.message));
@@ -128,7 +128,7 @@ async fn moment(registry: &Registry, request: &Request) -> Result<(Snapshot, Opt
     if let Some(revision) = wanted {
         get::reach(registry, revision).await?;
         if options.resource_version_match.as_deref() == Some("Exact") {
-            let kept = registry.cache.kept(revision);
+            let kept = registry.cache.kept(revision).or_else(|| registry.cache.at(&row.storage(), revision));
             let gone = || {
                 Status::new(
                     Reason::Expired,
