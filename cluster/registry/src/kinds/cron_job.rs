@@ -18,7 +18,7 @@ use crate::value::{Fill as _, Look as _};
 const COLUMNS: &[Column] = &[
     columns::text("Schedule", |o| o.text("spec.schedule").into()),
     columns::text("Timezone", |o| columns::or_none(o.text("spec.timeZone")).into()),
-    columns::boolean("Suspend", |o| o.flag("spec.suspend").into()),
+    columns::boolean("Suspend", |o| if o.flag("spec.suspend") { "True" } else { "False" }.into()),
     columns::number("Active", |o| o.items("status.active").len().into()),
     columns::text("Last Schedule", |o| last(o).into()),
     columns::AGE,

@@ -32,15 +32,17 @@ pub(crate) async fn create(registry: &Registry, row: &Arc<Row>, mut request: Req
     registry.guard(&request, &incoming.value, None)?;
     Author::of(registry, row, &request).track(None, &mut incoming.value);
     (row.strategy.stamp)(&request.who, &mut incoming.value);
-    store(registry, row, incoming, Writer::of(&request, dry_run)).await
+    let versioned = !matches!(incoming.value.text("metadata.resourceVersion"), "" | "0");
+    store(registry, row, incoming, Writer::of(&request, dry_run), versioned).await
 }
 
-/// From a defaulted object on: admission, preparation, validation, the write.
+/// From a defaulted object on: admission, preparation, validation, the write. What is `versioned` is stored somewhere already.
 pub(crate) async fn store(
     registry: &Registry,
     row: &Arc<Row>,
     incoming: Incoming,
     mut writer: Writer<'_>,
+    versioned: bool,
 ) -> Result<Answer, Status> {
     let Incoming { value: mut object, mut warnings } = incoming;
     let strategy = &row.strategy;
@@ -78,6 +80,10 @@ pub(crate) async fn store(
             (face.show)(&mut object);
         }
         return Ok(answer(201, warnings, Payload::Value(object)));
+    }
+    if versioned {
+        let why = "resourceVersion should not be set on objects to be created";
+        return Err(Status::new(kedge_api::Reason::Unknown, why));
     }
     for _ in 0..ATTEMPTS {
         let key = key(row, &object);

@@ -41,7 +41,7 @@ impl<'a> Editor<'a> {
     async fn make(self, mut incoming: Incoming, author: Option<&Author<'_>>) -> Result<Answer, Status> {
         self.registry.guard(self.request, &incoming.value, None)?;
         author.into_iter().for_each(|author| author.track(None, &mut incoming.value));
-        create::store(self.registry, self.row, incoming, self.writer).await
+        create::store(self.registry, self.row, incoming, self.writer, false).await
     }
 
     /// Puts the new object in the place of the old one, if its writer may. `None`: someone else wrote in between.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kedge_api::request::Payload;
 use kedge_api::resource::known;
-use kedge_api::{Answer, Body, PatchType, Reason, Request, Status, Target};
+use kedge_api::{Answer, Body, GroupResource, PatchType, Reason, Request, Status, Target};
 use serde_json::{Value, json};
 
 use super::super::incoming::{self, Expected, Incoming, Strictness};
@@ -48,7 +48,8 @@ pub(super) async fn bind(registry: &Registry, row: &Arc<Row>, mut request: Reque
     let mut writer = Writer::of(&request, dry_run).admitted();
     update::modify(registry, row, How::Special, &mut writer, |object, pod| {
         super::super::write::check_uid(row, object, &uid)?;
-        let conflict = |why: String| Err(Status::conflict(&known::PODS, &object.key.name, &why));
+        let bindings = GroupResource::of("", "pods/binding");
+        let conflict = |why: String| Err(Status::conflict(&bindings, &object.key.name, &why));
         if object.is_deleting() {
             return conflict(format!("pod {} is being deleted, cannot be assigned to a host", object.key.name));
         }
