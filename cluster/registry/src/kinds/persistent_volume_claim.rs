@@ -208,6 +208,7 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
 
 fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
     let status = Path::root("status");
+    resizing(new, &status.child("allocatedResourceStatuses"), errors);
     for list in ["capacity", "allocatedResources"] {
         let here = status.child(list);
         for (name, amount) in new.look("status").entries(list) {
@@ -215,6 +216,28 @@ fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
             if amount.is_negative() {
                 errors.invalid(&here.key(name), amount.value(), "must be a valid resource quantity");
             }
+        }
+    }
+}
+
+/// How far a change of an amount has come.
+fn resizing(claim: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const STATES: &[&str] = &[
+        "ControllerResizeInProgress",
+        "ControllerResizeInfeasible",
+        "NodeResizeInProgress",
+        "NodeResizeInfeasible",
+        "NodeResizePending",
+    ];
+    for (name, state) in claim.entries("status.allocatedResourceStatuses") {
+        let wrong = names::qualified(name);
+        let native = !name.contains('/') || name.starts_with("kubernetes.io/");
+        if wrong.is_empty() && native && name != "storage" {
+            errors.not_supported(path, name.as_str(), &["storage"]);
+        }
+        errors.all_invalid(path, name, wrong);
+        if !STATES.contains(&state.as_str().unwrap_or_default()) {
+            errors.not_supported(path, name.as_str(), STATES);
         }
     }
 }

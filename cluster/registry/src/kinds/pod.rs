@@ -4,6 +4,7 @@ pub(crate) mod affinity;
 pub(crate) mod cells;
 pub(crate) mod containers;
 pub(crate) mod default;
+mod os;
 pub(crate) mod qos;
 pub(crate) mod resources;
 pub(crate) mod spec;

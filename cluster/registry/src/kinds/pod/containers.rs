@@ -15,6 +15,7 @@ use crate::value::Look as _;
 mod env;
 mod mounts;
 mod probes;
+mod restart;
 
 pub(crate) const PULLS: &[&str] = &["Always", "IfNotPresent", "Never"];
 const MESSAGES: &[&str] = &["File", "FallbackToLogsOnError"];
@@ -31,19 +32,14 @@ pub(crate) fn validate(spec: &Value, known: &Known<'_>, path: &Path<'_>, place: 
         common(container, spec, known, &here, &mut names, errors);
         probes::lifecycle(container, spec, &here, errors);
         probes::probes(container, spec, &here, errors);
-        if container.has("restartPolicy")
-            && !["Always", "OnFailure", "Never"].contains(&container.text("restartPolicy"))
-        {
-            errors.not_supported(
-                &here.child("restartPolicy"),
-                container.text("restartPolicy"),
-                &["Always", "Never", "OnFailure"],
-            );
-        }
+        restart::policy(container, &here, errors);
     }
-    host_port_conflicts(spec, path, errors);
+    host_port_conflicts(spec.items("containers"), &main, errors);
     for (at, container) in spec.items("initContainers").iter().enumerate() {
         init_container(container, spec, known, &init.index(at), &mut names, errors);
+        // Of those that run one after the other each stands alone, and upstream names it the first.
+        host_port_conflicts(std::slice::from_ref(container), &init, errors);
+        init_hooks(container, spec, &init.index(at), errors);
     }
     let list = if place == In::Template { &[] } else { spec.items("ephemeralContainers") };
     for (at, container) in list.iter().enumerate() {
@@ -68,14 +64,12 @@ fn common<'a>(
     let image = container.text("image");
     if image.is_empty() {
         errors.required(&path.child("image"), "");
-    } else if image.trim() != image {
-        errors.invalid(&path.child("image"), image, "must not have leading or trailing whitespace");
     }
     let message = container.text("terminationMessagePolicy");
     if !MESSAGES.contains(&message) {
         errors.not_supported(&path.child("terminationMessagePolicy"), message, MESSAGES);
     }
-    ports(container, spec, &path.child("ports"), errors);
+    ports(container, &path.child("ports"), errors);
     env::env(container.items("env"), &path.child("env"), errors);
     env::from(container.items("envFrom"), &path.child("envFrom"), errors);
     mounts::mounts(container, known, path, errors);
@@ -124,7 +118,7 @@ fn resizing(policies: &[Value], spec: &Value, path: &Path<'_>, errors: &mut Erro
     }
 }
 
-fn ports(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+fn ports(container: &Value, path: &Path<'_>, errors: &mut Errors) {
     let mut seen = HashSet::new();
     for (at, port) in container.items("ports").iter().enumerate() {
         let item = path.index(at);
@@ -151,13 +145,6 @@ fn ports(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut Errors) 
             for why in names::port_number(host) {
                 errors.invalid(&item.child("hostPort"), host, &why);
             }
-            if spec.flag("hostNetwork") && host != number {
-                errors.invalid(
-                    &item.child("containerPort"),
-                    number,
-                    "must match `hostPort` when `hostNetwork` is true",
-                );
-            }
         }
         let protocol = port.text("protocol");
         if !PROTOCOLS.contains(&protocol) {
@@ -166,14 +153,13 @@ fn ports(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut Errors) 
     }
 }
 
-/// Two containers of a pod cannot have the same port of the machine.
-fn host_port_conflicts(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let list = path.child("containers");
+/// Containers that run together cannot have the same port of the machine.
+fn host_port_conflicts(containers: &[Value], list: &Path<'_>, errors: &mut Errors) {
     let mut seen = HashSet::new();
-    for (at, container) in spec.items("containers").iter().enumerate() {
+    for (at, container) in containers.iter().enumerate() {
         for (place, port) in container.items("ports").iter().enumerate() {
             let Some(host) = port.int("hostPort").filter(|h| *h != 0) else { continue };
-            let key = format!("{}/{}/{host}", port.text("hostIP"), port.text("protocol"));
+            let key = format!("{}/{}/{host}", port.text("protocol"), port.text("hostIP"));
             if !seen.insert(key.clone()) {
                 let item = list.index(at);
                 let ports = item.child("ports");
@@ -193,8 +179,12 @@ fn init_container<'a>(
     errors: &mut Errors,
 ) {
     common(container, spec, known, path, seen, errors);
-    let policy = container.text("restartPolicy");
-    if policy == "Always" {
+    restart::policy(container, path, errors);
+}
+
+/// What only those may have that go on beside the others.
+fn init_hooks(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    if container.text("restartPolicy") == "Always" {
         probes::lifecycle(container, spec, path, errors);
         probes::probes(container, spec, path, errors);
         return;
@@ -204,8 +194,30 @@ fn init_container<'a>(
             errors.forbidden(&path.child(field), "may not be set for init containers without restartPolicy=Always");
         }
     }
-    if container.has("restartPolicy") && !["Never", "OnFailure"].contains(&policy) {
-        errors.not_supported(&path.child("restartPolicy"), policy, &["Always", "Never", "OnFailure"]);
+    let list = path.child("resizePolicy");
+    for (at, policy) in container.items("resizePolicy").iter().enumerate() {
+        if policy.text("restartPolicy") == "RestartContainer" {
+            let item = list.index(at);
+            let why = "must not be set to 'RestartContainer' for non-sidecar initContainers";
+            errors.invalid(&item.child("restartPolicy"), "RestartContainer", why);
+        }
+    }
+}
+
+/// A pod's images, unlike a template's, stand without blanks around them.
+pub(crate) fn images(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    for list in ["containers", "initContainers"] {
+        let here = path.child(list);
+        for (at, container) in spec.items(list).iter().enumerate() {
+            image(container, &here.index(at), errors);
+        }
+    }
+}
+
+fn image(container: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let image = container.text("image");
+    if image.trim() != image {
+        errors.invalid(&path.child("image"), image, "must not have leading or trailing whitespace");
     }
 }
 
@@ -218,16 +230,35 @@ fn ephemeral_container<'a>(
     errors: &mut Errors,
 ) {
     common(container, spec, known, path, seen, errors);
+    image(container, path, errors);
     let target = container.text("targetContainerName");
     let lists = spec.items("containers").iter().chain(spec.items("initContainers"));
     if !target.is_empty() && !lists.into_iter().any(|c| c.text("name") == target) {
         errors.not_found(&path.child("targetContainerName"), target);
     }
-    for field in ["ports", "resources", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "restartPolicy"]
-    {
+    const WHY: &str = "cannot be set for an Ephemeral Container";
+    const NOT: &[&str] = &[
+        "ports",
+        "resources",
+        "resizePolicy",
+        "restartPolicy",
+        "restartPolicyRules",
+        "livenessProbe",
+        "readinessProbe",
+        "startupProbe",
+        "lifecycle",
+    ];
+    for field in NOT {
         let value = container.look(field);
         if !value.is_null() && value.as_object().is_none_or(|o| !o.is_empty()) {
-            errors.forbidden(&path.child(field), "cannot be set for an Ephemeral Container");
+            errors.forbidden(&path.child(field), WHY);
+        }
+    }
+    let list = path.child("volumeMounts");
+    for (at, mount) in container.items("volumeMounts").iter().enumerate() {
+        let item = list.index(at);
+        for field in ["subPath", "subPathExpr"].iter().filter(|field| !mount.text(field).is_empty()) {
+            errors.forbidden(&item.child(field), WHY);
         }
     }
 }

@@ -130,16 +130,18 @@ pub(crate) fn negative(amount: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// What containers request together.
-pub(crate) fn total(containers: &[Value], name: &str) -> Quantity {
-    let amounts = containers.iter().filter_map(|c| c.look("resources.requests").get(name));
-    amounts.map(parse).sum()
-}
-
-/// Of a plain list of amounts.
-pub(crate) fn amounts(list: &Value, path: &Path<'_>, errors: &mut Errors) {
-    for (name, amount) in list.as_object().into_iter().flatten() {
-        container_resource(name, &path.key(name), errors);
-        negative(amount, &path.key(name), errors);
+/// What a pod's containers have together of a list of amounts: those that run side by side, or one that comes first with what runs
+/// beside it by then, if that is more.
+pub(crate) fn together(spec: &Value, list: &str, name: &str) -> Quantity {
+    let of = |container: &Value| container.look("resources").look(list).get(name).map_or(Quantity::ZERO, parse);
+    let (mut beside, mut most) = (Quantity::ZERO, Quantity::ZERO);
+    for container in spec.items("initContainers") {
+        let then: Quantity = [beside, of(container)].into_iter().sum();
+        most = most.max(then);
+        if container.text("restartPolicy") == "Always" {
+            beside = then;
+        }
     }
+    let running: Quantity = spec.items("containers").iter().map(of).chain([beside]).sum();
+    running.max(most)
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use kedge_api::selector;
 use serde_json::Value;
 
-use super::{affinity, containers, resources, volumes};
+use super::{affinity, containers, os, resources, volumes};
 use crate::errors::{Errors, Path};
 use crate::kinds::address;
 use crate::names;
@@ -23,7 +23,10 @@ const DNS: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "No
 
 pub(crate) fn validate(spec: &Value, path: &Path<'_>, place: In, errors: &mut Errors) {
     let known = volumes::validate(spec.items("volumes"), &path.child("volumes"), errors);
+    claims(spec, path, errors);
     containers::validate(spec, &known, path, place, errors);
+    whole(spec, path, errors);
+    host_ports(spec, path, place, errors);
     policies(spec, path, errors);
     crate::metadata::labels(spec.look("nodeSelector"), &path.child("nodeSelector"), errors);
     security(spec, path, errors);
@@ -31,22 +34,29 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, place: In, errors: &mut Er
     dns_config(spec, path, errors);
     gates(spec, path, place, errors);
     topology(spec.items("topologySpreadConstraints"), &path.child("topologySpreadConstraints"), errors);
-    names_of_things(spec, path, errors);
-    claims(spec, path, errors);
+    own_users(spec, path, errors);
+    host_name(spec, path, errors);
+    named(spec, &[("serviceAccountName", names::subdomain), ("nodeName", names::subdomain)], path, errors);
     if let Some(seconds) = spec.int("activeDeadlineSeconds").filter(|s| !(1..=i64::from(i32::MAX)).contains(s)) {
         errors.invalid(&path.child("activeDeadlineSeconds"), seconds, "must be between 1 and 2147483647, inclusive");
     }
+    named(spec, &[("hostname", names::label), ("subdomain", names::label)], path, errors);
     tolerations(spec.items("tolerations"), &path.child("tolerations"), errors);
     host_aliases(spec, path, errors);
+    named(spec, &[("priorityClassName", names::subdomain), ("runtimeClassName", names::subdomain)], path, errors);
     if let Some(policy) = spec.look("preemptionPolicy").as_str() {
         const POLICIES: &[&str] = &["Never", "PreemptLowerPriority"];
         if !POLICIES.contains(&policy) {
             errors.not_supported(&path.child("preemptionPolicy"), policy, POLICIES);
         }
     }
-    whole(spec, path, errors);
-    resources::amounts(spec.look("overhead"), &path.child("overhead"), errors);
-    system(spec, path, errors);
+    let overhead = serde_json::json!({"limits": spec.look("overhead")});
+    resources::requirements(&overhead, &[], &path.child("overhead"), errors);
+    os::validate(spec, path, errors);
+    files_of_variables(spec, path, errors);
+    if place == In::Pod {
+        containers::images(spec, path, errors);
+    }
     if place == In::Template && !spec.items("ephemeralContainers").is_empty() {
         errors.forbidden(&path.child("ephemeralContainers"), "ephemeral containers not allowed in pod template");
     }
@@ -96,13 +106,78 @@ fn security(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
         let why = "ShareProcessNamespace and HostPID cannot both be enabled";
         errors.invalid(&here.child("shareProcessNamespace"), true, why);
     }
-    if spec.look("hostUsers") == &Value::Bool(false) {
-        for (field, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
-            if spec.flag(field) {
-                errors.forbidden(&path.child(shown), "when `hostUsers` is false");
+}
+
+/// Users of its own do not go with what is the machine's.
+fn own_users(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const WHY: &str = "when `hostUsers` is false";
+    if spec.look("hostUsers") != &Value::Bool(false) {
+        return;
+    }
+    for (field, shown) in [("hostNetwork", "hostNetwork"), ("hostPID", "HostPID"), ("hostIPC", "HostIPC")] {
+        if spec.flag(field) {
+            errors.forbidden(&path.child(shown), WHY);
+        }
+    }
+    os::each_container(spec, path, |container, here| {
+        if !container.items("volumeDevices").is_empty() {
+            errors.forbidden(&here.child("volumeDevices"), WHY);
+        }
+    });
+}
+
+fn host_name(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let Some(name) = spec.look("hostnameOverride").as_str() else { return };
+    let here = path.child("hostnameOverride");
+    for field in ["setHostnameAsFQDN", "hostNetwork"].iter().filter(|field| spec.flag(field)) {
+        errors.forbidden(&here, &format!("may not be specified when {field} is true"));
+    }
+    if name.len() > 64 {
+        errors.too_long(&here, 64);
+    }
+    errors.all_invalid(&here, name, names::subdomain(name));
+}
+
+/// On the machine's network a container's port is the machine's; a template may leave that to be filled in.
+fn host_ports(spec: &Value, path: &Path<'_>, place: In, errors: &mut Errors) {
+    if !spec.flag("hostNetwork") {
+        return;
+    }
+    let list = path.child("containers");
+    for (at, container) in spec.items("containers").iter().enumerate() {
+        let item = list.index(at);
+        let ports = item.child("ports");
+        for (at, port) in container.items("ports").iter().enumerate() {
+            let (host, own) = (port.int("hostPort").unwrap_or(0), port.int("containerPort").unwrap_or(0));
+            if host != own && (place == In::Pod || host != 0) {
+                let port = ports.index(at);
+                errors.invalid(&port.child("hostPort"), host, "must match `containerPort` when `hostNetwork` is true");
             }
         }
     }
+}
+
+/// What variables are read from are files that the pod's own containers wrote.
+fn files_of_variables(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+    os::each_container(spec, path, |container, here| {
+        let list = here.child("env");
+        for (at, variable) in container.items("env").iter().enumerate() {
+            let file = variable.look("valueFrom.fileKeyRef");
+            if file.is_null() {
+                continue;
+            }
+            let item = list.index(at);
+            let place = item.child("valueFrom.fileKeyRef.volumeName");
+            let name = file.text("volumeName");
+            match spec.items("volumes").iter().find(|volume| volume.text("name") == name) {
+                None => errors.not_found(&place, name),
+                Some(volume) if !volume.has("emptyDir") => {
+                    errors.invalid(&place, name, "referenced volume must be of type emptyDir");
+                }
+                Some(_) => {}
+            }
+        }
+    });
 }
 
 fn dns_config(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -133,6 +208,11 @@ fn dns_config(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let list = here.child("searches");
     if searches.len() > 32 {
         errors.invalid(&list, config.look("searches").clone(), "must not have more than 32 search paths");
+    }
+    let characters: usize = searches.iter().map(|s| s.as_str().map_or(0, str::len) + 1).sum();
+    if characters > 2048 + 1 {
+        let why = "must not have more than 2048 characters (including spaces) in the search list";
+        errors.invalid(&list, config.look("searches").clone(), why);
     }
     for (at, search) in searches.iter().enumerate().map(|(at, s)| (at, s.as_str().unwrap_or_default())) {
         let plain = search.trim_end_matches('.');
@@ -212,16 +292,8 @@ fn topology(constraints: &[Value], path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn names_of_things(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let checks: &[(&str, names::Check)] = &[
-        ("serviceAccountName", names::subdomain),
-        ("nodeName", names::subdomain),
-        ("hostname", names::label),
-        ("subdomain", names::label),
-        ("priorityClassName", names::subdomain),
-        ("runtimeClassName", names::subdomain),
-    ];
-    for (field, check) in checks {
+fn named(spec: &Value, fields: &[(&str, names::Check)], path: &Path<'_>, errors: &mut Errors) {
+    for (field, check) in fields {
         let text = spec.text(field);
         if !text.is_empty() {
             errors.all_invalid(&path.child(field), text, check(text));
@@ -254,6 +326,11 @@ fn claims(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
                 errors.invalid(&item, shown, why);
             }
             _ => {}
+        }
+        for (field, name) in [("resourceClaimName", one), ("resourceClaimTemplateName", template)] {
+            if let Some(name) = name.as_str() {
+                errors.all_invalid(&item.child(field), name, names::subdomain(name));
+            }
         }
     }
 }
@@ -305,34 +382,6 @@ fn host_aliases(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// Fields that make no sense on one or the other operating system.
-fn system(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
-    const SYSTEMS: &[&str] = &["linux", "windows"];
-    let name = spec.text("os.name");
-    if spec.has("os") && !SYSTEMS.contains(&name) {
-        if name.is_empty() {
-            errors.required(&path.child("os.name"), "cannot be empty");
-        } else {
-            errors.not_supported(&path.child("os"), name, SYSTEMS);
-        }
-    }
-    if name == "windows" {
-        let context = path.child("securityContext");
-        for field in
-            ["fsGroup", "runAsUser", "runAsGroup", "seLinuxOptions", "seccompProfile", "sysctls", "supplementalGroups"]
-        {
-            if spec.look("securityContext").has(field) {
-                errors.forbidden(&context.child(field), "cannot be set for a windows pod");
-            }
-        }
-        for field in ["hostPID", "hostIPC", "shareProcessNamespace"] {
-            if spec.flag(field) {
-                errors.forbidden(&path.child(field), "cannot be set for a windows pod");
-            }
-        }
-    }
-}
-
 /// Resources of the pod as a whole.
 fn whole(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     const KINDS: &[&str] = &["cpu", "hugepages-", "memory"];
@@ -340,6 +389,13 @@ fn whole(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let resources = spec.look("resources");
     if resources.is_null() {
         return;
+    }
+    if spec.text("os.name") == "windows" {
+        errors.forbidden(&here, "may not be set for a windows pod");
+        return;
+    }
+    if resources.has("claims") {
+        errors.forbidden(&here.child("claims"), "claims may not be set for Resources at pod-level");
     }
     let before = errors.len();
     for list in ["limits", "requests"] {
@@ -354,12 +410,29 @@ fn whole(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
         return;
     }
     resources::requirements(resources, spec.items("resourceClaims"), &here, errors);
-    let requests = here.child("requests");
-    for (name, amount) in resources.entries("requests") {
-        let sum = resources::total(spec.items("containers"), name);
+    let within = |list: &str, name: &str, amount: &Value, errors: &mut Errors| {
+        let sum = resources::together(spec, list, name);
         if sum > resources::parse(amount) {
-            let why = format!("must be greater than or equal to aggregate container requests of {sum}");
-            errors.invalid(&requests.key(name), amount.clone(), &why);
+            let why = format!("must be greater than or equal to aggregate container {list} of {sum}");
+            errors.invalid(&here.child(list).key(name), amount.clone(), &why);
+        }
+    };
+    for (name, amount) in resources.entries("requests") {
+        within("requests", name, amount, errors);
+    }
+    for (name, amount) in resources.entries("limits").filter(|(name, _)| name.starts_with("hugepages-")) {
+        within("limits", name, amount, errors);
+    }
+    let list = here.child("containers");
+    for (at, container) in spec.items("containers").iter().enumerate() {
+        for (name, limit) in container.entries("resources.limits") {
+            let Some(most) = resources.look("limits").get(name) else { continue };
+            if resources::parse(limit) > resources::parse(most) {
+                let why = format!("must be less than or equal to pod limits of {}", most.as_str().unwrap_or_default());
+                let item = list.index(at);
+                let amount = item.key(name);
+                errors.invalid(&amount.child("limits"), limit.clone(), &why);
+            }
         }
     }
 }

@@ -1,9 +1,9 @@
 //! Environment variables.
 
-use kedge_api::selector;
 use serde_json::Value;
 
 use crate::errors::{Errors, Path};
+use crate::kinds::pod::volumes::no_backsteps;
 use crate::names;
 use crate::value::Look as _;
 
@@ -60,6 +60,9 @@ fn source(variable: &Value, path: &Path<'_>, errors: &mut Errors) {
             key(from.look(kind), &path.child(kind), errors);
         }
     }
+    if from.has("fileKeyRef") {
+        file(from.look("fileKeyRef"), &path.child("fileKeyRef"), errors);
+    }
     if count == 0 {
         let why =
             "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`";
@@ -72,14 +75,26 @@ fn source(variable: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 fn key(reference: &Value, path: &Path<'_>, errors: &mut Errors) {
-    if reference.text("name").is_empty() {
-        errors.required(&path.child("name"), "");
-    }
+    let name = reference.text("name");
+    errors.all_invalid(&path.child("name"), name, names::subdomain(name));
     let key = reference.text("key");
     if key.is_empty() {
         errors.required(&path.child("key"), "");
     } else {
         errors.all_invalid(&path.child("key"), key, names::config_key(key));
+    }
+}
+
+/// A variable in a file of a volume.
+fn file(reference: &Value, path: &Path<'_>, errors: &mut Errors) {
+    for field in ["key", "volumeName", "path"] {
+        let (text, here) = (reference.text(field), path.child(field));
+        match field {
+            _ if text.is_empty() => errors.required(&here, ""),
+            "key" => errors.all_invalid(&here, text, names::env_var(text)),
+            "volumeName" => errors.all_invalid(&here, text, names::label(text)),
+            _ => no_backsteps(text, &here, errors),
+        }
     }
 }
 
@@ -101,9 +116,11 @@ pub(crate) fn field(reference: &Value, fields: &[&str], path: &Path<'_>, errors:
             return;
         };
         match map {
-            "metadata.annotations" => errors.all_invalid(&here, key, names::qualified(&key.to_lowercase())),
-            "metadata.labels" => errors.all_invalid(&here, key, selector::label_key_error(key)),
-            other => errors.invalid(&here, other, "does not support subscript"),
+            "metadata.annotations" => {
+                errors.all_invalid(path, &key.to_lowercase(), names::qualified(&key.to_lowercase()))
+            }
+            "metadata.labels" => errors.all_invalid(path, key, names::qualified(key)),
+            other => errors.invalid(path, other, "does not support subscript"),
         }
         return;
     }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use crate::errors::{Errors, Path};
-use crate::kinds::pod::volumes::{Known, no_backsteps};
+use crate::kinds::pod::volumes::{Known, relative};
 use crate::value::Look as _;
 
 fn places<'a>(container: &'a Value, list: &str, place: &str) -> HashMap<&'a str, &'a str> {
@@ -49,14 +49,8 @@ pub(crate) fn mounts(container: &Value, known: &Known<'_>, path: &Path<'_>, erro
             relative(expression, &list.child("subPathExpr"), errors);
         }
         propagation(mount, container, &list, errors);
+        recursion(mount, &list.child("recursiveReadOnly"), errors);
     }
-}
-
-fn relative(path: &str, at: &Path<'_>, errors: &mut Errors) {
-    if path.starts_with('/') {
-        errors.invalid(at, path, "must be a relative path");
-    }
-    no_backsteps(path, at, errors);
 }
 
 fn propagation(mount: &Value, container: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -71,6 +65,23 @@ fn propagation(mount: &Value, container: &Value, path: &Path<'_>, errors: &mut E
     }
 }
 
+/// Whether what is mounted below is to be read-only, too.
+fn recursion(mount: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const KINDS: &[&str] = &["Disabled", "Enabled", "IfPossible"];
+    match mount.look("recursiveReadOnly").as_str() {
+        None | Some("Disabled") => {}
+        Some("Enabled" | "IfPossible") => {
+            if !mount.flag("readOnly") {
+                errors.forbidden(path, "may only be specified when readOnly is true");
+            }
+            if !["", "None"].contains(&mount.text("mountPropagation")) {
+                errors.forbidden(path, "may only be specified when mountPropagation is None or not specified");
+            }
+        }
+        Some(other) => errors.not_supported(path, other, KINDS),
+    }
+}
+
 pub(crate) fn devices(container: &Value, known: &Known<'_>, path: &Path<'_>, errors: &mut Errors) {
     let list = path.child("volumeDevices");
     let mounted = places(container, "volumeMounts", "mountPath");
@@ -81,7 +92,7 @@ pub(crate) fn devices(container: &Value, known: &Known<'_>, path: &Path<'_>, err
         if name.is_empty() {
             errors.required(&item.child("name"), "");
         }
-        if !seen.insert(("name", name)) {
+        if !name.is_empty() && !seen.insert(("name", name)) {
             errors.invalid(&item.child("name"), name, "must be unique");
         }
         match known.get(name) {
@@ -100,7 +111,9 @@ pub(crate) fn devices(container: &Value, known: &Known<'_>, path: &Path<'_>, err
             if !seen.insert(("path", target)) {
                 errors.invalid(&item.child("devicePath"), target, "must be unique");
             }
-            no_backsteps(target, &item.child("devicePath"), errors);
+            if target.split('/').any(|part| part == "..") {
+                errors.invalid(&item.child("devicePath"), target, "can not contain backsteps ('..')");
+            }
         }
         if mounted.contains_key(name) {
             errors.invalid(&item.child("name"), name, "must not already exist in volumeMounts");
