@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+/// Values that one step may find: later steps would find more in each of them.
+const FOUND: usize = 10_000;
 /// Nesting of filters and length of a path are bounded by a definition's size; steps are bounded here.
 const STEPS: usize = 64;
 
@@ -84,7 +86,13 @@ impl JsonPath {
         let mut found = vec![value];
         for step in &self.0 {
             let mut next = Vec::new();
-            found.into_iter().for_each(|value| take(step, value, &mut next));
+            for value in found {
+                if next.len() >= FOUND {
+                    break;
+                }
+                take(step, value, &mut next);
+            }
+            next.truncate(FOUND);
             found = next;
         }
         found
@@ -293,6 +301,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_is_found_is_bounded() {
+        let nested = (0..60).fold(json!([]), |inner, _| json!([inner]));
+        for path in ["..*..*..*..*..*..*..*..*..*", &"[0,0,0]".repeat(40)] {
+            assert!(JsonPath::parse(path).unwrap().find(&nested).len() <= FOUND, "{path}");
+        }
+    }
 
     #[test]
     fn paths_find_what_they_name() {
