@@ -1,5 +1,7 @@
 //! The laws of applying, over whole objects.
 
+mod model;
+
 use proptest::prelude::*;
 use serde_json::json;
 
