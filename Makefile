@@ -81,6 +81,19 @@ bench: api-bench ## the same, and what containers and services cost, beside runc
 	$(SUDO) $(CARGO_TARGET_DIR)/release/examples/bench
 	$(if $(SUDO),CARGO_TARGET_$(shell echo '$(TARGET)' | tr a-z- A-Z_)_RUNNER='sudo -E') cargo bench --locked -p kedge-net
 
+# What makes a build tell libFuzzer where it has been; as cargo-fuzz does it, with flags of the stable compiler.
+COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+           -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing
+SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: setup ## throw inputs at one reader, guided by coverage: FUZZ=NAME SECONDS=60; without a name it lists them
+	cargo run --locked --quiet -p kedge-fuzz --bin kedge-fuzz-seeds -- $(FUZZ) $(if $(FUZZ),$(CACHE)/fuzz/$(FUZZ))
+	$(if $(FUZZ),CARGO_TARGET_$(shell echo '$(TARGET)' | tr a-z- A-Z_)_RUSTFLAGS='$(COVERAGE)' \
+	  cargo build --locked --target $(TARGET) --profile fuzz -p kedge-fuzz --features libfuzzer --bin kedge-fuzz)
+	$(if $(FUZZ),KEDGE_TARGET=$(FUZZ) $(CARGO_TARGET_DIR)/$(TARGET)/fuzz/kedge-fuzz $(CACHE)/fuzz/$(FUZZ) \
+	  -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=1024 -max_len=16384)
+
 .PHONY: lint
 lint: setup ## rustfmt and clippy, no warnings
 	cargo fmt --all --check

@@ -19,6 +19,8 @@ pub mod attach;
 pub mod dhcp;
 pub mod dns;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod ipam;
 pub mod link;
 mod network;

@@ -28,6 +28,20 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("kedge-config", &[]),
     ("kedge-control", &["kedge-api"]),
+    // Throws things at every reader; nothing is built from it.
+    (
+        "kedge-fuzz",
+        &[
+            "kedge-api",
+            "kedge-cel",
+            "kedge-config",
+            "kedge-net",
+            "kedge-registry",
+            "kedge-serve",
+            "kedge-store",
+            "kedge-watch",
+        ],
+    ),
     ("kedge-image", &["kedge-config"]),
     ("kedge-net", &[]),
     ("kedge-node", &["kedge-api", "kedge-net", "kedge-runtime"]),

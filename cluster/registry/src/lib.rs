@@ -16,6 +16,8 @@ mod apply;
 mod custom;
 mod diff;
 mod errors;
+#[doc(hidden)]
+pub mod fuzz;
 mod gojson;
 mod golang;
 mod kinds;

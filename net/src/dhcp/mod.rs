@@ -5,9 +5,9 @@
 
 mod client;
 mod lease;
-mod machine;
-mod message;
-mod packet;
+pub(crate) mod machine;
+pub(crate) mod message;
+pub(crate) mod packet;
 mod wire;
 
 pub use client::{Client, Error, USUAL_PATIENCE};

@@ -3,7 +3,7 @@
 //! [`Server`] owns the sockets, `message` the wire format, `cache` what others answered, `upstream` how they are asked.
 
 mod cache;
-mod message;
+pub(crate) mod message;
 mod server;
 mod upstream;
 mod zone;

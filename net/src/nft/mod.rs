@@ -26,7 +26,7 @@ mod operation;
 mod plan;
 mod rules;
 mod transaction;
-mod wire;
+pub(crate) mod wire;
 
 use std::net::IpAddr;
 
