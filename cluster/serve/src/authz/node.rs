@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kedge_api::rbac::Rule;
 use kedge_api::resource::known;
-use kedge_api::{Informer, Key, Object, Snapshot, User};
+use kedge_api::{Informer, Key, Object, User};
 use serde_json::Value;
 
 use super::{Attributes, Decision, Source, What};
@@ -15,6 +15,8 @@ use super::{Attributes, Decision, Source, What};
 pub const GROUP: &str = "system:nodes";
 const PREFIX: &str = "system:node:";
 const LEASES: &str = "kube-node-lease";
+/// Where a pod's status names the claim that was made for it of a template.
+const MADE_CLAIM: &str = "/resourceClaimStatuses/*/resourceClaimName";
 
 /// What a node may do without regard to which object.
 const ALWAYS: &[(&[&str], &str, &str)] = &[
@@ -104,6 +106,12 @@ impl Nodes {
             }
             ("", "serviceaccounts", "token") if a.verb == "create" => self.referenced(a, node),
             ("", "persistentvolumes", "") if a.verb == "get" => self.bound_volume(a, node),
+            // Of a volume that grows the node tells how far it is.
+            ("", "persistentvolumeclaims", "status") if matches!(a.verb, "get" | "update" | "patch") => {
+                self.referenced(a, node)
+            }
+            ("resource.k8s.io", "resourceclaims", "") if a.verb == "get" => self.referenced(a, node),
+            ("storage.k8s.io", "volumeattachments", "") if a.verb == "get" => self.attached(a, node),
             _ => Err(String::new()),
         }
     }
@@ -122,27 +130,46 @@ impl Nodes {
         if a.name.is_empty() {
             return Err("No Object name found".to_owned());
         }
-        let refers = |spec: &Value| is_on(spec, node) && refers(spec, a.resource, a.name);
-        let snapshot = self.informer.snapshot();
-        match pods(&snapshot, a.namespace).any(|pod| refers(&spec(pod))) {
+        match self.is_named(a.namespace, node, a.resource, a.name) {
             true => Ok(()),
             false => Err(unrelated(node)),
         }
     }
 
-    fn bound_volume(&self, a: &Attributes<'_>, node: &str) -> Result<(), String> {
-        let claims = kedge_api::GroupResource::of("", "persistentvolumeclaims");
+    /// Whether a pod on the node refers to the object.
+    fn is_named(&self, namespace: &str, node: &str, resource: &str, name: &str) -> bool {
         let snapshot = self.informer.snapshot();
-        let bound = snapshot
-            .list(&claims, "")
-            .filter(|claim| spec(claim).get("volumeName").and_then(Value::as_str) == Some(a.name))
-            .any(|claim| {
-                let (namespace, name) = (&claim.key.namespace, &claim.key.name);
-                pods(&snapshot, namespace)
-                    .map(|pod| spec(pod))
-                    .any(|s| is_on(&s, node) && refers(&s, "persistentvolumeclaims", name))
-            });
-        if bound { Ok(()) } else { Err(unrelated(node)) }
+        let named = |pod: &Arc<Object>| {
+            let Parts { spec, status } = parts(pod);
+            is_on(&spec, node)
+                && (refers(&spec, resource, name)
+                    || match resource {
+                        "persistentvolumeclaims" => is_ephemeral(&spec, &pod.key.name, name),
+                        "resourceclaims" => finds(&status, MADE_CLAIM, &|made| made == name),
+                        _ => false,
+                    })
+        };
+        snapshot.list(&known::PODS, namespace).any(named)
+    }
+
+    /// A volume is for the node if the claim that it is bound to is.
+    fn bound_volume(&self, a: &Attributes<'_>, node: &str) -> Result<(), String> {
+        let snapshot = self.informer.snapshot();
+        let volume = snapshot.get(&Key::new(known::PERSISTENT_VOLUMES, "", a.name)).map(|volume| spec(volume));
+        let claim = |field: &str| volume.as_ref().and_then(|volume| volume.pointer(field)).and_then(Value::as_str);
+        let bound = claim("/claimRef/namespace").zip(claim("/claimRef/name"));
+        match bound.is_some_and(|(namespace, name)| self.is_named(namespace, node, "persistentvolumeclaims", name)) {
+            true => Ok(()),
+            false => Err(unrelated(node)),
+        }
+    }
+
+    fn attached(&self, a: &Attributes<'_>, node: &str) -> Result<(), String> {
+        let snapshot = self.informer.snapshot();
+        match snapshot.get(&Key::new(known::VOLUME_ATTACHMENTS, "", a.name)) {
+            Some(attachment) if is_on(&spec(attachment), node) => Ok(()),
+            _ => Err(unrelated(node)),
+        }
     }
 }
 
@@ -150,19 +177,28 @@ fn unrelated(node: &str) -> String {
     format!("no relationship found between node '{node}' and this object")
 }
 
-fn pods<'a>(snapshot: &'a Snapshot, namespace: &'a str) -> impl Iterator<Item = &'a Arc<Object>> {
-    snapshot.list(&known::PODS, namespace)
-}
-
-/// The one part of an object that is looked at: the rest is skipped, not built.
-#[derive(serde::Deserialize)]
-struct HasSpec {
+/// What is looked at of an object: the rest is skipped, not built.
+#[derive(Default, serde::Deserialize)]
+struct Parts {
     #[serde(default)]
     spec: Value,
+    #[serde(default)]
+    status: Value,
+}
+
+fn parts(object: &Object) -> Parts {
+    object.decode().unwrap_or_default()
 }
 
 fn spec(object: &Object) -> Value {
-    object.decode::<HasSpec>().map(|object| object.spec).unwrap_or_default()
+    parts(object).spec
+}
+
+/// Whether a claim is the one that was made for a volume of the pod and goes with it: it has both their names.
+fn is_ephemeral(spec: &Value, pod: &str, claim: &str) -> bool {
+    let volumes = spec.get("volumes").and_then(Value::as_array).into_iter().flatten();
+    let made = volumes.filter(|volume| volume.get("ephemeral").is_some_and(Value::is_object));
+    made.filter_map(|volume| volume.get("name")?.as_str()).any(|volume| claim == format!("{pod}-{volume}"))
 }
 
 fn is_on(spec: &Value, node: &str) -> bool {

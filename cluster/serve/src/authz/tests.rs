@@ -113,6 +113,20 @@ async fn a_node_reaches_its_own_and_what_its_pods_name() {
     };
     objects.put(known::PODS, pod("mine", "n1", "s1"));
     objects.put(known::PODS, pod("other", "n2", "s2"));
+    let mut claims = pod("claims", "n1", "s1");
+    claims["spec"]["volumes"] =
+        json!([{"name": "v", "persistentVolumeClaim": {"claimName": "pvc"}}, {"name": "tmp", "ephemeral": {}}]);
+    claims["spec"]["resourceClaims"] = json!([{"name": "r", "resourceClaimTemplateName": "t"}]);
+    claims["status"] = json!({"resourceClaimStatuses": [{"name": "r", "resourceClaimName": "claims-r-x"}]});
+    objects.put(known::PODS, claims);
+    let volume = |name: &str, claim: &str| json!({"metadata": {"name": name}, "spec": {"claimRef": {"namespace": "n", "name": claim}}});
+    objects.put(known::PERSISTENT_VOLUMES, volume("pv", "pvc"));
+    objects.put(known::PERSISTENT_VOLUMES, volume("pv-other", "other"));
+    let claim = json!({"metadata": {"namespace": "n", "name": "pvc"}, "spec": {"volumeName": "pv-other"}});
+    objects.put(known::PERSISTENT_VOLUME_CLAIMS, claim);
+    for (name, node) in [("a1", "n1"), ("a2", "n2")] {
+        objects.put(known::VOLUME_ATTACHMENTS, json!({"metadata": {"name": name}, "spec": {"nodeName": node}}));
+    }
     let authorizer = authorizer(objects);
     let node = User::new("system:node:n1", &["system:nodes", "system:authenticated"]);
     for (method, uri, want) in [
@@ -139,6 +153,19 @@ async fn a_node_reaches_its_own_and_what_its_pods_name() {
         ("PUT", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n1", true),
         ("PUT", "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n2", false),
         ("PUT", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/n1", false),
+        ("GET", "/api/v1/namespaces/n/persistentvolumeclaims/pvc", true),
+        ("PATCH", "/api/v1/namespaces/n/persistentvolumeclaims/pvc/status", true),
+        ("PATCH", "/api/v1/namespaces/n/persistentvolumeclaims/pvc", false),
+        ("GET", "/api/v1/namespaces/n/persistentvolumeclaims/claims-tmp", true),
+        ("GET", "/api/v1/namespaces/n/persistentvolumeclaims/claims-v", false),
+        ("GET", "/api/v1/persistentvolumes/pv", true),
+        // A claim may ask for any volume; it is the volume that says whose it is.
+        ("GET", "/api/v1/persistentvolumes/pv-other", false),
+        ("GET", "/apis/storage.k8s.io/v1/volumeattachments/a1", true),
+        ("GET", "/apis/storage.k8s.io/v1/volumeattachments/a2", false),
+        ("GET", "/apis/storage.k8s.io/v1/volumeattachments", false),
+        ("GET", "/apis/resource.k8s.io/v1/namespaces/n/resourceclaims/claims-r-x", true),
+        ("GET", "/apis/resource.k8s.io/v1/namespaces/n/resourceclaims/other", false),
         ("POST", "/api/v1/namespaces/n/events", true),
         ("POST", "/apis/apps/v1/namespaces/n/deployments", false),
     ] {
