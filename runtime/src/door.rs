@@ -23,8 +23,9 @@ pub trait Runtime: Send + Sync {
     async fn remove(&self, id: &str) -> Result<(), Error>;
     /// Runs another process in a running container.
     async fn exec(&self, id: &str, spec: ExecSpec) -> Result<ExecSession, Error>;
-    /// The first process' own standard streams, from now on; several may attach at once.
-    async fn attach(&self, id: &str) -> Result<ExecSession, Error>;
+    /// The first process' own standard streams, from now on; several may attach at once. Without `stdin` its input is left alone, and
+    /// does not end with the session.
+    async fn attach(&self, id: &str, stdin: bool) -> Result<ExecSession, Error>;
     /// All containers known, in order of id.
     fn list(&self) -> Vec<ContainerState>;
     /// Events from now on. A receiver that lags gets `Lagged` and must call `list`.

@@ -239,15 +239,14 @@ impl Runtime for Machine {
 
     async fn exec(&self, id: &str, spec: ExecSpec) -> Result<ExecSession, kedge_runtime::Error> {
         self.ask("exec", id);
-        let (ours, theirs) = tokio::io::duplex(64 << 10);
-        let (read, write) = tokio::io::split(ours);
-        let (session, end) = ExecSession::new(Some(Box::new(write)), Some(Box::new(read)), None);
-        tokio::spawn(echo(theirs, spec, end));
+        let ((stdin, input), (output, stdout)) = (tokio::io::duplex(64 << 10), tokio::io::duplex(64 << 10));
+        let (session, end) = ExecSession::new(Some(Box::new(stdin)), Some(Box::new(stdout)), None);
+        tokio::spawn(echo(input, output, spec, end));
         Ok(session)
     }
 
-    async fn attach(&self, id: &str) -> Result<ExecSession, kedge_runtime::Error> {
-        self.exec(id, ExecSpec { stdin: true, ..ExecSpec::default() }).await
+    async fn attach(&self, id: &str, stdin: bool) -> Result<ExecSession, kedge_runtime::Error> {
+        self.exec(id, ExecSpec { stdin, ..ExecSpec::default() }).await
     }
 
     fn list(&self) -> Vec<ContainerState> {
@@ -260,17 +259,21 @@ impl Runtime for Machine {
 }
 
 /// Says its arguments, then repeats one line of its input; exits with the number that is its last argument.
-async fn echo(stream: tokio::io::DuplexStream, spec: ExecSpec, end: tokio::sync::oneshot::Sender<i32>) {
+async fn echo(
+    input: tokio::io::DuplexStream,
+    mut output: tokio::io::DuplexStream,
+    spec: ExecSpec,
+    end: tokio::sync::oneshot::Sender<i32>,
+) {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-    let mut stream = BufReader::new(stream);
     let said = spec.args.join(" ") + "\n";
-    let _ = stream.write_all(said.as_bytes()).await;
+    let _ = output.write_all(said.as_bytes()).await;
     if spec.stdin {
         let mut line = String::new();
-        let _ = stream.read_line(&mut line).await;
-        let _ = stream.write_all(line.as_bytes()).await;
+        let _ = BufReader::new(input).read_line(&mut line).await;
+        let _ = output.write_all(line.as_bytes()).await;
     }
-    drop(stream);
+    drop(output);
     let _ = end.send(spec.args.last().and_then(|a| a.parse().ok()).unwrap_or(0));
 }
 

@@ -4,14 +4,17 @@
 //!
 //! ```text
 //! accept ─▶ TLS ─▶ who ─▶ route (pure) ─┬─ logs ─▶ log::reader (CRI files, inotify)
-//!                                       ├─ exec, attach ─▶ websocket ─▶ relay ─▶ Runtime
+//!                                       ├─ exec, attach ─▶ upgrade ─▶ websocket │ spdy ─▶ relay ─▶ Runtime
 //!                                       └─ pods, stats, metrics, healthz
 //! ```
 
 pub mod log;
+pub mod mux;
 pub mod relay;
 pub mod route;
+pub mod spdy;
 pub mod stats;
+pub mod upgrade;
 pub mod websocket;
 pub mod who;
 
@@ -132,15 +135,12 @@ impl Server {
                 Some(_) = connections.join_next() => continue,
             };
             let (acceptor, site) = (self.acceptor.clone(), self.site.clone());
-            connections.spawn(async move {
-                connection(acceptor, stream, site).await;
-                drop(place);
-            });
+            connections.spawn(connection(acceptor, stream, site, upgrade::Place(Arc::new(place))));
         }
     }
 }
 
-async fn connection(acceptor: TlsAcceptor, stream: TcpStream, site: Arc<Site>) {
+async fn connection(acceptor: TlsAcceptor, stream: TcpStream, site: Arc<Site>, place: upgrade::Place) {
     let tls = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake with the node's API failed"),
@@ -148,8 +148,9 @@ async fn connection(acceptor: TlsAcceptor, stream: TcpStream, site: Arc<Site>) {
     };
     let certificate = tls.get_ref().1.peer_certificates().and_then(|c| c.first()).cloned();
     let allowed = certificate.as_ref().is_some_and(|c| who::may_ask(c));
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let site = site.clone();
+        request.extensions_mut().insert(place.clone());
         async move { Ok::<_, Infallible>(if allowed { answer(&site, request).await } else { refused() }) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
@@ -200,8 +201,8 @@ async fn answer(site: &Arc<Site>, request: Request<Incoming>) -> Response<Body> 
         Route::Summary => json(&stats::summary(site)),
         Route::Metrics => text(StatusCode::OK, stats::metrics(site) + &site.host.metrics()),
         Route::Logs(container, options) => log::answer(site, &container, options).await,
-        Route::Exec(session) => relay::exec(site, request, session).await,
-        Route::Attach(session) => relay::attach(site, request, session).await,
+        Route::Exec(session) => relay::answer(site, request, session, relay::Kind::Exec),
+        Route::Attach(session) => relay::answer(site, request, session, relay::Kind::Attach),
         Route::Machine(action) => match site.host.ask(&action) {
             Ok(()) => json(&serde_json::json!({"action": action, "status": "accepted"})),
             Err(why) => text(StatusCode::CONFLICT, why),

@@ -16,7 +16,7 @@ use crate::logs::cri::Stream;
 use crate::session::Resizer;
 use crate::{Error, ExecReader, ExecSession, ExecWriter, Status};
 
-pub fn attach(entry: &Arc<Entry>) -> Result<ExecSession, Error> {
+pub fn attach(entry: &Arc<Entry>, wanted: bool) -> Result<ExecSession, Error> {
     let (tell, exit) = oneshot::channel();
     lock(&entry.waiting).push(tell);
     // Asked after it waits: an exit between the two would have been told.
@@ -31,8 +31,9 @@ pub fn attach(entry: &Arc<Entry>) -> Result<ExecSession, Error> {
     let tap = |stream| Some(Box::new(entry.taps.open(stream)) as ExecReader);
     let terminal = entry.terminal.get().cloned();
     let (stdin, stderr): (Option<ExecWriter>, _) = match &terminal {
-        Some(terminal) => (Some(terminal_streams(terminal).map_err(system)?.1), None),
-        None if stdin && !tty => {
+        Some(terminal) if wanted => (Some(terminal_streams(terminal).map_err(system)?.1), None),
+        Some(_) => (None, None),
+        None if wanted && stdin && !tty => {
             let fd = streams::end(&entry.directory, "stdin", End::Writer).map_err(system)?;
             let pipe = pipe::Sender::from_owned_fd(fd).map_err(system)?;
             (Some(Box::new(Input { pipe, entry: once.then(|| Arc::clone(entry)) })), tap(Stream::Stderr))

@@ -244,8 +244,8 @@ impl Runtime for Containers {
         exec::exec(&self.shared, &*self.shared.entry(id)?, spec).await
     }
 
-    async fn attach(&self, id: &str) -> Result<ExecSession, Error> {
-        attach::attach(&self.shared.entry(id)?)
+    async fn attach(&self, id: &str, stdin: bool) -> Result<ExecSession, Error> {
+        attach::attach(&self.shared.entry(id)?, stdin)
     }
 
     fn list(&self) -> Vec<ContainerState> {

@@ -118,7 +118,8 @@ pub fn successor(directory: &str) -> ExitCode {
     let (tokio, runtime, path) = alone(directory, true);
     tokio.block_on(async {
         let mut events = runtime.subscribe();
-        let mut attached = [runtime.attach("terminal").await.unwrap(), runtime.attach("reader").await.unwrap()];
+        let mut attached =
+            [runtime.attach("terminal", true).await.unwrap(), runtime.attach("reader", true).await.unwrap()];
         for session in &mut attached {
             tokio::io::AsyncWriteExt::write_all(session.stdin.as_mut().unwrap(), b"it\n").await.unwrap();
         }

@@ -105,7 +105,7 @@ pub async fn attach_to_the_first_process() {
         machine.spec("reader", &["sh", "-c", "while read line; do echo got $line; done; echo end >&2; exit 6"]);
     (spec.stdin, spec.stdin_once) = (true, true);
     machine.start(spec).await;
-    let mut session = machine.runtime.attach("reader").await.unwrap();
+    let mut session = machine.runtime.attach("reader", true).await.unwrap();
     let mut stdin = session.stdin.take().unwrap();
     stdin.write_all(b"one\ntwo\n").await.unwrap();
     drop(stdin);
@@ -114,7 +114,7 @@ pub async fn attach_to_the_first_process() {
     assert_eq!(session.wait().await.unwrap(), 6);
     machine.exit("reader").await;
     assert!(machine.output("reader").contains("got one\ngot two\n"), "the log has it too");
-    let error = machine.runtime.attach("reader").await.unwrap_err().to_string();
+    let error = machine.runtime.attach("reader", true).await.unwrap_err().to_string();
     assert_eq!(error, "container reader is exited: it must be running");
 }
 
@@ -123,7 +123,7 @@ pub async fn the_first_process_on_a_terminal() {
     let mut spec = machine.spec("terminal", &["sh", "-c", "tty; read line; echo got $line; stty size; exit 2"]);
     (spec.tty, spec.stdin) = (true, true);
     machine.start(spec).await;
-    let mut session = machine.runtime.attach("terminal").await.unwrap();
+    let mut session = machine.runtime.attach("terminal", true).await.unwrap();
     session.resize(100, 50).unwrap();
     session.stdin.take().unwrap().write_all(b"it\n").await.unwrap();
     assert_eq!(tokio::time::timeout(Duration::from_secs(20), session.wait()).await.unwrap().unwrap(), 2);

@@ -144,13 +144,15 @@ impl Session {
     /// Both the kubelet's and the API server's names are understood.
     fn parse(container: Container, query: &[(String, String)]) -> Result<Self, RouteError> {
         let on = |names: [&str; 2]| query.iter().any(|(n, v)| names.contains(&n.as_str()) && flag(v));
+        let tty = on(["tty", "tty"]);
         let session = Self {
             container,
             command: query.iter().filter(|(n, _)| n == "command").map(|(_, v)| v.clone()).collect(),
             stdin: on(["input", "stdin"]),
             stdout: on(["output", "stdout"]),
-            stderr: on(["error", "stderr"]),
-            tty: on(["tty", "tty"]),
+            // A terminal has one output.
+            stderr: on(["error", "stderr"]) && !tty,
+            tty,
         };
         if session.stdin || session.stdout || session.stderr { Ok(session) } else { Err(RouteError::NoStream) }
     }

@@ -135,6 +135,21 @@ impl Node {
         sender.send_request(Request::get(path).body(Empty::<Bytes>::new()).unwrap()).await.unwrap()
     }
 
+    /// A connection that speaks SPDY.
+    async fn upgrade(&self, path: &str, protocol: &str) -> TokioIo<hyper::upgrade::Upgraded> {
+        let stream = self.connect(Some(API_SERVER)).await.unwrap();
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection.with_upgrades());
+        let request = Request::post(path).header("connection", "Upgrade").header("upgrade", "SPDY/3.1");
+        let request = request.header("x-stream-protocol-version", protocol);
+        let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["x-stream-protocol-version"]),
+            (101, &protocol.parse().unwrap())
+        );
+        TokioIo::new(hyper::upgrade::on(response).await.unwrap())
+    }
+
     async fn get(&self, path: &str) -> (u16, String) {
         let response = self.request(API_SERVER, path).await;
         let code = response.status().as_u16();
@@ -146,8 +161,18 @@ impl Node {
         &self,
         path: &str,
     ) -> tokio_tungstenite::WebSocketStream<tokio_rustls::client::TlsStream<TcpStream>> {
+        self.session_in(path, Some("v5.channel.k8s.io")).await
+    }
+
+    async fn session_in(
+        &self,
+        path: &str,
+        protocol: Option<&str>,
+    ) -> tokio_tungstenite::WebSocketStream<tokio_rustls::client::TlsStream<TcpStream>> {
         let mut request = format!("wss://{}{path}", self.address).into_client_request().unwrap();
-        request.headers_mut().insert("sec-websocket-protocol", "v5.channel.k8s.io".parse().unwrap());
+        if let Some(protocol) = protocol {
+            request.headers_mut().insert("sec-websocket-protocol", protocol.parse().unwrap());
+        }
         let stream = self.connect(Some(API_SERVER)).await.unwrap();
         tokio_tungstenite::client_async(request, stream).await.unwrap().0
     }
@@ -282,9 +307,66 @@ async fn attaching_ends_with_success_and_refusals_are_told() {
     }
     assert_eq!(&last[..], b"\x03{\"metadata\":{},\"status\":\"Success\"}");
     let (code, why) = node.get("/exec/shop/web/main?command=x&output=1").await;
-    assert_eq!(
-        (code, why.as_str()),
-        (400, "only WebSocket with v5.channel.k8s.io or v4.channel.k8s.io is spoken here")
-    );
+    assert_eq!((code, why.as_str()), (400, "unable to upgrade: X-Stream-Protocol-Version is required"));
     assert_eq!(node.get("/exec/shop/web/late?command=x&output=1").await.0, 404);
+}
+
+#[tokio::test]
+async fn old_protocols_of_websocket_tell_failures_as_text() {
+    let node = Node::start().await;
+    for (protocol, said, failed) in [
+        (Some("channel.k8s.io"), &b"\x01say 7\n"[..], &b"\x03command terminated with non-zero exit code: error executing command [say 7], exit code 7"[..]),
+        (None, b"\x01say 7\n", b"\x03command terminated with non-zero exit code: error executing command [say 7], exit code 7"),
+        (Some("base64.channel.k8s.io"), b"1c2F5IDcK", b"3Y29tbWFuZCB0ZXJtaW5hdGVkIHdpdGggbm9uLXplcm8gZXhpdCBjb2RlOiBlcnJvciBleGVjdXRpbmcgY29tbWFuZCBbc2F5IDddLCBleGl0IGNvZGUgNw=="),
+    ] {
+        let mut socket = node.session_in("/exec/shop/web/main?command=say&command=7&output=1", protocol).await;
+        let mut received = Vec::new();
+        while let Some(Ok(message @ (Message::Binary(_) | Message::Text(_)))) = within(socket.next()).await {
+            received.push(message.into_data());
+        }
+        assert_eq!(received[1..], [said, failed], "{protocol:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_v5_ends_standard_input() {
+    let node = Node::start().await;
+    let mut socket = node.session("/exec/shop/web/main?command=0&output=1&input=1").await;
+    // No end of line: the command waits for the end.
+    socket.send(Message::Binary(Bytes::from_static(b"\0half"))).await.unwrap();
+    socket.send(Message::Binary(Bytes::from_static(b"\xff\0"))).await.unwrap();
+    let mut received = Vec::new();
+    while let Some(Ok(Message::Binary(data))) = within(socket.next()).await {
+        received.push(data);
+    }
+    let [_, _, half, status] = received.as_slice() else { panic!("{received:?}") };
+    assert_eq!((&half[..], &status[..]), (&b"\x01half"[..], &b"\x03{\"metadata\":{},\"status\":\"Success\"}"[..]));
+}
+
+#[tokio::test]
+async fn a_command_is_run_over_spdy() {
+    let node = Node::start().await;
+    let upgraded =
+        node.upgrade("/exec/shop/web/main?command=say&command=7&input=1&output=1", "v4.channel.k8s.io").await;
+    let mut client = spdy::tests::Client::new(upgraded);
+    for (stream, kind) in [(1, "error"), (3, "stdin"), (5, "stdout")] {
+        client.open(stream, &[("streamtype", kind)]).await;
+        assert_eq!(within(client.next()).await.unwrap().stream, stream);
+    }
+    client.data(3, false, b"hal").await;
+    client.data(3, true, b"f").await;
+    let (mut said, mut told, mut ended) = (Vec::new(), Vec::new(), Vec::new());
+    loop {
+        let frame = within(client.next()).await.expect("a goodbye comes before the end");
+        match (frame.kind, frame.stream) {
+            (0, 1) => told.extend(frame.payload),
+            (0, 5) => said.extend(frame.payload),
+            _ => break,
+        }
+        if frame.fin {
+            ended.push(frame.stream);
+        }
+    }
+    assert_eq!((&said[..], &ended[..]), (&b"say 7\nhalf"[..], &[5, 1][..]));
+    assert_eq!(serde_json::from_slice::<Value>(&told).unwrap()["details"]["causes"][0]["message"], "7");
 }

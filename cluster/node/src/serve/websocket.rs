@@ -1,99 +1,134 @@
-//! The channel protocols of exec and attach over WebSocket, `v4.channel.k8s.io` and `v5.channel.k8s.io`: the first byte of each
-//! message names its channel. v5 adds channel 255, by which a client ends one of the others.
+//! The channel protocols over WebSocket: the first byte of each message names its channel. In their base64 forms messages are text,
+//! the channel a digit. v5 adds channel 255, by which a client ends one of the others.
 
+use std::io;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
-};
-use http::{Response, StatusCode};
-use http_body_util::{BodyExt, Empty};
-use serde::Deserialize;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::sync::Mutex;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::frame::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
 
-use super::Body;
+use super::mux::{Feed, Incoming, Mux, Room};
+use super::spdy::IDLE;
 
-/// Newest first.
-const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
-
-/// What a client may send.
-#[derive(Debug, PartialEq)]
-pub enum FromClient {
-    Stdin(Bytes),
-    Resize {
-        columns: u16,
-        rows: u16,
-    },
-    /// v5: the client has no more input.
-    CloseStdin,
-    /// Nothing that concerns us.
-    Other,
-}
-
-/// Channels to the client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Channel {
-    Stdout = 1,
-    Stderr = 2,
-    Error = 3,
-}
-
-const STDIN: u8 = 0;
-const RESIZE: u8 = 4;
+/// Messages longer than this are no keyboard's and no pipe's.
+const LONGEST: usize = 1 << 20;
+const PIECE: usize = 8 << 10;
+/// The channel that speaks about channels (v5).
 const CLOSE: u8 = 255;
 
-#[derive(Deserialize)]
-struct Size {
-    #[serde(rename = "Width")]
-    width: u16,
-    #[serde(rename = "Height")]
-    height: u16,
+pub type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+pub async fn socket(upgraded: Upgraded) -> Socket {
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(LONGEST))
+        .max_frame_size(Some(LONGEST))
+        .read_buffer_size(PIECE)
+        .write_buffer_size(0);
+    WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await
 }
 
-pub fn parse(message: &Bytes) -> FromClient {
-    let Some((channel, rest)) = message.split_first() else { return FromClient::Other };
-    match *channel {
-        STDIN => FromClient::Stdin(message.slice(1..)),
-        RESIZE => match serde_json::from_slice::<Size>(rest) {
-            Ok(size) => FromClient::Resize { columns: size.width, rows: size.height },
-            Err(_) => FromClient::Other,
-        },
-        CLOSE if rest == [STDIN] => FromClient::CloseStdin,
-        _ => FromClient::Other,
+/// How channels are written into messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    Binary,
+    Base64,
+}
+
+/// A message of the client: its channel, and what is on it. `None`: it is not one.
+fn parse(coding: Coding, message: &Bytes) -> Option<(u8, Bytes)> {
+    let (first, rest) = message.split_first()?;
+    match coding {
+        Coding::Binary => Some((*first, message.slice(1..))),
+        Coding::Base64 => Some((first.checked_sub(b'0')?, STANDARD.decode(rest).ok()?.into())),
     }
 }
 
-pub fn frame(channel: Channel, data: &[u8]) -> Bytes {
-    let mut message = Vec::with_capacity(data.len() + 1);
-    message.push(channel as u8);
-    message.extend_from_slice(data);
-    message.into()
-}
-
-/// The protocol to speak: the newest of ours that the client offers.
-pub fn protocol(headers: &HeaderMap) -> Option<&'static str> {
-    let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter().filter_map(|v| v.to_str().ok());
-    let offered: Vec<&str> = offered.flat_map(|v| v.split(',')).map(str::trim).collect();
-    PROTOCOLS.into_iter().find(|p| offered.contains(p))
-}
-
-/// The answer that makes a request a WebSocket; `None` if it did not ask for one in a protocol of ours.
-pub fn accept(headers: &HeaderMap) -> Option<Response<Body>> {
-    let has = |name, token: &str| {
-        let values = headers.get_all(name).into_iter().filter_map(|v: &HeaderValue| v.to_str().ok());
-        values.flat_map(|v| v.split(',')).any(|v| v.trim().eq_ignore_ascii_case(token))
-    };
-    if !has(UPGRADE, "websocket") || !has(CONNECTION, "upgrade") {
-        return None;
+fn message(coding: Coding, channel: u8, data: &[u8]) -> Message {
+    match coding {
+        Coding::Binary => Message::Binary([&[channel], data].concat().into()),
+        Coding::Base64 => {
+            Message::Text(format!("{}{}", char::from(b'0'.wrapping_add(channel)), STANDARD.encode(data)).into())
+        }
     }
-    let key = derive_accept_key(headers.get(SEC_WEBSOCKET_KEY)?.as_bytes());
-    let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let answer = response.headers_mut();
-    answer.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    answer.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    answer.insert(SEC_WEBSOCKET_ACCEPT, HeaderValue::from_str(&key).ok()?);
-    answer.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol(headers)?));
-    Some(response)
+}
+
+/// Takes over a socket on which the client sends on these channels; their streams come in the same order. The reader must be run for
+/// anything to come.
+pub fn begin(socket: Socket, coding: Coding, channels: &[u8]) -> (Reader, Vec<Incoming>, Arc<dyn Mux>) {
+    let (sink, source) = socket.split();
+    let room = Room::new();
+    let (mut feeds, mut inputs) = (Vec::new(), Vec::new());
+    for channel in channels {
+        let (feed, input) = room.stream();
+        feeds.push((*channel, feed));
+        inputs.push(input);
+    }
+    (Reader { source, coding, feeds }, inputs, Arc::new(Channels { sink: Mutex::new(sink), coding }))
+}
+
+/// The sending half.
+struct Channels {
+    /// Orders messages.
+    sink: Mutex<SplitSink<Socket, Message>>,
+    coding: Coding,
+}
+
+#[async_trait]
+impl Mux for Channels {
+    async fn send(&self, stream: u32, data: &[u8]) -> io::Result<()> {
+        let channel = u8::try_from(stream).map_err(io::Error::other)?;
+        self.sink.lock().await.send(message(self.coding, channel, data)).await.map_err(io::Error::other)
+    }
+
+    async fn end(&self, _: u32) -> io::Result<()> {
+        // Only a client can say so.
+        Ok(())
+    }
+
+    async fn close(&self) -> io::Result<()> {
+        let close = CloseFrame { code: CloseCode::Normal, reason: "".into() };
+        self.sink.lock().await.send(Message::Close(Some(close))).await.map_err(io::Error::other)
+    }
+}
+
+pub struct Reader {
+    source: SplitStream<Socket>,
+    coding: Coding,
+    feeds: Vec<(u8, Feed)>,
+}
+
+impl Reader {
+    /// Until the client is gone.
+    pub async fn run(mut self) {
+        while let Ok(Some(Ok(message))) = tokio::time::timeout(IDLE, self.source.next()).await {
+            let data = match message {
+                Message::Binary(data) => data,
+                Message::Text(text) => text.into(),
+                Message::Close(_) => return,
+                Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
+            };
+            match parse(self.coding, &data) {
+                Some((CLOSE, channel)) => self.feeds.retain(|(own, _)| channel != [*own].as_slice()),
+                Some((channel, data)) => {
+                    if let Some((_, feed)) = self.feeds.iter().find(|(own, _)| *own == channel) {
+                        feed.give(data).await;
+                    }
+                }
+                None => {}
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -102,40 +137,26 @@ mod tests {
 
     #[test]
     fn messages_of_a_client() {
-        for (message, expected) in [
-            (&b"\0hello"[..], FromClient::Stdin("hello".into())),
-            (b"\0", FromClient::Stdin(Bytes::new())),
-            (b"\x04{\"Width\":80,\"Height\":24}", FromClient::Resize { columns: 80, rows: 24 }),
-            (b"\x04{\"Width\":-1}", FromClient::Other),
-            (b"\xff\0", FromClient::CloseStdin),
-            (b"\xff\x01", FromClient::Other),
-            (b"\x01x", FromClient::Other),
-            (b"", FromClient::Other),
+        use Coding::{Base64, Binary};
+        for (coding, message, expected) in [
+            (Binary, &b"\0hello"[..], Some((0, &b"hello"[..]))),
+            (Binary, b"\0", Some((0, b""))),
+            (Binary, b"\xff\0", Some((CLOSE, b"\0"))),
+            (Binary, b"", None),
+            (Base64, b"0aGVsbG8=", Some((0, b"hello"))),
+            (Base64, b"4e30=", Some((4, b"{}"))),
+            (Base64, b"0", Some((0, b""))),
+            (Base64, b"0?", None),
+            (Base64, b"\0", None),
         ] {
-            assert_eq!(parse(&Bytes::copy_from_slice(message)), expected);
+            let parsed = parse(coding, &Bytes::copy_from_slice(message));
+            assert_eq!(parsed.as_ref().map(|(c, d)| (*c, &d[..])), expected, "{message:?}");
         }
-        assert_eq!(&frame(Channel::Stderr, b"ab")[..], b"\x02ab");
     }
 
     #[test]
-    fn handshakes() {
-        let headers = |list: &[(&'static str, &'static str)]| {
-            list.iter()
-                .map(|(k, v)| (http::HeaderName::from_static(k), HeaderValue::from_static(v)))
-                .collect::<HeaderMap>()
-        };
-        let base = [
-            ("upgrade", "websocket"),
-            ("connection", "keep-alive, Upgrade"),
-            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ];
-        let with = |protocol| accept(&headers(&[base.as_slice(), &[("sec-websocket-protocol", protocol)]].concat()));
-        let answer = with("v4.channel.k8s.io, v5.channel.k8s.io").unwrap();
-        assert_eq!(answer.headers()["sec-websocket-protocol"], "v5.channel.k8s.io");
-        // The example of RFC 6455, section 1.3.
-        assert_eq!(answer.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
-        assert!(with("channel.k8s.io").is_none());
-        assert!(accept(&headers(&base)).is_none());
-        assert!(accept(&headers(&[("sec-websocket-protocol", "v5.channel.k8s.io")])).is_none());
+    fn messages_to_a_client() {
+        assert_eq!(message(Coding::Binary, 2, b"ab"), Message::Binary(Bytes::from_static(b"\x02ab")));
+        assert_eq!(message(Coding::Base64, 2, b"ab"), Message::Text("2YWI=".into()));
     }
 }
