@@ -23,6 +23,7 @@ mod error;
 pub mod fuzz;
 pub mod ipam;
 pub mod link;
+pub mod loopback;
 mod network;
 pub mod nft;
 mod sys;

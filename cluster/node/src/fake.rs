@@ -305,6 +305,9 @@ impl Ground for Machine {
         self.ask("remove_sandbox", id);
         Ok(())
     }
+    fn known_sandbox(&self, id: &str) -> Option<Sandbox> {
+        (id == "u-1").then(Sandbox::default)
+    }
     fn sandboxes(&self) -> Vec<String> {
         Vec::new()
     }

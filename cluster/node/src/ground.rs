@@ -33,6 +33,8 @@ pub trait Ground: Send + Sync {
     async fn sandbox(&self, request: Request) -> Result<Sandbox, GroundError>;
     /// An unknown id is success.
     async fn remove_sandbox(&self, id: &str) -> Result<(), GroundError>;
+    /// One made before; `None` for an unknown id.
+    fn known_sandbox(&self, id: &str) -> Option<Sandbox>;
     /// Ids of all sandboxes there are.
     fn sandboxes(&self) -> Vec<String>;
     async fn cgroup(&self, path: &str, limits: &Resources) -> Result<(), GroundError>;
@@ -86,6 +88,10 @@ impl Ground for Linux {
     async fn remove_sandbox(&self, id: &str) -> Result<(), GroundError> {
         let (sandboxes, id) = (self.sandboxes.clone(), id.to_owned());
         blocking("remove a sandbox", move || sandboxes.remove(&id).map_err(Box::new)).await
+    }
+
+    fn known_sandbox(&self, id: &str) -> Option<Sandbox> {
+        self.sandboxes.get(id)
     }
 
     fn sandboxes(&self) -> Vec<String> {

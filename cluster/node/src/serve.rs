@@ -5,15 +5,18 @@
 //! ```text
 //! accept ─▶ TLS ─▶ who ─▶ route (pure) ─┬─ logs ─▶ log::reader (CRI files, inotify)
 //!                                       ├─ exec, attach ─▶ upgrade ─▶ websocket │ spdy ─▶ relay ─▶ Runtime
+//!                                       ├─ port-forward ─▶ upgrade ─▶ the same ─▶ forward ─▶ the pod's loopback
 //!                                       └─ pods, stats, metrics, healthz
 //! ```
 
+pub mod forward;
 pub mod log;
 pub mod mux;
 pub mod relay;
 pub mod route;
 pub mod spdy;
 pub mod stats;
+pub mod tunnel;
 pub mod upgrade;
 pub mod websocket;
 pub mod who;
@@ -187,7 +190,7 @@ async fn answer(site: &Arc<Site>, request: Request<Incoming>) -> Response<Body> 
     };
     let allowed = match route {
         Route::Machine(_) => request.method() == Method::POST,
-        Route::Exec(_) | Route::Attach(_) => true,
+        Route::Exec(_) | Route::Attach(_) | Route::PortForward(_) => true,
         Route::Healthz | Route::Pods | Route::Summary | Route::Metrics | Route::Logs(..) => {
             request.method() == Method::GET
         }
@@ -203,6 +206,7 @@ async fn answer(site: &Arc<Site>, request: Request<Incoming>) -> Response<Body> 
         Route::Logs(container, options) => log::answer(site, &container, options).await,
         Route::Exec(session) => relay::answer(site, request, session, relay::Kind::Exec),
         Route::Attach(session) => relay::answer(site, request, session, relay::Kind::Attach),
+        Route::PortForward(ports) => forward::answer(site, request, ports),
         Route::Machine(action) => match site.host.ask(&action) {
             Ok(()) => json(&serde_json::json!({"action": action, "status": "accepted"})),
             Err(why) => text(StatusCode::CONFLICT, why),

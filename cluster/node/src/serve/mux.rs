@@ -20,6 +20,10 @@ pub trait Mux: Send + Sync {
     async fn send(&self, stream: u32, data: &[u8]) -> io::Result<()>;
     /// Nothing more comes on this stream.
     async fn end(&self, stream: u32) -> io::Result<()>;
+    /// Nothing more comes on it, and what came was not all: where a protocol can say so.
+    async fn reset(&self, stream: u32) -> io::Result<()> {
+        self.end(stream).await
+    }
     /// Nothing more comes at all.
     async fn close(&self) -> io::Result<()>;
 }
@@ -44,6 +48,10 @@ impl Outgoing {
     pub async fn end(&self) -> io::Result<()> {
         self.mux.end(self.stream).await
     }
+
+    pub async fn reset(&self) -> io::Result<()> {
+        self.mux.reset(self.stream).await
+    }
 }
 
 type Piece = (Bytes, OwnedSemaphorePermit);
@@ -62,11 +70,13 @@ impl Incoming {
 #[derive(Clone)]
 pub struct Room(Arc<Semaphore>);
 
-impl Room {
-    pub fn new() -> Self {
+impl Default for Room {
+    fn default() -> Self {
         Self(Arc::new(Semaphore::new(ROOM as usize)))
     }
+}
 
+impl Room {
     pub fn stream(&self) -> (Feed, Incoming) {
         let (sender, receiver) = unbounded_channel();
         (Feed { sender, room: self.clone() }, Incoming(receiver))
@@ -104,7 +114,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_is_bounded_over_all_streams() {
-        let room = Room::new();
+        let room = Room::default();
         let ((one, mut first), (two, second)) = (room.stream(), room.stream());
         let half = Bytes::from(vec![7; ROOM as usize / 2]);
         one.give(half.clone()).await;

@@ -12,6 +12,7 @@ pub enum Route {
     Logs(Container, LogOptions),
     Exec(Session),
     Attach(Session),
+    PortForward(Ports),
     /// `POST machine/ACTION`: something only the machine can do.
     Machine(String),
 }
@@ -53,6 +54,17 @@ pub struct Session {
     pub tty: bool,
 }
 
+/// A pod whose ports are wanted, and which: as they were written, since not every protocol names them beforehand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ports {
+    pub namespace: String,
+    pub pod: String,
+    pub asked: Vec<String>,
+}
+
+/// Two channels each, whose numbers are a byte.
+const MOST_PORTS: usize = 100;
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
     #[error("404 page not found")]
@@ -65,13 +77,28 @@ pub enum RouteError {
     NoStream,
     #[error("you must specify a command")]
     NoCommand,
+    #[error("query parameter \"port\" is required")]
+    NoPort,
+    #[error("unable to parse {0:?} as a port")]
+    Port(String),
+    #[error("port {0:?} must be > 0")]
+    PortZero(String),
+    #[error("more than {MOST_PORTS} ports cannot be forwarded at once")]
+    ManyPorts,
 }
 
 impl RouteError {
     pub fn code(&self) -> StatusCode {
         match self {
             Self::Path => StatusCode::NOT_FOUND,
-            Self::Query { .. } | Self::Encoding | Self::NoStream | Self::NoCommand => StatusCode::BAD_REQUEST,
+            Self::Query { .. }
+            | Self::Encoding
+            | Self::NoStream
+            | Self::NoCommand
+            | Self::NoPort
+            | Self::Port(_)
+            | Self::PortZero(_)
+            | Self::ManyPorts => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -135,7 +162,31 @@ impl Route {
             ["attach", ns, pod, name] | ["attach", ns, pod, _, name] => {
                 Session::parse(container(ns, pod, name), &query).map(Self::Attach)
             }
+            ["portForward", ns, pod] | ["portForward", ns, pod, _] => {
+                let asked = query.iter().filter(|(name, _)| name == "port").map(|(_, port)| port.clone()).collect();
+                Ok(Self::PortForward(Ports { namespace: (*ns).to_owned(), pod: (*pod).to_owned(), asked }))
+            }
             [..] => Err(RouteError::Path),
+        }
+    }
+}
+
+impl Ports {
+    pub fn ports(&self) -> Result<Vec<u16>, RouteError> {
+        let ports: Result<Vec<u16>, _> = self
+            .asked
+            .iter()
+            .flat_map(|ports| ports.split(','))
+            .map(|port| match port.parse() {
+                Ok(0) => Err(RouteError::PortZero(port.to_owned())),
+                Ok(number) => Ok(number),
+                Err(_) => Err(RouteError::Port(port.to_owned())),
+            })
+            .collect();
+        match ports? {
+            ports if ports.is_empty() => Err(RouteError::NoPort),
+            ports if ports.len() > MOST_PORTS => Err(RouteError::ManyPorts),
+            ports => Ok(ports),
         }
     }
 }
@@ -194,6 +245,24 @@ impl LogOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ports() {
+        let asked = |query| match Route::parse("/portForward/shop/web", query) {
+            Ok(Route::PortForward(ports)) => ports.ports(),
+            other => panic!("{other:?}"),
+        };
+        for (query, expected) in [
+            ("port=80&port=81,82", Ok(vec![80, 81, 82])),
+            ("", Err(RouteError::NoPort)),
+            ("port=", Err(RouteError::Port(String::new()))),
+            ("port=0", Err(RouteError::PortZero("0".into()))),
+            ("port=65536", Err(RouteError::Port("65536".into()))),
+        ] {
+            assert_eq!(asked(query), expected, "{query}");
+        }
+        assert_eq!(asked(&"port=1&".repeat(MOST_PORTS + 1)), Err(RouteError::ManyPorts));
+    }
 
     #[test]
     fn routes() {

@@ -71,8 +71,8 @@ where
     let reader = Reader {
         read: BufReader::with_capacity(PIECE, read),
         frames: Arc::clone(&frames),
-        headers: headers::Reader::new(),
-        room: Room::new(),
+        headers: headers::Reader::default(),
+        room: Room::default(),
         places: Arc::new(Semaphore::new(STREAMS)),
         streams: HashMap::new(),
         untold: 0,
@@ -125,6 +125,10 @@ impl<S: AsyncRead + AsyncWrite + Send> Mux for Frames<S> {
 
     async fn end(&self, stream: u32) -> io::Result<()> {
         self.data(stream, true, &[]).await
+    }
+
+    async fn reset(&self, stream: u32) -> io::Result<()> {
+        self.write(&frame::rst_stream(stream, Reset::Cancel)).await
     }
 
     async fn close(&self) -> io::Result<()> {
@@ -249,7 +253,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Reader<S> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         let last = self.frames.last.fetch_max(id, Ordering::Relaxed);
         let refused = match &place {
-            _ if id % 2 == 0 || id <= last => Some(Reset::ProtocolError),
+            _ if id.is_multiple_of(2) || id <= last => Some(Reset::ProtocolError),
             Err(_) => Some(Reset::RefusedStream),
             Ok(_) if !(self.check)(&headers) => Some(Reset::Cancel),
             Ok(_) => None,

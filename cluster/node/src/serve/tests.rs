@@ -370,3 +370,81 @@ async fn a_command_is_run_over_spdy() {
     assert_eq!((&said[..], &ended[..]), (&b"say 7\nhalf"[..], &[5, 1][..]));
     assert_eq!(serde_json::from_slice::<Value>(&told).unwrap()["details"]["causes"][0]["message"], "7");
 }
+
+/// Says back one line.
+async fn echo() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = tokio::io::BufReader::new(stream);
+            let mut line = String::new();
+            tokio::io::AsyncBufReadExt::read_line(&mut stream, &mut line).await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut stream, line.as_bytes()).await.unwrap();
+        }
+    });
+    port
+}
+
+async fn unused() -> u16 {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn ports_are_forwarded_over_spdy_in_pairs_of_streams() {
+    let (node, port, unused) = (Node::start().await, echo().await, unused().await);
+    let mut client = spdy::tests::Client::new(node.upgrade("/portForward/shop/web", "portforward.k8s.io").await);
+    let (good, bad) = (port.to_string(), unused.to_string());
+    // Of the second client no request ids are known: its streams follow each other.
+    let streams = [
+        (1, vec![("streamtype", "error"), ("port", &good), ("requestid", "0")]),
+        (3, vec![("streamtype", "error"), ("port", &bad)]),
+        (5, vec![("streamtype", "data"), ("port", &bad)]),
+        (7, vec![("streamtype", "data"), ("port", &good), ("requestid", "0")]),
+    ];
+    for (stream, headers) in &streams {
+        client.open(*stream, headers).await;
+    }
+    client.data(7, false, b"hello\n").await;
+    let (mut said, mut why, mut ended) = (Vec::new(), Vec::new(), std::collections::BTreeSet::new());
+    while ended.len() < 4 {
+        let frame = within(client.next()).await.unwrap();
+        match (frame.kind, frame.stream) {
+            (0, 7) => said.extend(frame.payload),
+            (0, 3) => why.extend(frame.payload),
+            _ => {}
+        }
+        if frame.fin {
+            ended.insert(frame.stream);
+        }
+    }
+    assert_eq!(said, b"hello\n");
+    let why = String::from_utf8(why).unwrap();
+    assert!(
+        why.starts_with(&format!(
+            "error forwarding port {unused} to pod web, uid u-1: failed to connect to localhost:{unused}"
+        )),
+        "{why}"
+    );
+    client.open(9, &[("streamtype", "data"), ("port", "none")]).await;
+    let frame = within(client.next()).await.unwrap();
+    assert_eq!((frame.kind, frame.stream), (spdy::frame::RST_STREAM, 9));
+}
+
+#[tokio::test]
+async fn ports_are_forwarded_over_channels_of_a_websocket() {
+    let (node, port, unused) = (Node::start().await, echo().await, unused().await);
+    let path = format!("/portForward/shop/web?port={unused},{port}");
+    for protocol in [None, Some("v4.channel.k8s.io")] {
+        let mut socket = node.session_in(&path, protocol).await;
+        socket.send(Message::Binary(Bytes::from_static(b"\x02hello\n"))).await.unwrap();
+        let mut said = std::collections::BTreeMap::<u8, Vec<u8>>::new();
+        while let Some(Ok(Message::Binary(data))) = within(socket.next()).await {
+            said.entry(data[0]).or_default().extend(&data[1..]);
+        }
+        let heard = |channel: u8, port: u16| said[&channel].strip_prefix(&port.to_le_bytes()).unwrap();
+        assert_eq!((heard(0, unused), heard(2, port), heard(3, port)), (&b""[..], &b"hello\n"[..], &b""[..]));
+        assert!(heard(1, unused).starts_with(b"error forwarding port"));
+    }
+    assert_eq!(node.get("/portForward/shop/none").await, (404, "pod does not exist".into()));
+}

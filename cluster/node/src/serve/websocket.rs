@@ -67,7 +67,7 @@ fn message(coding: Coding, channel: u8, data: &[u8]) -> Message {
 /// anything to come.
 pub fn begin(socket: Socket, coding: Coding, channels: &[u8]) -> (Reader, Vec<Incoming>, Arc<dyn Mux>) {
     let (sink, source) = socket.split();
-    let room = Room::new();
+    let room = Room::default();
     let (mut feeds, mut inputs) = (Vec::new(), Vec::new());
     for channel in channels {
         let (feed, input) = room.stream();

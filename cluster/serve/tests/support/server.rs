@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use kedge_api::Informer;
 use kedge_registry::{Options, Registry};
 use kedge_serve::audit::Audit;
 use kedge_serve::authn::fixed::FixedTokens;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Server {
     pub address: SocketAddr,
     pub pki: Arc<Pki>,
+    pub informer: Arc<dyn Informer>,
     pub stop: CancellationToken,
 }
 
@@ -51,6 +53,7 @@ pub async fn start(dir: &Path, at: SocketAddr, audit: Option<Arc<Audit>>) -> Res
     let listener = TcpListener::bind(at).await?;
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();
+    let informer: Arc<dyn Informer> = cache;
     let setup = Setup {
         pki: Arc::clone(&pki),
         tokens,
@@ -58,7 +61,7 @@ pub async fn start(dir: &Path, at: SocketAddr, audit: Option<Arc<Audit>>) -> Res
         access: Access::default(),
         authorizer,
         backend: Arc::new(Served::new(registry)),
-        informer: cache,
+        informer: informer.clone(),
         health: Health::default(),
         clock,
         audit,
@@ -69,5 +72,5 @@ pub async fn start(dir: &Path, at: SocketAddr, audit: Option<Arc<Audit>>) -> Res
     pki.write_admin_kubeconfig(&dir.join("admin.kubeconfig"), &format!("https://{address}"))?;
     tokio::spawn(follow(front.clone()));
     tokio::spawn(serve(listener, tls, front, stop.clone()));
-    Ok(Server { address, pki, stop })
+    Ok(Server { address, pki, informer, stop })
 }

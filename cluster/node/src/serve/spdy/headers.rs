@@ -83,14 +83,16 @@ pub struct Reader {
     begun: bool,
 }
 
-impl Reader {
-    pub fn new() -> Self {
+impl Default for Reader {
+    fn default() -> Self {
         let mut window = dictionary();
         let at = window.len();
         window.resize(TINFL_LZ_DICT_SIZE, 0);
         Self { state: Box::default(), window, at, begun: false }
     }
+}
 
+impl Reader {
     pub fn read(&mut self, mut block: &[u8]) -> Result<Headers, Error> {
         if !self.begun {
             // RFC 1950: deflate, checksum of the two bytes, with a dictionary: this one.
@@ -130,8 +132,9 @@ pub struct Writer {
 
 impl Writer {
     pub fn empty(&mut self) -> &'static [u8] {
-        // A zlib header, then a stored block of four bytes: the number of headers.
-        const FIRST: &[u8] = &[0x78, 0x01, 0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0];
+        // A zlib header, then a stored block of four bytes: the number of headers. An empty block after it has readers give out what they
+        // read, as a flush does.
+        const FIRST: &[u8] = &[0x78, 0x01, 0, 4, 0, 0xfb, 0xff, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
         let skipped = if self.begun { 2 } else { 0 };
         self.begun = true;
         FIRST.get(skipped..).unwrap_or_default()
@@ -164,7 +167,7 @@ mod tests {
 
     #[test]
     fn blocks_go_on_from_each_other() {
-        let mut reader = Reader::new();
+        let mut reader = Reader::default();
         for (block, kind) in [(FIRST, "error"), (SECOND, "data")] {
             let headers = reader.read(&bytes(block)).unwrap();
             assert_eq!((headers.get("streamtype"), headers.get("port")), (Some(kind), Some("8080")));
@@ -193,7 +196,7 @@ mod tests {
             (cut, Error::Short),
             (&bytes(BOMB), Error::Long),
         ] {
-            assert_eq!(Reader::new().read(block), Err(why));
+            assert_eq!(Reader::default().read(block), Err(why));
         }
         for (text, why) in [
             (&b"\0\0\0\x01"[..], Error::Short),

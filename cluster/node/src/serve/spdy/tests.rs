@@ -26,6 +26,20 @@ pub fn frame(kind: u16, flags: u8, payload: &[u8]) -> Vec<u8> {
     [&[0x80, 3], &kind.to_be_bytes()[..], &[flags], &length[1..], payload].concat()
 }
 
+/// Headers as zlib writes them that compresses nothing.
+fn block(first: bool, headers: &[(&str, &str)]) -> Vec<u8> {
+    let word = |text: &str| [&u32::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat();
+    let mut text = u32::try_from(headers.len()).unwrap().to_be_bytes().to_vec();
+    text.extend(headers.iter().flat_map(|(name, value)| [word(name), word(value)].concat()));
+    let length = u16::try_from(text.len()).unwrap();
+    let begin: &[u8] = if first { &[0x78, 0xf9, 0xe3, 0xc6, 0xa7, 0xc2] } else { &[] };
+    [begin, &[0], &length.to_le_bytes(), &(!length).to_le_bytes(), &text].concat()
+}
+
+pub fn headers(list: &[(&str, &str)]) -> Headers {
+    headers::Reader::default().read(&block(true, list)).unwrap()
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     pub fn new(connection: S) -> Self {
         Self { connection, begun: false }
@@ -36,19 +50,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.connection.flush().await.unwrap();
     }
 
-    /// Headers as zlib writes them that compresses nothing.
-    fn block(&mut self, headers: &[(&str, &str)]) -> Vec<u8> {
-        let word = |text: &str| [&u32::try_from(text.len()).unwrap().to_be_bytes(), text.as_bytes()].concat();
-        let mut text = u32::try_from(headers.len()).unwrap().to_be_bytes().to_vec();
-        text.extend(headers.iter().flat_map(|(name, value)| [word(name), word(value)].concat()));
-        let length = u16::try_from(text.len()).unwrap();
-        let begin: &[u8] = if self.begun { &[] } else { &[0x78, 0xf9, 0xe3, 0xc6, 0xa7, 0xc2] };
-        self.begun = true;
-        [begin, &[0], &length.to_le_bytes(), &(!length).to_le_bytes(), &text].concat()
-    }
-
     pub async fn open(&mut self, stream: u32, headers: &[(&str, &str)]) {
-        let block = self.block(headers);
+        let block = block(!std::mem::replace(&mut self.begun, true), headers);
         let payload = [&stream.to_be_bytes()[..], &[0; 6], &block].concat();
         self.write(&super::tests::frame(frame::SYN_STREAM, 0, &payload)).await;
     }
@@ -91,7 +94,7 @@ async fn streams_carry_data_both_ways_to_their_ends() {
     client.open(3, &[("streamtype", "error")]).await;
     let (mut data, error) = (opened.recv().await.unwrap(), opened.recv().await.unwrap());
     assert_eq!((data.id, data.headers.get("port"), error.headers.get("streamtype")), (1, Some("80"), Some("error")));
-    for (stream, length) in [(1, 11), (3, 9)] {
+    for (stream, length) in [(1, 16), (3, 14)] {
         let reply = client.next().await.unwrap();
         assert_eq!((reply.kind, reply.stream, reply.payload.len()), (REPLY, stream, length));
     }
