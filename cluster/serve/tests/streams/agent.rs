@@ -7,9 +7,14 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::StreamExt;
+use futures::stream::BoxStream;
 use jiff::Timestamp;
 use kedge_api::event::Recorder;
-use kedge_api::{Answer, Client, Reason, Request, User};
+use kedge_api::resource::known::PODS;
+use kedge_api::{
+    Answer, Change, Client, GroupResource, Informer, Key, Object, Reason, Request, Revision, Snapshot, User,
+};
 use kedge_net::{AttachSpec, Attachment, Network, ServiceTable};
 use kedge_node::ground::{Ground, GroundError};
 use kedge_node::pod::SlotId;
@@ -22,6 +27,7 @@ use kedge_runtime::{
     ContainerEvent, ContainerSpec, ContainerState, ExecSession, ExecSpec, Resources, Runtime, Status, images,
 };
 use kedge_serve::pki::{Profile, Signer};
+use serde_json::json;
 use tokio::process::Command;
 use tokio::sync::{broadcast, watch};
 
@@ -47,7 +53,7 @@ pub async fn start(server: &Server, dir: &Path) -> SocketAddr {
         memory: 1 << 30,
         addresses: watch::channel(Vec::new()).1,
         client: client.clone(),
-        informer: server.informer.clone(),
+        informer: Arc::new(Pods::of_one()),
         runtime: machine.clone(),
         network: machine.clone(),
         ground: machine,
@@ -62,6 +68,33 @@ pub async fn start(server: &Server, dir: &Path) -> SocketAddr {
 
 /// What the door does not use.
 const UNUSED: &str = "the node's door does not ask for it";
+
+/// What the agent knows: one pod.
+struct Pods(Snapshot);
+
+impl Pods {
+    fn of_one() -> Self {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "default", "name": "web", "uid": "u-1"},
+            "spec": {"nodeName": "n1", "containers": [{"name": "main"}]},
+        });
+        let key = Key::new(PODS, "default", "web");
+        let meta = serde_json::from_value(pod["metadata"].clone()).unwrap();
+        let mut snapshot = Snapshot::default();
+        snapshot.insert(Arc::new(Object { key, revision: Revision(1), meta, json: pod.to_string().into() }));
+        Self(snapshot)
+    }
+}
+
+impl Informer for Pods {
+    fn snapshot(&self) -> Snapshot {
+        self.0.clone()
+    }
+
+    fn subscribe(&self, _: &[GroupResource]) -> (Snapshot, BoxStream<'static, Change>) {
+        (self.snapshot(), futures::stream::pending().boxed())
+    }
+}
 
 struct Nobody;
 

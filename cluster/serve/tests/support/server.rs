@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use kedge_api::Informer;
 use kedge_registry::{Options, Registry};
 use kedge_serve::audit::Audit;
 use kedge_serve::authn::fixed::FixedTokens;
@@ -26,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 pub struct Server {
     pub address: SocketAddr,
     pub pki: Arc<Pki>,
-    pub informer: Arc<dyn Informer>,
     pub stop: CancellationToken,
 }
 
@@ -53,7 +51,6 @@ pub async fn start(dir: &Path, at: SocketAddr, audit: Option<Arc<Audit>>) -> Res
     let listener = TcpListener::bind(at).await?;
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();
-    let informer: Arc<dyn Informer> = cache;
     let setup = Setup {
         pki: Arc::clone(&pki),
         tokens,
@@ -61,7 +58,7 @@ pub async fn start(dir: &Path, at: SocketAddr, audit: Option<Arc<Audit>>) -> Res
         access: Access::default(),
         authorizer,
         backend: Arc::new(Served::new(registry)),
-        informer: informer.clone(),
+        informer: cache,
         health: Health::default(),
         clock,
         audit,
@@ -72,5 +69,5 @@ pub async fn start(dir: &Path, at: SocketAddr, audit: Option<Arc<Audit>>) -> Res
     pki.write_admin_kubeconfig(&dir.join("admin.kubeconfig"), &format!("https://{address}"))?;
     tokio::spawn(follow(front.clone()));
     tokio::spawn(serve(listener, tls, front, stop.clone()));
-    Ok(Server { address, pki, informer, stop })
+    Ok(Server { address, pki, stop })
 }
