@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
+use base64::Engine;
 use futures::StreamExt;
 use kedge_serve::pki::{Profile, Signer};
 use kedge_serve::tls;
@@ -196,6 +197,38 @@ async fn cp() {
         assert!(std::fs::read(path("back")).unwrap() == text, "{over:?}");
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_over_websocket() {
+    let cluster = Cluster::start(Over::WebSocket).await;
+    let log = cluster.world.dir.path().join("logs/default_web_u-1/main/0.log");
+    std::fs::create_dir_all(log.parent().unwrap()).unwrap();
+    std::fs::write(log, "2026-01-01T00:00:00Z stdout F one\n2026-01-01T00:00:01Z stderr F two\n").unwrap();
+    assert_eq!(cluster.world.run(&["logs", "web"]), "one\ntwo\n");
+    let path = "/api/v1/namespaces/default/pods/web/log";
+    for (protocol, binary) in [("", true), ("binary.k8s.io", true), ("base64.binary.k8s.io", false)] {
+        let said = messages(&cluster.world, path, protocol).await;
+        assert!(said.iter().all(|message| message.is_binary() == binary), "{protocol}: {said:?}");
+        let [first, rest @ ..] = said.as_slice() else { panic!("{protocol}: nothing was said") };
+        let decode = |message: &Message| match binary {
+            true => message.clone().into_data().to_vec(),
+            false => base64::engine::general_purpose::STANDARD.decode(message.to_text().unwrap()).unwrap(),
+        };
+        assert_eq!((first.len(), rest.iter().flat_map(decode).collect()), (0, b"one\ntwo\n".to_vec()), "{protocol}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_over_websocket() {
+    let cluster = Cluster::start(Over::WebSocket).await;
+    for path in ["/api/v1/namespaces/default/pods?watch=true", "/api/v1/watch/namespaces/default/pods"] {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let said = messages(&cluster.world, &format!("{path}{separator}timeoutSeconds=1"), "").await;
+        let [Message::Text(event)] = said.as_slice() else { panic!("{said:?}") };
+        let event: serde_json::Value = serde_json::from_str(event).unwrap();
+        assert_eq!((&event["type"], &event["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("web")));
+    }
 }
 
 /// `kubectl port-forward`, and the port it listens on.

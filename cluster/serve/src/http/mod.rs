@@ -5,6 +5,8 @@ pub mod chunks;
 pub mod held;
 pub mod item;
 pub mod lines;
+pub mod place;
 pub mod respond;
 pub mod table;
 pub mod watch;
+pub mod websocket;

@@ -18,6 +18,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use kedge_api::{Informer, Status};
 
+use crate::http::place::Place;
 use crate::http::respond::{self, Body};
 use crate::pki::Pki;
 use crate::wire::path::ResourceAsked;
@@ -114,7 +115,12 @@ impl Proxy {
 /// Both connections become one.
 pub(crate) fn switched(ours: Request<()>, mut answer: Response<Incoming>) -> Response<Body> {
     let theirs = hyper::upgrade::on(&mut answer);
-    tokio::spawn(splice::splice(hyper::upgrade::on(ours), theirs));
+    let place = ours.extensions().get::<Place>().cloned();
+    let spliced = splice::splice(hyper::upgrade::on(ours), theirs);
+    tokio::spawn(async move {
+        spliced.await;
+        drop(place);
+    });
     answer.map(|_| respond::full(""))
 }
 

@@ -16,7 +16,7 @@ use super::read::Read;
 use crate::authz::Attributes;
 use crate::http::answer::{Wanted, answer};
 use crate::http::respond::{self, Body, method_not_allowed, not_found, page_not_found};
-use crate::http::watch;
+use crate::http::{watch, websocket};
 use crate::proxy::{Connection, Passed, connection};
 use crate::wire::media::{BodyType, Format, Offer, Shape, body_type, negotiate, unknown_stream};
 use crate::wire::path::ResourceAsked;
@@ -58,7 +58,7 @@ impl Front {
         row: &Arc<Resource>,
         asked: &ResourceAsked,
         query: &Query,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         course: &mut Course,
     ) -> Result<Response<Body>, Status> {
         let target = &asked.target;
@@ -80,6 +80,7 @@ impl Front {
             }
         }
         let strict = options.field_validation.as_deref() == Some("Strict");
+        let socket = (asked.verb == Verb::Watch).then(|| websocket::take(&mut request)).flatten();
         let (parts, body) = request.into_parts();
         let Read { body, warnings, document } = self.body(asked.verb, &kind, strict, &parts.headers, body).await?;
         if options.field_manager.is_none() && !matches!(body, RequestBody::Patch(PatchType::Apply, _)) {
@@ -108,7 +109,7 @@ impl Front {
         match answered.payload {
             Payload::Watch(events) => {
                 let spread = self.watches.fetch_add(7919, Ordering::Relaxed);
-                Ok(watch::respond(
+                let events = watch::respond(
                     events,
                     Arc::clone(row),
                     wanted,
@@ -116,7 +117,11 @@ impl Front {
                     timeout,
                     spread,
                     self.shutdown.clone().cancelled_owned(),
-                ))
+                );
+                Ok(match socket {
+                    Some(socket) => socket.watch(events),
+                    None => events,
+                })
             }
             Payload::Stored(_) | Payload::Value(_) | Payload::List { .. } => Ok(answer(answered, row, &wanted)),
         }
@@ -128,9 +133,10 @@ impl Front {
         connection: Connection,
         asked: &ResourceAsked,
         query: &Query,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Result<Response<Body>, Status> {
         let read = *request.method() == Method::GET;
+        let socket = (connection == Connection::Log).then(|| websocket::take(&mut request)).flatten();
         if connection == Connection::Log && !read || connection.upgrades() && *request.method() == Method::HEAD {
             return Err(method_not_allowed());
         }
@@ -149,7 +155,11 @@ impl Front {
         let raw_path = request.uri().path().to_owned();
         let slash = raw_path.ends_with('/');
         let passed = Passed { connection, asked, query, raw_query: &raw_query, raw_path: &raw_path, slash };
-        self.proxy.pass(passed, request).await
+        let answer = self.proxy.pass(passed, request).await?;
+        match socket {
+            Some(socket) => socket.log(answer),
+            None => Ok(answer),
+        }
     }
 }
 
