@@ -6,20 +6,23 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::Batched;
 use super::front::Front;
+use crate::http::place::Place;
 
 /// Each costs some 50 kB with its TLS and HTTP/2 buffers.
-const MAX_CONNECTIONS: usize = 512;
+const MAX_CONNECTIONS: u32 = 512;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADERS: Duration = Duration::from_secs(15);
 const MAX_HEADER_BYTES: u32 = 64 * 1024;
@@ -32,6 +35,22 @@ pub enum ListenError {
     Accept(io::Error),
 }
 
+/// What connections are held to.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// At one time, those that have become another protocol with them. More wait until one ends.
+    pub connections: u32,
+    pub handshake: Duration,
+    /// For a request's headers, and after the handshake for a request to begin at all.
+    pub headers: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { connections: MAX_CONNECTIONS, handshake: HANDSHAKE, headers: HEADERS }
+    }
+}
+
 /// Serves until `stop`; then lets open requests finish for a few seconds.
 pub async fn serve(
     listener: TcpListener,
@@ -39,7 +58,18 @@ pub async fn serve(
     front: Arc<Front>,
     stop: CancellationToken,
 ) -> Result<(), ListenError> {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    serve_within(Bounds::default(), listener, tls, front, stop).await
+}
+
+/// The same within other bounds.
+pub async fn serve_within(
+    bounds: Bounds,
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    front: Arc<Front>,
+    stop: CancellationToken,
+) -> Result<(), ListenError> {
+    let slots = Arc::new(Semaphore::new(bounds.connections as usize));
     let acceptor = TlsAcceptor::from(tls);
     loop {
         let next = async {
@@ -52,8 +82,9 @@ pub async fn serve(
             next = next => next,
         };
         match (slot, accepted) {
-            (Ok(slot), Ok((tcp, from))) => {
-                tokio::spawn(connection((tcp, from), acceptor.clone(), Arc::clone(&front), stop.clone(), slot));
+            (Ok(slot), Ok(client)) => {
+                let place = Place(Arc::new(slot));
+                tokio::spawn(connection(bounds, client, acceptor.clone(), Arc::clone(&front), stop.clone(), place));
             }
             // The client was gone before we took it.
             (_, Err(e))
@@ -72,8 +103,7 @@ pub async fn serve(
     }
     drop(listener);
     // All slots free: nobody is connected any more.
-    let all = u32::try_from(MAX_CONNECTIONS).unwrap_or(u32::MAX);
-    if tokio::time::timeout(DRAIN, slots.acquire_many(all)).await.is_err() {
+    if tokio::time::timeout(DRAIN, slots.acquire_many(bounds.connections)).await.is_err() {
         tracing::info!("stopped with connections open");
     }
     if let Some(audit) = &front.audit {
@@ -83,17 +113,18 @@ pub async fn serve(
 }
 
 async fn connection(
+    bounds: Bounds,
     (tcp, from): (TcpStream, SocketAddr),
     acceptor: TlsAcceptor,
     front: Arc<Front>,
     stop: CancellationToken,
-    slot: OwnedSemaphorePermit,
+    place: Place,
 ) {
     if let Err(error) = tcp.set_nodelay(true) {
         tracing::debug!(%error, "a connection broke at once");
         return;
     }
-    let tls = match tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp)).await {
+    let tls = match tokio::time::timeout(bounds.handshake, acceptor.accept(tcp)).await {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => {
             front.metrics().handshake_failed();
@@ -107,26 +138,42 @@ async fn connection(
         }
     };
     let peer = Arc::new(front.authenticator.peer(tls.get_ref().1.peer_certificates()));
-    let service = service_fn(move |request| {
+    let asked = Arc::new(Notify::new());
+    let begun = Arc::clone(&asked);
+    let service = service_fn(move |mut request: Request<Incoming>| {
         let (front, peer) = (Arc::clone(&front), Arc::clone(&peer));
+        begun.notify_one();
+        request.extensions_mut().insert(place.clone());
         async move { Ok::<_, std::convert::Infallible>(front.handle(&peer, from, request).await) }
     });
-    let builder = builder();
-    let ended = match tls.get_ref().1.alpn_protocol() {
-        Some(b"h2") => {
-            let io = TokioIo::new(Batched::new(tls));
-            drive(builder.http2_only().serve_connection(io, service).into_owned(), |c| c.graceful_shutdown(), &stop)
-                .await
-        }
-        _ => {
-            let serving = builder.serve_connection_with_upgrades(TokioIo::new(tls), service).into_owned();
-            drive(serving, |c| c.graceful_shutdown(), &stop).await
+    let builder = builder(bounds);
+    let served = async {
+        match tls.get_ref().1.alpn_protocol() {
+            Some(b"h2") => {
+                let io = TokioIo::new(Batched::new(tls));
+                drive(builder.http2_only().serve_connection(io, service).into_owned(), |c| c.graceful_shutdown(), &stop)
+                    .await
+            }
+            _ => {
+                let serving = builder.serve_connection_with_upgrades(TokioIo::new(tls), service).into_owned();
+                drive(serving, |c| c.graceful_shutdown(), &stop).await
+            }
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended");
+    // Until the first bytes have told the version of HTTP nothing else watches the time.
+    let silent = async {
+        if tokio::time::timeout(bounds.headers, asked.notified()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        ended = served => {
+            if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended");
+            }
+        }
+        () = silent => tracing::debug!("a connection brought no request"),
     }
-    drop(slot);
 }
 
 /// Serves until the client has had enough; from `stop` on, only what was begun.
@@ -141,9 +188,13 @@ async fn drive<C: Future>(serving: C, shutdown: fn(Pin<&mut C>), stop: &Cancella
     }
 }
 
-fn builder() -> Builder<TokioExecutor> {
+fn builder(bounds: Bounds) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(MAX_HEADER_BYTES as usize);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(bounds.headers)
+        .max_buf_size(MAX_HEADER_BYTES as usize);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -20,7 +20,7 @@ mod resources;
 pub use assemble::{Access, AssembleError, Setup, assemble};
 pub use front::{Front, Parts};
 pub use in_process::{InProcess, follow};
-pub use listen::{ListenError, serve};
+pub use listen::{Bounds, ListenError, serve, serve_within};
 
 #[cfg(test)]
 mod tests;

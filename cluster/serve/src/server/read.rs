@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use kedge_api::status::{Cause, Details};
 use kedge_api::{Body, PatchType, Reason, Status, Verb};
 use serde_json::{Map, Value};
+use tokio::sync::SemaphorePermit;
 
 use super::front::Front;
 use crate::wire::body::{Decoded, decode, excerpt, unrecognized};
@@ -18,6 +19,8 @@ use crate::wire::order::Document;
 /// Upstream's limit.
 const MAX_BODY: usize = 3 * 1024 * 1024;
 const READ: Duration = Duration::from_secs(60);
+/// For others to give back what they hold of the memory for bodies. Bodies that wait for each other end so, too.
+const ROOM: Duration = Duration::from_secs(5);
 
 /// A body that was read.
 #[derive(Default)]
@@ -51,26 +54,10 @@ impl Front {
             Verb::Delete | Verb::DeleteCollection if empty => return Ok(Read::default()),
             _ => body_type(content_type, patch)?,
         };
-        let size = body.size_hint().upper().and_then(|n| usize::try_from(n).ok()).unwrap_or(MAX_BODY).min(MAX_BODY);
-        let permits = u32::try_from(size).unwrap_or(u32::MAX);
-        let read = async {
-            let permit = self.body_bytes.acquire_many(permits).await;
-            let bytes = Limited::new(body, MAX_BODY).collect().await.map(|collected| collected.to_bytes());
-            permit.map(|permit| (permit, bytes))
-        };
-        let read = tokio::time::timeout(READ, read).await;
-        let read = read
-            .map_err(|_| Status::new(Reason::Timeout, format!("the body did not come within {} s", READ.as_secs())))?;
-        let (_held, bytes) = read.map_err(|_| Status::internal("the server is stopping"))?;
-        let bytes = bytes.map_err(|error| {
-            if error.downcast_ref::<LengthLimitError>().is_some() {
-                return Status::new(
-                    Reason::RequestEntityTooLarge,
-                    format!("Request entity too large: limit is {MAX_BODY}"),
-                );
-            }
-            Status::bad_request(format!("the body broke off: {error}"))
-        })?;
+        let read = tokio::time::timeout(READ, self.collect(body)).await;
+        let (bytes, _held) = read.map_err(|_| {
+            Status::new(Reason::Timeout, format!("the body did not come within {} s", READ.as_secs()))
+        })??;
         match (media, verb) {
             (BodyType::Patch(kind, format), _) => {
                 let (body, warnings) = patch_body(&bytes, kind, format, strict)?;
@@ -84,6 +71,37 @@ impl Front {
                 Ok(Read { body: object(&bytes, format, kind, strict)?, document, ..Read::default() })
             }
         }
+    }
+}
+
+impl Front {
+    /// The whole body, and what it holds of the memory for all: as much as has come, so that whoever promises much and sends it slowly
+    /// takes nothing from others.
+    async fn collect(&self, mut body: Incoming) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Status> {
+        let long =
+            || Status::new(Reason::RequestEntityTooLarge, format!("Request entity too large: limit is {MAX_BODY}"));
+        if body.size_hint().lower() > MAX_BODY as u64 {
+            return Err(long());
+        }
+        let (mut bytes, mut held) = (BytesMut::new(), None::<SemaphorePermit<'_>>);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| Status::bad_request(format!("the body broke off: {error}")))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if bytes.len() + data.len() > MAX_BODY {
+                return Err(long());
+            }
+            let size = u32::try_from(data.len()).unwrap_or(u32::MAX);
+            let more = tokio::time::timeout(ROOM, self.body_bytes.acquire_many(size)).await;
+            let more = more
+                .map_err(|_| Status::new(Reason::TooManyRequests, "Too many requests, please try again later."))?
+                .map_err(|_| Status::internal("the server is stopping"))?;
+            match &mut held {
+                Some(held) => held.merge(more),
+                None => held = Some(more),
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok((bytes.freeze(), held))
     }
 }
 

@@ -55,6 +55,9 @@ fn json(bytes: &[u8]) -> Result<Decoded, String> {
 
 fn yaml(bytes: &[u8], strict: bool) -> Result<Decoded, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "yaml: invalid UTF-8".to_owned())?;
+    if brackets(bytes) > MAX_BRACKETS {
+        return Err(format!("yaml: exceeded max depth of {MAX_BRACKETS}"));
+    }
     let once = |stop_at| {
         let state = State::new(stop_at);
         // Of several documents the first counts.
@@ -77,6 +80,27 @@ fn yaml(bytes: &[u8], strict: bool) -> Result<Decoded, String> {
         lines = vec![format!("yaml: unmarshal errors:\n  {}", lines.join("\n  "))];
     }
     Ok(Decoded { value, duplicates: lines })
+}
+
+/// libyaml's scanner looks at each open bracket again for every token, so that a body of nothing but brackets would take it minutes. No
+/// document is read that is a tenth as deep.
+const MAX_BRACKETS: usize = 1000;
+
+/// How many brackets are open at once at most: those counted that stand where a value may begin, whatever is around them.
+fn brackets(bytes: &[u8]) -> usize {
+    let (mut open, mut most, mut begins) = (0_usize, 0, true);
+    for byte in bytes {
+        match byte {
+            b'[' | b'{' if begins => {
+                open += 1;
+                most = most.max(open);
+            }
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        begins = byte.is_ascii_whitespace() || matches!(byte, b'[' | b'{' | b',' | b':' | b'-' | b'?');
+    }
+    most
 }
 
 /// As Go's parser says it: the line in front, unless it is the first.
@@ -128,6 +152,22 @@ mod tests {
 
     use super::*;
     use crate::wire::walk::MAX_NODES;
+
+    #[test]
+    fn brackets_are_counted_where_values_begin() {
+        for (text, most) in [
+            ("{a: {b: [1, [2]]}}", 4),
+            ("a: [[\n - {x}", 3),
+            ("a: text[ with(brackets{\nb: [c]", 1),
+            ("a: !t &x [!t {", 2),
+            ("[a, b], [c], [d]", 1),
+            ("]]]}}", 0),
+        ] {
+            assert_eq!(brackets(text.as_bytes()), most, "{text}");
+        }
+        let deep = "[".repeat(MAX_BRACKETS + 1);
+        assert_eq!(decode(deep.as_bytes(), Format::Yaml, false), Err("yaml: exceeded max depth of 1000".to_owned()));
+    }
 
     #[test]
     fn repeated_keys_are_merged_and_reported() {

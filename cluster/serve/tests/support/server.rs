@@ -15,7 +15,7 @@ use kedge_serve::clock::Clock;
 use kedge_serve::describe::health::Health;
 use kedge_serve::pki::{Names, Pki};
 use kedge_serve::registry::Served;
-use kedge_serve::server::{Access, Setup, assemble, follow, serve};
+use kedge_serve::server::{Access, Bounds, Setup, assemble, follow, serve_within};
 use kedge_serve::webhook::Webhooks;
 use kedge_store::{Sqlite, Store};
 use kedge_watch::Cache;
@@ -28,8 +28,21 @@ pub struct Server {
     pub stop: CancellationToken,
 }
 
+/// Where to listen, and within which bounds.
+pub struct At {
+    pub address: SocketAddr,
+    pub bounds: Bounds,
+}
+
+impl From<SocketAddr> for At {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, bounds: Bounds::default() }
+    }
+}
+
 /// Starts everything, keeping what must be kept below `dir`.
-pub async fn start(dir: &Path, at: SocketAddr, audit: Option<Arc<Audit>>) -> Result<Server, Box<dyn Error>> {
+pub async fn start(dir: &Path, at: impl Into<At>, audit: Option<Arc<Audit>>) -> Result<Server, Box<dyn Error>> {
+    let At { address: at, bounds } = at.into();
     let clock = Clock::system();
     let pki = Arc::new(Pki::open(&dir.join("pki"), Names::new("n1", vec![]), clock.clone())?);
     let tokens = Arc::new(Tokens::new(pki.token_key(), clock.clone())?);
@@ -68,6 +81,6 @@ pub async fn start(dir: &Path, at: SocketAddr, audit: Option<Arc<Audit>>) -> Res
     let (front, tls) = assemble(setup)?;
     pki.write_admin_kubeconfig(&dir.join("admin.kubeconfig"), &format!("https://{address}"))?;
     tokio::spawn(follow(front.clone()));
-    tokio::spawn(serve(listener, tls, front, stop.clone()));
+    tokio::spawn(serve_within(bounds, listener, tls, front, stop.clone()));
     Ok(Server { address, pki, stop })
 }
