@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use super::{BOOT, SOON};
+use super::{BOOT, SOON, streams};
 use crate::guest::{Guest, Setup, fresh_disk};
 use crate::kubectl::Kubectl;
 use crate::report::step;
@@ -60,6 +60,8 @@ const CHECKS: &[Check] = &[
     Check { name: "logs of a container", run: logs },
     Check { name: "logs of a Job", run: job_logs },
     Check { name: "exec and its exit code", run: exec },
+    Check { name: "exec, attach, cp and port-forward over WebSocket", run: streams::over_websocket },
+    Check { name: "exec, attach, cp and port-forward over SPDY", run: streams::over_spdy },
     Check { name: "cluster DNS", run: dns },
     Check { name: "HTTP through the Service's name", run: http },
     Check { name: "HTTP through the NodePort", run: node_port },

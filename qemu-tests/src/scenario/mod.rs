@@ -7,6 +7,7 @@ mod full;
 mod machine;
 pub mod powercut;
 mod refuse;
+mod streams;
 mod survive;
 
 use std::path::Path;
