@@ -33,6 +33,25 @@ fn neighbours_the_node_and_the_outside() {
 }
 
 #[test]
+fn a_namespaces_own_loopback_is_reached_from_outside() {
+    in_own_network(|| async {
+        use tokio::io::{AsyncBufReadExt, BufReader};
+        let node = Node::new().await;
+        let ((a, _), (b, _)) = (node.attach("a").await, node.attach("b").await);
+        a.serve_tcp("127.0.0.1:80", "a");
+        b.serve_tcp("[::1]:80", "b");
+        node.here.serve_tcp("127.0.0.1:81", "node");
+        for (within, answer) in [(&a, "a 127.0.0.1"), (&b, "b ::1")] {
+            let stream = kedge_net::loopback::connect(Some(within.fd()), 80).await.unwrap();
+            let line = BufReader::new(stream).lines().next_line().await.unwrap();
+            assert_eq!(line.as_deref(), Some(answer));
+        }
+        let error = kedge_net::loopback::connect(Some(a.fd()), 81).await.unwrap_err().to_string();
+        assert!(error.starts_with("failed to connect to localhost:81, IPv4: "), "{error}");
+    });
+}
+
+#[test]
 fn a_service_reaches_all_its_backends() {
     in_own_network(|| async {
         let node = Node::new().await;

@@ -105,6 +105,11 @@ pub async fn attach_to_the_first_process() {
         machine.spec("reader", &["sh", "-c", "while read line; do echo got $line; done; echo end >&2; exit 6"]);
     (spec.stdin, spec.stdin_once) = (true, true);
     machine.start(spec).await;
+    // One that only looks on takes nothing away.
+    let mut onlooker = machine.runtime.attach("reader", false).await.unwrap();
+    assert!(onlooker.stdin.is_none());
+    drop(onlooker.stdout.take());
+    drop(onlooker);
     let mut session = machine.runtime.attach("reader", true).await.unwrap();
     let mut stdin = session.stdin.take().unwrap();
     stdin.write_all(b"one\ntwo\n").await.unwrap();
