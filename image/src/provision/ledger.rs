@@ -47,6 +47,7 @@ pub struct Issued {
     pub config_sha256: String,
     /// Below the folder.
     pub file: String,
+    /// Of [`Issued::digest_of`].
     pub sha256: String,
     /// Whether FILE.bmap is there as well.
     pub block_map: bool,
@@ -110,8 +111,14 @@ impl Issued {
 
     /// What lies in the folder for it.
     pub fn files(&self) -> Vec<String> {
-        let map = self.block_map.then(|| format!("{}.bmap", self.file));
+        let map = self.block_map.then(|| self.digest_of());
         [self.file.clone()].into_iter().chain(map).collect()
+    }
+
+    /// The file whose SHA-256 the ledger has. A block map stands for its image: it has the digest of each block that counts, and is read in no
+    /// time where the image is gigabytes.
+    pub fn digest_of(&self) -> String {
+        if self.block_map { format!("{}.bmap", self.file) } else { self.file.clone() }
     }
 }
 
@@ -137,6 +144,7 @@ struct Row<'l> {
     status: &'static str,
     issued_at: String,
     file: &'l str,
+    digest_of: String,
     sha256: &'l str,
     serial: &'l str,
     key: Option<KeyKind>,
@@ -156,6 +164,7 @@ impl<'l> Row<'l> {
             status: if revocation.is_some() { "revoked" } else { "issued" },
             issued_at: time(issued.at),
             file: &issued.file,
+            digest_of: issued.digest_of(),
             sha256: &issued.sha256,
             serial: issued.serial.as_deref().unwrap_or_default(),
             key: issued.key,

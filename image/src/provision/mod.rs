@@ -61,9 +61,9 @@ pub enum ProvisionError {
 pub enum Form {
     /// NAME.tar, to be unpacked onto a card's FAT partition.
     Archive,
-    /// NAME.seed.img: a disk with one FAT partition, for a USB stick, a second disk or a seed partition.
+    /// NAME.seed.img, and its block map: a disk with one FAT partition, for a USB stick, a second disk or a seed partition.
     Disk,
-    /// NAME.img: the image with the seed in it.
+    /// NAME.img, and its block map: the image with the seed in it.
     Card { image: PathBuf },
 }
 
@@ -251,7 +251,8 @@ impl<'o> Line<'o> {
             }
             Maker::Disk => {
                 issued.file = format!("{name}.seed.img");
-                seed::disk(&files, name, &place(&issued.file))?;
+                issued.block_map = true;
+                seed::disk(&files, name, &place(&issued.file), &place(&format!("{name}.seed.img.bmap")))?;
             }
             Maker::Card(card) => {
                 issued.file = format!("{name}.img");
@@ -259,7 +260,7 @@ impl<'o> Line<'o> {
                 card.write(&files, &place(&issued.file), &place(&format!("{name}.img.bmap")))?;
             }
         }
-        let path = place(&issued.file);
+        let path = place(&issued.digest_of());
         let digest = digest::of_file(&path);
         issued.sha256 = digest.map_err(|source| ProvisionError::Io { path: path.display().to_string(), source })?;
         Ok(issued)

@@ -3,6 +3,7 @@
 
 use super::authority::Identity;
 use crate::digest;
+use crate::disk::blockmap::{self, BlockMap};
 use crate::disk::esp::{self, EspError};
 use crate::disk::layout::{ALIGNMENT, Layout, Place};
 use crate::disk::write::{self, Body, WriteError};
@@ -62,12 +63,16 @@ pub fn archive(files: &Tree, path: &Path) -> Result<(), SeedError> {
     write().map_err(|source| SeedError::Io { path: path.display().to_string(), source })
 }
 
-/// A disk with one FAT partition. Its identifiers depend on the device's name.
-pub fn disk(files: &Tree, name: &str, path: &Path) -> Result<(), SeedError> {
-    create(path).map_err(|source| SeedError::Io { path: path.display().to_string(), source })?;
+/// A disk with one FAT partition, and its block map. Its identifiers depend on the device's name.
+pub fn disk(files: &Tree, name: &str, path: &Path, map: &Path) -> Result<(), SeedError> {
+    let io = |source| SeedError::Io { path: path.display().to_string(), source };
+    let mut file = create(path).map_err(io)?;
     let place = Place { name: names::SEED.name, start: ALIGNMENT, size: FAT, type_guid: names::SEED.type_guid };
     let layout = Layout { size: ALIGNMENT + FAT + ALIGNMENT, places: vec![place] };
     let volume = digest::uuid(name, "seed").as_fields().0;
-    let body = Body::Pieces(esp::make(files, FAT, volume, LABEL)?);
-    Ok(write::write(path, &layout, &[body], name, &|_| ())?)
+    let bodies = [Body::Pieces(esp::make(files, FAT, volume, LABEL)?)];
+    write::write(path, &layout, &bodies, name, &|_| ())?;
+    let meant = blockmap::meant(&layout, &bodies).map_err(io)?;
+    let found = BlockMap::of(&mut file, layout.size, &meant).map_err(io)?;
+    std::fs::write(map, found.to_xml()).map_err(io)
 }

@@ -237,6 +237,9 @@ fn a_seed_disk_has_one_partition_with_the_seed_on_it() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path();
     make(&Options { form: Form::Disk, ..options(out, 1) }).unwrap();
+    let row = &ledger(out)[0];
+    assert_eq!(row["digestOf"], "edge-0001.seed.img.bmap");
+    assert_eq!(row["sha256"], digest::of_file(&out.join("edge-0001.seed.img.bmap")).unwrap());
     let disk = Disk::open(&out.join("edge-0001.seed.img")).unwrap();
     let fat = fatfs::FileSystem::new(disk.region(names::SEED.name).unwrap(), fatfs::FsOptions::new()).unwrap();
     assert_eq!(fat.volume_label(), "KEDGE-SEED");
