@@ -3,11 +3,12 @@
 use super::Boot;
 use anyhow::Context;
 use kedge_config::{BoardConfig, MachineConfig, Source, names};
+use kedge_stage1::disk;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::fs;
 use std::io::{self, Read};
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Longer than any document that is read: what is longer is told, not read.
 const MOST: u64 = kedge_config::document::MAX_BYTES as u64 + 1;
@@ -20,12 +21,13 @@ pub fn board(boot: &Boot) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lowest first: baked in, the FAT partition, the kernel command line, QEMU's fw_cfg, STATE.
+/// Lowest first: baked in, the FAT partition, seed disks, the kernel command line, QEMU's fw_cfg, STATE.
 pub fn machine(boot: &Boot) -> anyhow::Result<()> {
     let mut sources: Vec<Source> = Vec::new();
     sources.extend(read(names::MACHINE_FILE, Path::new(names::MACHINE_FILE))?);
-    if let Some(device) = boot.disk.get().and_then(|disk| disk.device(names::ESP.name)) {
-        match esp(device) {
+    for seed in seeds(boot) {
+        let name = format!("{}/{}", seed.name(), names::SEED_MACHINE);
+        match seed.mounted(MountFlags::RDONLY, |folder| read(&name, &folder.join(names::SEED_MACHINE))) {
             Ok(found) => sources.extend(found),
             // A card reader that fails on the FAT partition is no reason to be another machine: only what is there counts.
             Err(error) => tracing::warn!("{error:#}"),
@@ -50,16 +52,42 @@ pub fn command_line() -> String {
     fs::read_to_string("/proc/cmdline").unwrap_or_default()
 }
 
-/// The document a person left on the FAT partition, which is mounted for this only: what is not mounted cannot be torn.
-fn esp(device: &Path) -> anyhow::Result<Option<Source>> {
-    let target = Path::new(names::RUN_DIR).join("esp");
-    fs::create_dir_all(&target).with_context(|| format!("create {}", target.display()))?;
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount(device, &target, "vfat", flags, c"")
-        .with_context(|| format!("mount {} ({})", names::ESP.name, device.display()))?;
-    let found = read("ESP/kedge.yaml", &target.join("kedge.yaml"));
-    unmount(&target, UnmountFlags::DETACH).with_context(|| format!("unmount {}", target.display()))?;
-    found
+/// A FAT partition on which a person or the factory leaves things for this device.
+pub struct Seed {
+    partition: &'static str,
+    device: PathBuf,
+}
+
+/// The boot disk's ESP, then seed partitions of any disk.
+pub fn seeds(boot: &Boot) -> Vec<Seed> {
+    let seed = |partition: &'static str, device: &Path| Seed { partition, device: device.to_owned() };
+    let esp = boot.disk.get().and_then(|disk| disk.device(names::ESP.name)).map(|device| seed(names::ESP.name, device));
+    let disks = disk::scan(Path::new(disk::SYS_CLASS_BLOCK)).unwrap_or_default();
+    let others =
+        disks.iter().filter_map(|disk| disk.device(names::SEED.name)).map(|device| seed(names::SEED.name, device));
+    esp.into_iter().chain(others).collect()
+}
+
+impl Seed {
+    /// What messages call it.
+    pub fn name(&self) -> &'static str {
+        self.partition
+    }
+
+    /// Has `work` look into it. It is mounted for that only: what is not mounted cannot be torn. One phase at a time: two mounts of a FAT
+    /// do not know of each other.
+    pub fn mounted<T>(&self, flags: MountFlags, work: impl FnOnce(&Path) -> anyhow::Result<T>) -> anyhow::Result<T> {
+        static ONE: Mutex<()> = Mutex::new(());
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let target = Path::new(names::RUN_DIR).join("seed");
+        fs::create_dir_all(&target).with_context(|| format!("create {}", target.display()))?;
+        let flags = flags | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        mount(&self.device, &target, "vfat", flags, c"")
+            .with_context(|| format!("mount {} ({})", self.partition, self.device.display()))?;
+        let found = work(&target);
+        unmount(&target, UnmountFlags::DETACH).with_context(|| format!("unmount {}", target.display()))?;
+        found
+    }
 }
 
 /// `None` if there is no such file.

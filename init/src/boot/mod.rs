@@ -11,6 +11,7 @@ mod clock;
 mod config;
 mod entropy;
 mod hostname;
+mod identity;
 mod kernel;
 mod mounts;
 mod state;
@@ -156,6 +157,15 @@ pub const PHASES: &[Phase] = &[
         on_failure: Rescue,
         run: config::machine,
     },
+    // After the config was read, so that a card that hangs when it is written to keeps nobody waiting.
+    Phase {
+        name: "identity",
+        after: &["machine"],
+        when: ColdStart,
+        limit: seconds(15),
+        on_failure: Continue,
+        run: identity::claim,
+    },
     Phase {
         name: "hostname",
         after: &["machine"],
@@ -295,6 +305,7 @@ mod tests {
             ("state", "clock"),
             ("disk", "machine"),
             ("state-usable", "machine"),
+            ("machine", "identity"),
             ("state-usable", "hostname"),
             ("machine", "hostname"),
         ] {
