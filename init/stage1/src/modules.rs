@@ -49,12 +49,14 @@ pub fn load_list(list: &Path, base: &Path) -> io::Result<Loaded> {
     Ok(load(&paths(&std::fs::read_to_string(list)?, base), insert))
 }
 
-/// Loads modules in order. A module that is there already (built in, or loaded by an earlier stage) counts as loaded.
+/// Loads modules in order. A module that is there already (built in, or loaded by an earlier stage) counts as loaded. A driver that looks for
+/// its hardware and finds none (`ENODEV`) is as it should be: a board's list names what its machines may have.
 pub fn load(paths: &[PathBuf], insert: impl Fn(&Path) -> Result<(), Why>) -> Loaded {
     let mut outcome = Loaded::default();
     for path in paths {
         match insert(path) {
             Ok(()) | Err(Why::Refused(Errno::EXIST)) => outcome.loaded += 1,
+            Err(Why::Refused(Errno::NODEV)) => {}
             Err(why) => outcome.failed.push(ModuleError { path: path.clone(), why }),
         }
     }
@@ -82,9 +84,11 @@ mod tests {
 
     #[test]
     fn one_failure_does_not_stop_the_rest_and_is_told() {
-        let paths: Vec<PathBuf> = ["/a.ko", "/there.ko", "/bad.ko", "/c.ko"].iter().map(PathBuf::from).collect();
+        let paths: Vec<PathBuf> =
+            ["/a.ko", "/there.ko", "/idle.ko", "/bad.ko", "/c.ko"].iter().map(PathBuf::from).collect();
         let outcome = load(&paths, |path| match path.to_str() {
             Some("/there.ko") => Err(Why::Refused(Errno::EXIST)),
+            Some("/idle.ko") => Err(Why::Refused(Errno::NODEV)),
             Some("/bad.ko") => Err(Why::Refused(Errno::NOENT)),
             _ => Ok(()),
         });
