@@ -1,4 +1,14 @@
 //! Board config: what the hardware is. One file a board in `board-configs/`; baked into the image as `/etc/kedge/board.yaml`.
+//!
+//! # Adding a board
+//! is adding one file, `board-configs/NAME.yaml`. No code knows a board by its name. Begin with a copy of the nearest one, then:
+//! 1. `name` is the file's name; `architecture`, `kernel.package` and `kernel.suite` choose Debian's kernel (`apt-cache search linux-image`).
+//! 2. `modules.stage1` is what it takes to reach the disk and read it: its controller, `squashfs`, `ext4`, `vfat`. On a running Debian,
+//!    `lsblk -o NAME,TRAN,MODEL` and `lsmod` tell. `modules.system` is the rest, the network card first. What they depend on is added, what the kernel
+//!    has built in is left out, and a name that is neither is an error that says so.
+//! 3. `console`: the last one shows the status screen. `watchdog`: the device, and how long init may be silent.
+//! 4. `qemu`, if a virtual machine can stand for it: `{disk}` and `{network}` in `args` say how they are attached.
+//! 5. `kedge-image validate FILE`, then `kedge-image build --board NAME`, which writes `NAME.lock` beside it: commit both.
 
 use crate::document::{self, ConfigError};
 use crate::size::Size;
