@@ -190,6 +190,20 @@ fn maps_are_found_where_bmaptool_finds_them() {
     assert_eq!(found("c.img.zst"), None);
 }
 
+#[test]
+fn a_whole_image_on_a_used_disk_is_found_right_by_inspect() {
+    let Some(device) = Loop::new(64 << 20, &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let built = crate::build::tests::bake(folder.path(), "image");
+    let disk = File::options().write(true).open(&device.path).unwrap();
+    disk.write_all_at(&vec![0xee; 64 << 20], 0).unwrap();
+    drop(disk);
+    let done = write(&options(&built.image.with_added_extension("zst"), &device)).unwrap();
+    assert!(done.written < done.size / 2, "{done:?}");
+    let report = crate::inspect::Disk::open(&device.path).unwrap().report().unwrap();
+    assert_eq!(report.problems, [""; 0]);
+}
+
 /// Debian's bmaptool, which other tools follow, reads our map and our compressed image and checks every digest.
 #[test]
 fn bmaptool_reads_what_we_write() {

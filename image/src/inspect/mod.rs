@@ -12,7 +12,7 @@ use kedge_config::slot::{COPY_BYTES, COPY_OFFSETS, Record, SlotName, Verdict};
 use region::Region;
 use report::{FileLine, PartitionLine, Report, SlotLine, State};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 
@@ -49,7 +49,8 @@ impl Disk {
         let name = path.display().to_string();
         let io = |source| InspectError::Io { path: name.clone(), source };
         let mut file = File::open(path).map_err(io)?;
-        let size = file.metadata().map_err(io)?.len();
+        // A disk's size is where it ends; its metadata tell none.
+        let size = file.seek(SeekFrom::End(0)).map_err(io)?;
         let gpt =
             GPT::read_from(&mut file, SECTOR).map_err(|source| InspectError::NoTable { path: name.clone(), source })?;
         let expected = gpt.header.last_usable_lba.max(gpt.header.backup_lba).saturating_add(1).saturating_mul(SECTOR);

@@ -1,16 +1,19 @@
-//! A whole card: the image, with the seed on its FAT partition. What the image's block map leaves out is left out here as well.
+//! A whole card: the image, with the seed on its FAT partition, which is written anew with all that was on it. What the image's block map
+//! leaves out is left out here as well.
 
 use super::seed;
 use crate::disk::blockmap::{BlockMap, BlockMapError};
+use crate::disk::esp::{self, EspError};
+use crate::inspect::region::Region;
 use crate::inspect::{Disk, InspectError};
-use crate::tree::{Node, Tree};
+use crate::tree::{Content, Tree, TreeError};
 use kedge_config::names;
-use std::cell::RefCell;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CardError {
@@ -20,8 +23,10 @@ pub enum CardError {
     Map(#[from] BlockMapError),
     #[error("{path}: {source}")]
     Io { path: String, source: io::Error },
-    #[error("{path}, \"{file}\": {source}")]
-    Fat { path: String, file: String, source: io::Error },
+    #[error("{path}, ESP: {source}")]
+    Tree { path: String, source: TreeError },
+    #[error(transparent)]
+    Fat(#[from] EspError),
     #[error("{path} holds \"{file}\" already: it is a device's card; name the image that \"kedge-image build\" made")]
     Used { path: String, file: String },
 }
@@ -30,25 +35,26 @@ pub enum CardError {
 pub struct Card {
     image: PathBuf,
     size: u64,
-    /// What is copied.
+    /// What is copied: all that is mapped, but for the FAT partition.
     ranges: Vec<Range<u64>>,
-    /// Where the FAT partition lies.
+    /// Where the FAT partition lies, its number, and what is on it.
     fat: Range<u64>,
+    volume: u32,
+    files: Tree,
 }
 
 const CHUNK: usize = 1 << 20;
+/// Folders deeper than this are not the image tool's.
+const DEPTH: usize = 6;
 
 impl Card {
-    /// Reads the image's tables, and its block map where it has one.
+    /// Reads the image's tables and FAT partition, and its block map where it has one.
     pub fn open(image: &Path) -> Result<Self, CardError> {
+        let path = || image.display().to_string();
         let disk = Disk::open(image)?;
-        if let Some(file) = [names::SEED_MACHINE, names::SEED_KEY].into_iter().find(|file| disk.esp_file(file).is_ok())
-        {
-            return Err(CardError::Used { path: image.display().to_string(), file: file.to_owned() });
-        }
         let fat = disk.place(names::ESP.name)?;
         let map = image.with_added_extension("bmap");
-        let (size, ranges) = match std::fs::read_to_string(&map) {
+        let (size, mapped) = match std::fs::read_to_string(&map) {
             Ok(text) => {
                 let map = BlockMap::parse(&map.display().to_string(), &text)?;
                 (map.size, map.extents.into_iter().map(|extent| extent.bytes).collect())
@@ -58,20 +64,37 @@ impl Card {
             }
             Err(source) => return Err(CardError::Io { path: map.display().to_string(), source }),
         };
-        Ok(Self { image: image.to_owned(), size, ranges, fat })
+        let esp = disk.esp()?;
+        let mut files = Tree::new();
+        read(&esp.root_dir(), Path::new(""), DEPTH, &mut files)
+            .map_err(|source| CardError::Io { path: format!("{}, ESP", path()), source })?;
+        let used = [names::SEED_MACHINE, names::SEED_KEY].into_iter().find(|file| files.get(Path::new(file)).is_some());
+        if let Some(file) = used {
+            return Err(CardError::Used { path: path(), file: file.to_owned() });
+        }
+        let ranges = without(mapped, &fat);
+        Ok(Self { image: image.to_owned(), size, ranges, fat, volume: esp.volume_id(), files })
     }
 
-    /// Writes a card with `files` on it, and its block map.
-    pub fn write(&self, files: &Tree, path: &Path, map: &Path) -> Result<(), CardError> {
+    /// Writes a card with `seed` on it, and its block map.
+    pub fn write(&self, seed: &Tree, path: &Path, map: &Path) -> Result<(), CardError> {
         let io = |path: &Path| {
             let path = path.display().to_string();
             move |source| CardError::Io { path, source }
         };
+        let mut files = self.files.clone();
+        let tree = |source| CardError::Tree { path: path.display().to_string(), source };
+        files.graft(Path::new(""), seed.clone()).map_err(tree)?;
+        let pieces = esp::make(&files, self.fat.end - self.fat.start, self.volume, esp::LABEL)?;
         let mut card = seed::create(path).map_err(io(path))?;
         self.copy(&card).map_err(io(path))?;
-        let written = self.add(files, &card, path)?;
+        let mut end = self.fat.start;
+        for (at, bytes) in &pieces {
+            card.write_all_at(bytes, self.fat.start + at).map_err(io(path))?;
+            end = end.max(self.fat.start + at + bytes.len() as u64);
+        }
         card.sync_all().map_err(io(path))?;
-        let ranges: Vec<Range<u64>> = self.ranges.iter().cloned().chain(written).collect();
+        let ranges: Vec<Range<u64>> = self.ranges.iter().cloned().chain([self.fat.start..end]).collect();
         let found = BlockMap::of(&mut card, self.size, &ranges).map_err(io(path))?;
         std::fs::write(map, found.to_xml()).map_err(io(map))
     }
@@ -94,80 +117,45 @@ impl Card {
         }
         Ok(())
     }
+}
 
-    /// Puts the files onto the FAT partition; gives the bytes that this changed.
-    fn add(&self, files: &Tree, card: &File, path: &Path) -> Result<Vec<Range<u64>>, CardError> {
-        let fail = |file: &Path| {
-            let (path, file) = (path.display().to_string(), file.display().to_string());
-            move |source| CardError::Fat { path, file, source }
-        };
-        let written = RefCell::new(Vec::new());
-        let window = Window { file: card, place: self.fat.clone(), at: 0, written: &written };
-        let fat = fatfs::FileSystem::new(window, fatfs::FsOptions::new().update_accessed_date(false))
-            .map_err(fail(Path::new("/")))?;
-        for (name, entry) in files.iter() {
-            let text = name.to_str().unwrap_or_default();
-            match &entry.node {
-                Node::Directory => drop(fat.root_dir().create_dir(text).map_err(fail(name))?),
-                Node::File(content) => {
-                    let bytes = content.read().map_err(fail(name))?;
-                    let mut file = fat.root_dir().create_file(text).map_err(fail(name))?;
-                    file.write_all(&bytes).and_then(|()| file.flush()).map_err(fail(name))?;
-                }
-                Node::Symlink(_) | Node::Character { .. } | Node::Block { .. } | Node::Fifo => {}
-            }
+/// The parts of `ranges` that lie outside of `hole`.
+fn without(ranges: Vec<Range<u64>>, hole: &Range<u64>) -> Vec<Range<u64>> {
+    let parts = |range: Range<u64>| [range.start..range.end.min(hole.start), range.start.max(hole.end)..range.end];
+    ranges.into_iter().flat_map(parts).filter(|range| !range.is_empty()).collect()
+}
+
+/// All that lies in a folder of the FAT.
+fn read(folder: &fatfs::Dir<'_, Region<'_>>, path: &Path, depth: usize, into: &mut Tree) -> io::Result<()> {
+    let origin: Arc<str> = "image".into();
+    for entry in folder.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == "." || name == ".." {
+            continue;
         }
-        fat.unmount().map_err(fail(Path::new("/")))?;
-        Ok(written.into_inner())
+        let path = path.join(&name);
+        if entry.is_dir() {
+            into.directory(&path.to_string_lossy(), 0o755, &origin).map_err(io::Error::other)?;
+            if depth > 0 {
+                read(&entry.to_dir(), &path, depth - 1, into)?;
+            }
+        } else {
+            let mut bytes = Vec::new();
+            entry.to_file().read_to_end(&mut bytes)?;
+            into.file(&path, 0o644, Content::bytes(bytes), &origin).map_err(io::Error::other)?;
+        }
     }
+    Ok(())
 }
 
-/// A part of a file as if it were a file of its own, which remembers where it was written to.
-struct Window<'f> {
-    file: &'f File,
-    place: Range<u64>,
-    at: u64,
-    written: &'f RefCell<Vec<Range<u64>>>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Window<'_> {
-    fn left(&self) -> usize {
-        usize::try_from((self.place.end - self.place.start).saturating_sub(self.at)).unwrap_or(usize::MAX)
-    }
-}
-
-impl Read for Window<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = buffer.len().min(self.left());
-        let count = self.file.read_at(buffer.get_mut(..wanted).unwrap_or_default(), self.place.start + self.at)?;
-        self.at += count as u64;
-        Ok(count)
-    }
-}
-
-impl Write for Window<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let wanted = bytes.len().min(self.left());
-        let from = self.place.start + self.at;
-        let count = self.file.write_at(bytes.get(..wanted).unwrap_or_default(), from)?;
-        self.written.borrow_mut().push(from..from + count as u64);
-        self.at += count as u64;
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Seek for Window<'_> {
-    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
-        let target = match to {
-            SeekFrom::Start(at) => Some(at),
-            SeekFrom::Current(by) => self.at.checked_add_signed(by),
-            SeekFrom::End(by) => (self.place.end - self.place.start).checked_add_signed(by),
-        };
-        self.at = target.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "seek before the start"))?;
-        Ok(self.at)
+    #[test]
+    fn what_lies_in_the_hole_is_cut_out() {
+        let ranges = vec![0..10, 15..20, 25..40];
+        assert_eq!(without(ranges, &(5..30)), [0..5, 30..40]);
     }
 }

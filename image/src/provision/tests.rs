@@ -232,6 +232,16 @@ fn a_token_is_in_the_seed_and_in_the_clusters_secret_and_not_in_the_ledger_for_o
     assert!(!std::fs::read_to_string(out.join(token::FILE)).unwrap().contains(secret));
 }
 
+/// What Debian's checker says of a FAT that we wrote: nothing.
+fn checked(mut fat: crate::inspect::region::Region<'_>) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::copy(&mut fat, &mut file).unwrap();
+    match std::process::Command::new("fsck.fat").arg("-n").arg(file.path()).output() {
+        Err(_) => eprintln!("SKIPPED: fsck.fat is not installed (Debian's dosfstools)"),
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
+    }
+}
+
 #[test]
 fn a_seed_disk_has_one_partition_with_the_seed_on_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -241,6 +251,7 @@ fn a_seed_disk_has_one_partition_with_the_seed_on_it() {
     assert_eq!(row["digestOf"], "edge-0001.seed.img.bmap");
     assert_eq!(row["sha256"], digest::of_file(&out.join("edge-0001.seed.img.bmap")).unwrap());
     let disk = Disk::open(&out.join("edge-0001.seed.img")).unwrap();
+    checked(disk.region(names::SEED.name).unwrap());
     let fat = fatfs::FileSystem::new(disk.region(names::SEED.name).unwrap(), fatfs::FsOptions::new()).unwrap();
     assert_eq!(fat.volume_label(), "KEDGE-SEED");
     for name in [names::SEED_MACHINE, names::SEED_KEY, names::SEED_CERTIFICATE, names::SEED_AUTHORITY] {
@@ -277,6 +288,7 @@ fn a_card_is_the_image_with_the_seed_on_it_and_its_map_leaves_nothing_out() {
         assert_eq!(MachineConfig::parse("seed", &machine).unwrap().hostname.as_deref(), Some("edge-0002"));
         assert!(disk.esp_file(names::SEED_KEY).unwrap().starts_with(b"-----BEGIN PRIVATE KEY"));
         assert_eq!(disk.esp_file("kedge/a/linux").unwrap().len(), 20_000);
+        checked(disk.region(names::ESP.name).unwrap());
     }
     let error =
         make(&Options { form: Form::Card { image: card }, ..options(&folder.path().join("again"), 1) }).unwrap_err();
