@@ -1,6 +1,6 @@
 //! Cluster addresses and node ports: chosen among those that no service in the snapshot has. The registry lets one request at a time in.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
@@ -18,8 +18,8 @@ use crate::value::{Fill as _, Look as _};
 #[derive(Default)]
 struct Used {
     addresses: HashSet<Ipv4Addr>,
-    /// With protocol; health checks are TCP.
-    ports: HashSet<(String, u16)>,
+    /// Of any protocol: as upstream, a number is one service's.
+    ports: HashSet<u16>,
 }
 
 #[derive(Deserialize)]
@@ -40,8 +40,6 @@ struct Spec {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Port {
-    #[serde(default)]
-    protocol: String,
     node_port: Option<u16>,
 }
 
@@ -69,8 +67,8 @@ fn used(others: &Others<'_>, but: &Value) -> Used {
 impl Used {
     fn add(&mut self, spec: Spec) {
         self.addresses.extend(spec.cluster_ips.iter().filter_map(|ip| ip.parse::<Ipv4Addr>().ok()));
-        self.ports.extend(spec.ports.into_iter().filter_map(|p| p.node_port.map(|n| (p.protocol, n))));
-        self.ports.extend(spec.health_check_node_port.map(|n| ("TCP".to_owned(), n)));
+        self.ports.extend(spec.ports.into_iter().filter_map(|port| port.node_port));
+        self.ports.extend(spec.health_check_node_port);
     }
 }
 
@@ -209,34 +207,43 @@ fn node_ports(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &
         old.into_iter().flat_map(|o| o.items("spec.ports")).filter_map(|p| p.int("nodePort")).collect();
     let needs = needs_node_port(new);
     let root = Path::root("spec.ports");
+    let chosen: Vec<(Option<i64>, i64)> =
+        new.items("spec.ports").iter().filter_map(|p| Some((p.int("port"), p.int("nodePort")?))).collect();
+    // The same port of another protocol has the same number outside, if the service is new.
+    let mut shared: HashMap<Option<i64>, i64> = HashMap::new();
     let mut mine = HashSet::new();
     for (at, port) in new.items_mut("spec.ports").iter_mut().enumerate() {
         let path = root.index(at);
-        let protocol = port.text("protocol").to_owned();
-        match port.int("nodePort") {
+        let inside = port.int("port");
+        let twin = chosen.iter().find(|(other, _)| *other == inside).map(|(_, number)| *number);
+        let known = shared.get(&inside).copied().or(twin).filter(|_| old.is_none());
+        match port.int("nodePort").or(known.filter(|_| needs)) {
             Some(wanted) => {
                 let number = u16::try_from(wanted).ok().filter(|n| range.contains(n));
-                let taken = number.is_some_and(|n| used.ports.contains(&(protocol.clone(), n)));
+                let again = shared.get(&inside) == Some(&wanted) || had.contains(&wanted);
                 if number.is_none() && !had.contains(&wanted) {
                     let (first, last) = (range.start(), range.end());
                     let why =
                         format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
                     errors.invalid(&path.child("nodePort"), wanted, &why);
-                } else if taken {
+                    return;
+                }
+                if number.is_some_and(|n| used.ports.contains(&n) || !again && mine.contains(&n)) {
                     errors.invalid(&path.child("nodePort"), wanted, "provided port is already allocated");
+                    return;
                 }
-                mine.extend(number.map(|n| (protocol, n)));
+                port.set("nodePort", wanted);
+                shared.insert(inside, wanted);
+                mine.extend(number);
             }
-            None if needs => {
-                // The same number for another protocol of this service is one port to a person.
-                match free_port(&range, |n| used.ports.iter().chain(&mine).any(|(_, taken)| *taken == n)) {
-                    Some(number) => {
-                        port.set("nodePort", number);
-                        mine.insert((protocol, number));
-                    }
-                    None => errors.invalid(&path.child("nodePort"), 0, "failed to allocate a nodePort: range is full"),
+            None if needs => match free_port(&range, |n| used.ports.contains(&n) || mine.contains(&n)) {
+                Some(number) => {
+                    port.set("nodePort", number);
+                    shared.insert(inside, number.into());
+                    mine.insert(number);
                 }
-            }
+                None => errors.invalid(&path.child("nodePort"), 0, "failed to allocate a nodePort: range is full"),
+            },
             None => {}
         }
     }
@@ -246,8 +253,7 @@ fn node_ports(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &
         match new.int("spec.healthCheckNodePort") {
             Some(wanted) if same == Some(wanted) => {}
             Some(wanted) => {
-                let taken =
-                    |n: u16| used.ports.contains(&("TCP".to_owned(), n)) || mine.contains(&("TCP".to_owned(), n));
+                let taken = |n: u16| used.ports.contains(&n) || mine.contains(&n);
                 if u16::try_from(wanted).ok().filter(|n| range.contains(n)).is_none_or(taken) {
                     errors.invalid(
                         &path,
@@ -256,7 +262,7 @@ fn node_ports(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &
                     );
                 }
             }
-            None => match free_port(&range, |n| used.ports.iter().chain(&mine).any(|(_, taken)| *taken == n)) {
+            None => match free_port(&range, |n| used.ports.contains(&n) || mine.contains(&n)) {
                 Some(number) => new.set("spec.healthCheckNodePort", number),
                 None => errors.invalid(&path, 0, "failed to allocate a HealthCheck NodePort: range is full"),
             },
