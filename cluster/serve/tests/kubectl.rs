@@ -40,7 +40,9 @@ async fn it_finds_out_what_there_is() {
         );
     }
     has(&world.run(&["api-versions"]), &["apps/v1\n", "authorization.k8s.io/v1\n", "v1\n"]);
-    has(&world.run(&["get", "--raw", "/readyz?verbose"]), &["[+]ping ok", "readyz check passed"]);
+    let ready = world.run(&["get", "--raw", "/readyz?verbose"]);
+    has(&ready, &["[+]ping ok\n[+]poststarthook/start-", "ok\n[+]shutdown ok\nreadyz check passed"]);
+    has(&world.run(&["get", "--raw", "/metrics/slis"]), &["kubernetes_healthcheck{name=\"ping\",type=\"readyz\"} 1\n"]);
     has(
         &world.run(&["get", "--raw", "/metrics"]),
         &[
@@ -76,12 +78,28 @@ async fn it_explains_kinds() {
     let mut explained = 0;
     for row in rows {
         let [name, .., version, _, kind] = row[..] else { panic!("{row:?}") };
+        let text = world.run(&["explain", name, "--api-version", version, "--recursive"]);
+        has(&text, &[&format!("KIND:       {kind}\n"), "FIELDS:\n", "  metadata\t<"]);
         let text = world.run(&["explain", name, "--api-version", version]);
         has(&text, &[&format!("KIND:       {kind}\n"), "DESCRIPTION:\n    ", "FIELDS:\n"]);
         assert!(!text.contains("<empty>"), "{text}");
         explained += 1;
     }
     assert!(explained > 60, "{resources}");
+    // This one is read from the second edition, as protobuf.
+    has(
+        &world.run(&[
+            "explain",
+            "deployment.spec.template.spec.containers",
+            "--output=plaintext-openapiv2",
+            "--recursive",
+        ]),
+        &[
+            "KIND:     Deployment\nVERSION:  apps/v1\n\nRESOURCE: containers <[]Object>\n",
+            "      exec\t<Object>\n",
+            "            optional\t<boolean>\n",
+        ],
+    );
     has(&world.fail(&["explain", "pod.spec.nope"]), &["field \"nope\" does not exist"]);
 }
 
@@ -185,6 +203,8 @@ async fn it_uses_kinds_that_were_just_defined() {
     has(&world.run(&["get", "bt"]), &["NAME", "SAILS", "a ", "1"]);
     has(&world.run(&["get", "all"]), &["boat.e.com/a"]);
     has(&world.run(&["explain", "boats.spec.sails"]), &["KIND:", "Boat", "sails <integer>", "How many sails."]);
+    let older = world.run(&["explain", "boats.spec", "--output=plaintext-openapiv2"]);
+    has(&older, &["KIND:     Boat\nVERSION:  e.com/v1\n", "   sails\t<integer>", "How many sails."]);
     has(
         &world.run(&["explain", "boats", "--recursive"]),
         &["  metadata\t<ObjectMeta>\n    annotations\t<map[string]string>\n", "    sails\t<integer>\n"],

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::health::Health;
 use crate::wire::set;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -212,25 +213,24 @@ fn storage_hash(row: &Resource) -> String {
 }
 
 /// `/`: the paths that can be asked for.
-pub fn paths(rows: &Rows) -> Value {
+pub fn paths(rows: &Rows, health: &Health) -> Value {
     let mut paths: Vec<String> = [
         "/.well-known/openid-configuration",
         "/api",
         "/api/v1",
         "/apis",
         "/apis/",
-        "/healthz",
-        "/livez",
         "/metrics",
+        "/metrics/slis",
         "/openapi/v2",
         "/openapi/v3",
         "/openapi/v3/",
         "/openid/v1/jwks",
-        "/readyz",
         "/version",
     ]
     .map(str::to_owned)
     .into();
+    paths.extend(health.paths());
     for group in groups(rows).into_iter().filter(|g| !g.is_empty()) {
         paths.push(format!("/apis/{group}"));
         paths.extend(versions(rows, group).into_iter().map(|version| format!("/apis/{group}/{version}")));

@@ -7,6 +7,7 @@ use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use super::front::{Front, Parts};
+use super::in_process::STARTED;
 use crate::aggregate::Aggregator;
 use crate::audit::Audit;
 use crate::authn::fixed::FixedTokens;
@@ -68,6 +69,9 @@ pub struct Setup {
 pub fn assemble(setup: Setup) -> Result<(Arc<Front>, Arc<ServerConfig>), AssembleError> {
     let Setup { pki, tokens, fixed, access, authorizer, backend, informer, health, clock, audit, address, stop } =
         setup;
+    STARTED.iter().for_each(|name| health.awaits(name));
+    let stopping = stop.clone();
+    health.shutdown(move || stopping.is_cancelled());
     let trust = Trust::of(&pki)?;
     let config = tls::server_config(pki.resolver(&Profile::ApiServer)?, &[&*trust.clients, &*trust.proxies])?;
     let authenticator = Authenticator::new(trust, Arc::clone(&tokens), fixed, Arc::clone(&informer), clock.clone());

@@ -72,9 +72,19 @@ impl InProcess {
     }
 }
 
+/// What is started with [`follow`], as upstream's checks name the parts of it.
+pub(super) const STARTED: &[&str] = &[
+    "poststarthook/start-cluster-authentication-info-controller",
+    "poststarthook/start-kube-aggregator-informers",
+    "poststarthook/apiservice-status-local-available-controller",
+    "poststarthook/apiservice-status-remote-available-controller",
+    "poststarthook/apiservice-discovery-controller",
+];
+
 /// What the server does without being asked: servers that extend it are told how to know it, and looked after; documents about who is
 /// let in are read again when they change; seats are lent from priority level to priority level. Never ends.
 pub async fn follow(front: Arc<Front>) {
+    STARTED.iter().for_each(|name| front.health.done(name));
     let own = Arc::new(InProcess::new(Arc::clone(&front), User::new("system:apiserver", &[MASTERS])));
     let extended = availability::run(Arc::clone(&front.aggregator), own.clone(), front.clock.clone());
     let conditions = dangling::run(&*front.informer, &*own, &front.clock);

@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, VARY};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
+use kedge_api::metrics;
 use kedge_api::{Resource, Status};
 use serde_json::{Value, json};
 
 use super::front::Front;
 use crate::aggregate::discovery::Form;
 use crate::authn::token::ISSUER;
+use crate::clock::Clock;
 use crate::describe::{discovery, openapi, version};
 use crate::http::chunks;
 use crate::http::respond::{self, Body, method_not_allowed, not_found, page_not_found};
-use crate::wire::media::{Accepted, Offer, Shape, negotiate, report_form};
+use crate::wire::media::{Format, Offer, Shape, document_form, negotiate, report_form};
 use crate::wire::query::Query;
 
 impl Front {
@@ -34,7 +36,7 @@ impl Front {
         match segments.as_slice() {
             // Upstream answers the list of groups to any method.
             ["apis"] => return self.groups(headers, false, query),
-            ["api" | "version"] | ["api" | "apis", _] | ["apis", _, _] | ["openapi", ..] | ["metrics"] | []
+            ["api" | "version"] | ["api" | "apis", _] | ["apis", _, _] | ["openapi", ..] | ["metrics", ..] | []
                 if !reads =>
             {
                 return Err(method_not_allowed());
@@ -53,20 +55,13 @@ impl Front {
         let rows = || self.catalog.rows();
         match segments.as_slice() {
             [] => {
-                let mut paths = discovery::paths(&rows());
+                let mut paths = discovery::paths(&rows(), &self.health);
                 self.aggregator.add_paths(&mut paths);
                 self.document(headers, &paths, query)
             }
             ["version"] => self.document(headers, &version::version(), query),
-            ["metrics"] => {
-                let form = report_form(accept(headers));
-                let mut coding = HeaderMap::new();
-                let report = std::iter::once(self.metrics.report(form).into());
-                let body = chunks::body(report, usize::MAX, chunks::takes_gzip(headers), &mut coding);
-                let mut response = respond::respond(200, form.media_type(), body);
-                response.headers_mut().extend(coding);
-                Ok(response)
-            }
+            ["metrics"] => Ok(reported(headers, |form| self.metrics.report(form))),
+            ["metrics", "slis"] => Ok(reported(headers, |form| self.health.report(form))),
             ["debug", "api_priority_and_fairness", dump] => {
                 let details = query.first("includeRequestDetails").is_some_and(|value| !value.is_empty());
                 let dump = self.flow.dump(dump, details, self.clock.now());
@@ -92,7 +87,7 @@ impl Front {
                 self.aggregator.add_documents(&mut index);
                 Ok(respond::respond(200, respond::TEXT, respond::full(index.to_string())))
             }
-            ["openapi", "v3", name @ ..] => Ok(openapi_v3(&rows(), &name.join("/"), headers, query)),
+            ["openapi", "v3", name @ ..] => Ok(openapi_v3(&rows(), &name.join("/"), headers, query, &self.clock)),
             [".well-known", "openid-configuration"] => Ok(cached(respond::json(&json!({
                 "issuer": ISSUER,
                 "jwks_uri": format!("https://{}/openid/v1/jwks", self.address),
@@ -164,47 +159,70 @@ fn matches_tag(headers: &HeaderMap, tag: &str) -> bool {
     values.flat_map(|v| v.split(',')).any(|v| matches!(v.trim(), "*") || v.trim() == tag)
 }
 
-fn openapi_v2(rows: &[Arc<Resource>], headers: &HeaderMap) -> Response<Body> {
-    // Who asks for the protobuf form only is told that there is none, without a body, as upstream refuses other types.
-    if negotiate(accept(headers), Offer::Plain).is_err() {
-        let mut refused = respond::respond(406, respond::TEXT, respond::full(""));
-        refused.headers_mut().remove(CONTENT_TYPE);
-        return refused;
-    }
-    let (hash, parts) = openapi::v2(rows);
-    streamed(parts, &hash, headers)
+fn reported(headers: &HeaderMap, report: impl FnOnce(metrics::Form) -> String) -> Response<Body> {
+    let form = report_form(accept(headers));
+    let mut coding = HeaderMap::new();
+    let report = std::iter::once(report(form).into());
+    let body = chunks::body(report, usize::MAX, chunks::takes_gzip(headers), &mut coding);
+    let mut response = respond::respond(200, form.media_type(), body);
+    response.headers_mut().extend(coding);
+    response
 }
 
-fn openapi_v3(rows: &[Arc<Resource>], name: &str, headers: &HeaderMap, query: &Query) -> Response<Body> {
-    let Some((hash, parts)) = openapi::v3(rows, name) else {
-        let mut missing = respond::respond(404, respond::TEXT, respond::full(""));
-        missing.headers_mut().remove(CONTENT_TYPE);
-        return missing;
-    };
-    if negotiate(accept(headers), Offer::Plain).is_err() {
-        return respond::respond(406, respond::TEXT, respond::full(""));
+const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+const OPENAPI_V3: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
+
+fn openapi_v2(rows: &[Arc<Resource>], headers: &HeaderMap) -> Response<Body> {
+    let Some(format) = document_form(accept(headers), "v2") else { return bare(406) };
+    let (hash, parts) = openapi::v2(rows, format);
+    streamed(parts, &hash, if format == Format::Protobuf { OPENAPI_V2 } else { respond::JSON }, headers)
+}
+
+fn openapi_v3(rows: &[Arc<Resource>], name: &str, headers: &HeaderMap, query: &Query, clock: &Clock) -> Response<Body> {
+    let format = document_form(accept(headers), "v3");
+    let Some((hash, parts)) = openapi::v3(rows, name, format.unwrap_or(Format::Json)) else { return bare(404) };
+    let Some(format) = format else { return bare(406) };
+    let asked = query.first("hash").filter(|asked| !asked.is_empty());
+    if asked.is_some_and(|asked| asked != hash) {
+        let to = format!("/openapi/v3/{name}?hash={hash}");
+        let page = format!("<a href=\"{to}\">Moved Permanently</a>.\n\n");
+        let mut moved = respond::respond(301, "text/html; charset=utf-8", respond::full(page));
+        if let Ok(to) = HeaderValue::from_str(&to) {
+            moved.headers_mut().insert(LOCATION, to);
+        }
+        return moved;
     }
-    let mut response = streamed(parts, &hash, headers);
+    let mut response =
+        streamed(parts, &hash, if format == Format::Protobuf { OPENAPI_V3 } else { respond::JSON }, headers);
     // The index names documents by their content: such a one never changes.
-    if query.first("hash") == Some(&hash) {
-        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+    if asked.is_some() {
+        let out = response.headers_mut();
+        out.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+        let year = jiff::SignedDuration::from_hours(365 * 24);
+        let until = clock.now().checked_add(year).unwrap_or(jiff::Timestamp::MAX);
+        if let Ok(until) = HeaderValue::from_str(&until.strftime("%a, %d %b %Y %H:%M:%S UTC").to_string()) {
+            out.insert(EXPIRES, until);
+        }
     }
     response
 }
 
-fn streamed(
-    parts: impl Iterator<Item = bytes::Bytes> + Send + 'static,
-    hash: &str,
-    headers: &HeaderMap,
-) -> Response<Body> {
+/// Upstream's handlers of documents refuse without a word.
+fn bare(code: u16) -> Response<Body> {
+    let mut refused = respond::respond(code, respond::TEXT, respond::full(""));
+    refused.headers_mut().remove(CONTENT_TYPE);
+    refused
+}
+
+fn streamed(parts: openapi::Parts, hash: &str, media: &'static str, headers: &HeaderMap) -> Response<Body> {
     let tag = format!("\"{hash}\"");
     let mut response = if matches_tag(headers, &tag) {
-        respond::respond(304, respond::JSON, respond::full(""))
+        respond::respond(304, media, respond::full(""))
     } else {
         let mut coding = HeaderMap::new();
         // Every such document is worth compressing.
         let body = chunks::body(parts, usize::MAX, chunks::takes_gzip(headers), &mut coding);
-        let mut response = respond::respond(200, Accepted::JSON.format.media_type(), body);
+        let mut response = respond::respond(200, media, body);
         response.headers_mut().extend(coding);
         response
     };

@@ -106,6 +106,20 @@ pub fn negotiate(accept: Option<&str>, offer: Offer) -> Result<Accepted, Status>
     known().find(|a| a.format != Format::Protobuf).or_else(|| known().next()).ok_or_else(unknown_form)
 }
 
+/// In which form a document of OpenAPI `version` is answered.
+pub fn document_form(accept: Option<&str>, version: &str) -> Option<Format> {
+    let accept = accept.map(str::trim).filter(|a| !a.is_empty()).unwrap_or("*/*");
+    let form = |clause: &Clause<'_>| match clause.media {
+        "*/*" | "application/*" | "application/json" => Some(Format::Json),
+        media => {
+            let spec = media.strip_prefix("application/com.github.proto-openapi.spec.")?.strip_prefix(version)?;
+            // The one with `@` is no media type, but what clients send.
+            matches!(spec, "@v1.0+protobuf" | ".v1.0+protobuf").then_some(Format::Protobuf)
+        }
+    };
+    clauses(accept).iter().find_map(form)
+}
+
 /// In which form `/metrics` answers.
 pub fn report_form(accept: Option<&str>) -> ReportForm {
     let form = |clause: &Clause<'_>| {
@@ -142,6 +156,10 @@ fn accepted(clause: &Clause<'_>, offer: Offer) -> Option<Accepted> {
         (Offer::Discovery, "APIGroupDiscoveryList") => Shape::Discovery,
         _ => return None,
     };
+    // There is no such message.
+    if shape == Shape::Table && format == Format::Protobuf {
+        return None;
+    }
     let meta_version = match (shape, param("g")?, param("v")?) {
         (Shape::Discovery, "apidiscovery.k8s.io", "v2") => "v1",
         (Shape::Discovery, ..) => return None,
@@ -239,6 +257,7 @@ mod tests {
         );
         for bad in [
             "application/json;as=Table;v=v9;g=meta.k8s.io",
+            "application/vnd.kubernetes.protobuf;as=Table;v=v1;g=meta.k8s.io",
             "text/html",
             "application/cbor",
             "application/json;as=Nope;v=v1;g=meta.k8s.io",
@@ -246,6 +265,21 @@ mod tests {
             assert_eq!(negotiate(Some(bad), Offer::Objects).unwrap_err().reason.code(), 406, "{bad}");
         }
         assert_eq!(negotiate(None, Offer::Plain).unwrap(), Accepted::JSON);
+    }
+
+    #[test]
+    fn documents_have_two_forms() {
+        let v2 = |accept: &str| document_form(Some(accept), "v2");
+        assert_eq!(v2("application/com.github.proto-openapi.spec.v2@v1.0+protobuf"), Some(Format::Protobuf));
+        assert_eq!(
+            v2("text/html,application/com.github.proto-openapi.spec.v2.v1.0+protobuf,*/*;q=0.1"),
+            Some(Format::Protobuf)
+        );
+        assert_eq!(v2("application/com.github.proto-openapi.spec.v3@v1.0+protobuf"), None);
+        assert_eq!(
+            (v2("application/*"), v2("application/yaml"), document_form(None, "v3")),
+            (Some(Format::Json), None, Some(Format::Json))
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod names;
 mod parameters;
 mod paths;
 mod plain;
+mod protobuf;
 mod texts;
 mod types;
 
@@ -23,9 +24,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use self::plain::Plain;
+use self::protobuf::Writer;
 use self::texts::Texts;
 use super::discovery;
 use super::version::GIT_VERSION;
+use crate::wire::media::Format;
 
 /// Which OpenAPI a document is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,8 +96,11 @@ fn hash(rows: &[Arc<Resource>]) -> String {
     digest.finalize().iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02X}"))
 }
 
-/// One document of `/openapi/v3`, as parts to be joined; `None` if there is none of that name.
-pub fn v3(rows: &[Arc<Resource>], name: &str) -> Option<(String, impl Iterator<Item = Bytes> + Send + use<>)> {
+/// A document as parts to be joined.
+pub type Parts = Box<dyn Iterator<Item = Bytes> + Send>;
+
+/// One document of `/openapi/v3` and its hash; `None` if there is none of that name.
+pub fn v3(rows: &[Arc<Resource>], name: &str, format: Format) -> Option<(String, Parts)> {
     if !document_names(rows).iter().any(|known| known == name) {
         return None;
     }
@@ -106,20 +112,17 @@ pub fn v3(rows: &[Arc<Resource>], name: &str) -> Option<(String, impl Iterator<I
         true => json!({"title": "Kubernetes CRD Swagger", "version": "v0.1.0"}),
         false => json!({"title": "Kubernetes", "version": GIT_VERSION}),
     };
-    let head = format!("{{\"openapi\":\"3.0.0\",\"info\":{info},\"paths\":{{");
-    let end = format!("}},\"securitySchemes\":{{\"BearerToken\":{}}}}}}}", bearer());
-    Some((tag, document(head, plain, own, Edition::V3, "},\"components\":{\"schemas\":{", end)))
+    let rest = json!({"openapi": "3.0.0", "info": info, "components": {"securitySchemes": {"BearerToken": bearer()}}});
+    Some((tag, document(rest, plain, own, Edition::V3, format)))
 }
 
 /// `/openapi/v2`
-pub fn v2(rows: &[Arc<Resource>]) -> (String, impl Iterator<Item = Bytes> + Send + use<>) {
+pub fn v2(rows: &[Arc<Resource>], format: Format) -> (String, Parts) {
     let custom = |name: &String| rows_of(rows, name).first().is_some_and(|row| row.custom.is_some());
     let plain = document_names(rows).iter().filter(|name| !custom(name)).map(|name| Plain::of(name)).collect();
-    let info = json!({"title": "Kubernetes", "version": GIT_VERSION});
-    let head = format!("{{\"swagger\":\"2.0\",\"info\":{info},\"paths\":{{");
-    let security = json!([{"BearerToken": []}]);
-    let end = format!("}},\"securityDefinitions\":{{\"BearerToken\":{}}},\"security\":{security}}}", bearer());
-    (hash(rows), document(head, plain, rows.to_vec(), Edition::V2, "},\"definitions\":{", end))
+    let rest = json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": GIT_VERSION},
+        "security": [{"BearerToken": []}], "securityDefinitions": {"BearerToken": bearer()}});
+    (hash(rows), document(rest, plain, rows.to_vec(), Edition::V2, format))
 }
 
 fn bearer() -> Value {
@@ -128,23 +131,51 @@ fn bearer() -> Value {
 
 type Entry = (String, Value);
 
-fn document(
-    head: String,
-    plain: Vec<Plain>,
-    rows: Vec<Arc<Resource>>,
-    edition: Edition,
-    between: &'static str,
-    end: String,
-) -> impl Iterator<Item = Bytes> + Send + use<> {
+/// `rest` is what there is besides paths and schemas.
+fn document(rest: Value, plain: Vec<Plain>, rows: Vec<Arc<Resource>>, edition: Edition, format: Format) -> Parts {
     let texts = Texts::unpack();
     let closure = types::closure(&rows, &plain);
     let custom: Vec<Entry> = rows.iter().flat_map(|row| custom::schemas(row, edition, &texts)).collect();
     let plain = plain.into_iter().map(move |plain| plain.entry(edition));
     let paths = plain.chain(rows.into_iter().flat_map(move |row| paths::of(&row, edition)));
     let schema = move |t: schema::Type| (t.name().to_owned(), types::schema(t, edition, &texts));
-    let text = |text: String| std::iter::once(Bytes::from(text));
     let schemas = closure.into_iter().map(schema).chain(custom);
-    text(head).chain(members(paths)).chain(text(between.to_owned())).chain(members(schemas)).chain(text(end))
+    match format {
+        Format::Protobuf => messages(rest, paths, schemas, edition),
+        Format::Json | Format::Yaml => objects(rest, paths, schemas),
+    }
+}
+
+fn objects(
+    mut rest: Value,
+    paths: impl Iterator<Item = Entry> + Send + 'static,
+    schemas: impl Iterator<Item = Entry> + Send + 'static,
+) -> Parts {
+    // Without the brace behind: more follows.
+    let open = |object: &Value| object.to_string().strip_suffix('}').unwrap_or_default().to_owned();
+    let (between, end) = match rest.as_object_mut().and_then(|rest| rest.remove("components")) {
+        Some(components) => (format!("}},\"components\":{},\"schemas\":{{", open(&components)), "}}}"),
+        None => ("},\"definitions\":{".to_owned(), "}}"),
+    };
+    let text = |text: String| std::iter::once(Bytes::from(text));
+    let head = text(format!("{},\"paths\":{{", open(&rest)));
+    Box::new(head.chain(members(paths)).chain(text(between)).chain(members(schemas)).chain(text(end.to_owned())))
+}
+
+/// Each a message of its own: together they are one.
+fn messages(
+    rest: Value,
+    paths: impl Iterator<Item = Entry> + Send + 'static,
+    schemas: impl Iterator<Item = Entry> + Send + 'static,
+    edition: Edition,
+) -> Parts {
+    let paths = paths.map(|(name, value)| json!({"paths": {name: value}}));
+    let schemas = schemas.map(move |(name, value)| match edition {
+        Edition::V2 => json!({"definitions": {name: value}}),
+        Edition::V3 => json!({"components": {"schemas": {name: value}}}),
+    });
+    let writer = Writer::new(edition);
+    Box::new(std::iter::once(rest).chain(paths).chain(schemas).map(move |part| writer.part(&part)))
 }
 
 /// Members of an object, one buffer each.

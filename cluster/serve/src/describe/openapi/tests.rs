@@ -73,7 +73,7 @@ fn dangling(document: &Value) -> Vec<String> {
 
 #[test]
 fn a_group_version_describes_its_kinds_and_what_they_are_made_of() {
-    let (_, parts) = v3(&rows(), "api/v1").unwrap();
+    let (_, parts) = v3(&rows(), "api/v1", Format::Json).unwrap();
     let document = parse(parts);
     let pod = &document["components"]["schemas"]["io.k8s.api.core.v1.Pod"];
     assert_eq!(pod["x-kubernetes-group-version-kind"], json!([{"group": "", "version": "v1", "kind": "Pod"}]));
@@ -111,7 +111,7 @@ fn a_group_version_describes_its_kinds_and_what_they_are_made_of() {
 
 #[test]
 fn patches_say_that_fields_are_validated() {
-    let (_, parts) = v3(&rows(), "api/v1").unwrap();
+    let (_, parts) = v3(&rows(), "api/v1", Format::Json).unwrap();
     let patch = parse(parts)["paths"]["/api/v1/namespaces/{namespace}/pods/{name}"]["patch"].take();
     let names: Vec<&str> = patch["parameters"].as_array().unwrap().iter().filter_map(|p| p["name"].as_str()).collect();
     assert_eq!(names, ["dryRun", "fieldManager", "fieldValidation", "force"]);
@@ -126,13 +126,13 @@ fn the_index_names_documents_that_exist_and_the_second_edition_is_whole() {
     let names: Vec<&String> = index["paths"].as_object().unwrap().keys().collect();
     assert!(names.iter().any(|name| *name == "apis/authorization.k8s.io/v1"));
     for name in names {
-        let (hash, parts) = v3(&rows, name).unwrap();
+        let (hash, parts) = v3(&rows, name, Format::Json).unwrap();
         assert!(index["paths"][name]["serverRelativeURL"].as_str().unwrap().ends_with(&format!("{name}?hash={hash}")));
         let document = parse(parts);
         assert_eq!((&document["openapi"], dangling(&document)), (&json!("3.0.0"), vec![]), "{name}");
     }
-    assert!(v3(&rows, "apis/nope/v1").is_none());
-    let (_, parts) = v2(&rows);
+    assert!(v3(&rows, "apis/nope/v1", Format::Json).is_none());
+    let (_, parts) = v2(&rows, Format::Json);
     let document = parse(parts);
     assert_eq!((&document["swagger"], dangling(&document)), (&json!("2.0"), vec![]));
     let mut operations: Vec<&str> = document["paths"]
@@ -142,6 +142,12 @@ fn the_index_names_documents_that_exist_and_the_second_edition_is_whole() {
         .flat_map(|item| item.as_object().unwrap().values())
         .filter_map(|operation| operation["operationId"].as_str())
         .collect();
+    // As protobuf: everything in it is of the message's fields, and no part is empty.
+    let (_, parts) = v2(&rows, Format::Protobuf);
+    let parts: Vec<Bytes> = parts.collect();
+    let schemas = document["definitions"].as_object().unwrap().len();
+    assert_eq!(parts.len(), 1 + document["paths"].as_object().unwrap().len() + schemas);
+    assert_eq!(parts.iter().filter(|part| part.first() == Some(&0x4a)).count(), schemas);
     let all = operations.len();
     operations.sort_unstable();
     operations.dedup();
@@ -153,7 +159,7 @@ fn the_index_names_documents_that_exist_and_the_second_edition_is_whole() {
 
 #[test]
 fn what_is_common_to_all_operations_of_a_path_is_said_at_the_path() {
-    let (_, parts) = v3(&rows(), "api/v1").unwrap();
+    let (_, parts) = v3(&rows(), "api/v1", Format::Json).unwrap();
     let paths = parse(parts)["paths"].take();
     let names = |value: &Value| -> Vec<String> {
         value["parameters"].as_array().into_iter().flatten().map(|p| p["name"].as_str().unwrap().to_owned()).collect()

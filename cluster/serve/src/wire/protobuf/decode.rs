@@ -7,7 +7,7 @@ use kedge_api::schema::{Field, Shape, Type};
 use serde::de::DeserializeSeed as _;
 use serde_json::{Map, Value};
 
-use super::table::{Step, fields, knows};
+use super::table::{Either, Step, fields, knows};
 use super::{MAGIC, MAX_DEPTH, ProtobufError as Error, type_of};
 use crate::wire::walk::{MAX_NODES, Path, Seed, State};
 
@@ -147,7 +147,7 @@ impl Walk {
             Shape::List(item) => {
                 let list = out.entry(name).or_insert_with(|| Value::Array(Vec::new()));
                 let Value::Array(list) = list else { return Err(Error::Wire(name.to_owned())) };
-                self.items(name, item.shape(), wire, list, depth)
+                self.items(name, item.shape(), wire, list, depth + 1)
             }
             Shape::Map(item) => {
                 let map = out.entry(name).or_insert_with(|| Value::Object(Map::new()));
@@ -164,12 +164,7 @@ impl Walk {
                         }
                         Some(Value::Array(list))
                     }
-                    shape => self.value(
-                        name,
-                        item_type(item.shape(), shape),
-                        one(entry, 2)?.unwrap_or(Wire::Bytes(&[])),
-                        depth,
-                    )?,
+                    _ => self.value(name, item.shape(), one(entry, 2)?.unwrap_or(Wire::Bytes(&[])), depth + 1)?,
                 };
                 map.insert(key, value.unwrap_or_default());
                 Ok(())
@@ -205,12 +200,33 @@ impl Walk {
         Ok(())
     }
 
+    /// As Go writes it: the array if it has elements, else the schema, else whether anything is allowed.
+    fn either(&self, name: &str, either: Either, bytes: &[u8], depth: usize) -> Result<Value, Error> {
+        let (schema, item) = either.shapes();
+        let (mut found, mut items, mut reader) = (Value::Null, Vec::new(), Reader(bytes));
+        if either == Either::Bool {
+            found = (number(bytes, either.other())? != 0).into();
+        }
+        while let Some((at, wire)) = reader.next()? {
+            if at == either.schema() {
+                found = self.value(name, schema, wire, depth)?.unwrap_or_default();
+            } else if at == either.other() && either != Either::Bool {
+                self.items(name, item, wire, &mut items, depth + 1)?;
+            }
+        }
+        Ok(if items.is_empty() { found } else { items.into() })
+    }
+
     /// `None` is a time that is not set.
     fn value(&self, name: &str, shape: Shape, wire: Wire<'_>, depth: usize) -> Result<Option<Value>, Error> {
         if !self.values.has_room() {
             return Err(Error::Many(MAX_NODES));
         }
         let wrong = || Error::Wire(name.to_owned());
+        if let Some(either) = Either::of(shape) {
+            let Wire::Bytes(bytes) = wire else { return Err(wrong()) };
+            return self.either(name, either, bytes, depth).map(Some);
+        }
         Ok(Some(match (shape.resolve(), wire) {
             (Shape::Boolean, Wire::Number(n)) => (n != 0).into(),
             // Both are written as 64 bits, negative ones with their sign; Go keeps of each as many as it has room for.
@@ -225,6 +241,9 @@ impl Walk {
                 _ => (number(bytes, 2)? as i32).into(),
             },
             (Shape::Time, Wire::Bytes(bytes)) => return time(name, shape, bytes),
+            (Shape::Object, Wire::Bytes(_)) if matches!(shape, Shape::Type(of) if knows(of)) => {
+                Value::Object(Map::new())
+            }
             (Shape::Object | Shape::Any, Wire::Bytes(bytes)) => {
                 let raw = bytes_of(bytes, 1)?;
                 if raw.is_empty() {
@@ -243,11 +262,6 @@ impl Walk {
             _ => return Err(wrong()),
         }))
     }
-}
-
-/// A type stays one where it tells a time's precision.
-fn item_type(shape: Shape, resolved: Shape) -> Shape {
-    if resolved == Shape::Time { shape } else { resolved }
 }
 
 /// Whether JSON would hold the field: Go leaves zero values out where the type says so.

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use kedge_api::schema::{Shape, Type};
 use serde_json::{Map, Value};
 
-use super::table::{Step, fields, knows};
+use super::table::{Either, Step, fields, knows};
+use super::writer::{bytes, double, integer};
 use super::{MAGIC, MAX_DEPTH, type_of};
 
 /// A list's bytes are held in pieces of about this size.
@@ -85,33 +86,6 @@ pub fn event(kind: &str, object: &[u8]) -> Vec<u8> {
     out
 }
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    loop {
-        let byte = u8::try_from(value & 0x7f).unwrap_or_default();
-        value >>= 7;
-        if value == 0 {
-            out.push(byte);
-            return;
-        }
-        out.push(byte | 0x80);
-    }
-}
-
-fn key(out: &mut Vec<u8>, number: u32, wire: u64) {
-    varint(out, u64::from(number) << 3 | wire);
-}
-
-fn bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
-    key(out, number, 2);
-    varint(out, value.len() as u64);
-    out.extend_from_slice(value);
-}
-
-fn integer(out: &mut Vec<u8>, number: u32, value: i64) {
-    key(out, number, 0);
-    varint(out, value.cast_unsigned());
-}
-
 fn message(out: &mut Vec<u8>, of: Type, prefix: &[u32], object: &Map<String, Value>, depth: usize) {
     let mut inside = Vec::new();
     for numbered in fields(of) {
@@ -139,7 +113,7 @@ fn message(out: &mut Vec<u8>, of: Type, prefix: &[u32], object: &Map<String, Val
 fn field(out: &mut Vec<u8>, number: u32, shape: Shape, value: &Value, depth: usize) {
     match (shape.resolve(), value) {
         (Shape::List(item), Value::Array(items)) => {
-            items.iter().for_each(|v| single(out, number, item.shape(), v, depth))
+            items.iter().for_each(|v| single(out, number, item.shape(), v, depth + 1))
         }
         (Shape::Map(item), Value::Object(members)) => {
             for (name, value) in members {
@@ -151,7 +125,7 @@ fn field(out: &mut Vec<u8>, number: u32, shape: Shape, value: &Value, depth: usi
                         field(&mut inner, 1, item.shape(), value, depth);
                         bytes(&mut entry, 2, &inner);
                     }
-                    _ => single(&mut entry, 2, item.shape(), value, depth),
+                    _ => single(&mut entry, 2, item.shape(), value, depth + 1),
                 }
                 bytes(out, number, &entry);
             }
@@ -165,12 +139,25 @@ fn single(out: &mut Vec<u8>, number: u32, shape: Shape, value: &Value, depth: us
         return;
     }
     let mut inner = Vec::new();
+    if let Some(either) = Either::of(shape) {
+        let (schema, item) = either.shapes();
+        match value {
+            Value::Bool(allows) => integer(&mut inner, either.other(), i64::from(*allows)),
+            Value::Array(items) => items.iter().for_each(|v| single(&mut inner, either.other(), item, v, depth + 2)),
+            value => {
+                if either == Either::Bool {
+                    integer(&mut inner, either.other(), 1);
+                }
+                single(&mut inner, either.schema(), schema, value, depth);
+            }
+        }
+        return bytes(out, number, &inner);
+    }
     match (shape.resolve(), value) {
         (Shape::Boolean, Value::Bool(b)) => return integer(out, number, i64::from(*b)),
         (Shape::Int32 | Shape::Int64, Value::Number(n)) => return integer(out, number, n.as_i64().unwrap_or_default()),
         (Shape::Number, Value::Number(n)) => {
-            key(out, number, 1);
-            return out.extend_from_slice(&n.as_f64().unwrap_or_default().to_le_bytes());
+            return double(out, number, n.as_f64().unwrap_or_default());
         }
         (Shape::String, Value::String(text)) => return bytes(out, number, text.as_bytes()),
         (Shape::Bytes, Value::String(text)) => return bytes(out, number, &STANDARD.decode(text).unwrap_or_default()),
@@ -192,6 +179,7 @@ fn single(out: &mut Vec<u8>, number: u32, shape: Shape, value: &Value, depth: us
                 integer(&mut inner, 2, i64::from(at.subsec_nanosecond()));
             }
         }
+        (Shape::Object, _) if matches!(shape, Shape::Type(of) if knows(of)) => {}
         (Shape::Object | Shape::Any, value) => bytes(&mut inner, 1, value.to_string().as_bytes()),
         (Shape::Type(of), Value::Object(object)) => message(&mut inner, of, &[], object, depth + 1),
         _ => return,

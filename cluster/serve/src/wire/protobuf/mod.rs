@@ -7,6 +7,7 @@
 mod decode;
 mod encode;
 mod table;
+pub mod writer;
 
 use bytes::Bytes;
 use kedge_api::schema::{self, Type};
@@ -15,8 +16,8 @@ use serde_json::Value;
 pub const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
 /// Every body begins with these bytes.
 const MAGIC: &[u8] = b"k8s\0";
-/// Deeper than any built-in kind goes; the API's own recursion is in JSON schemas only.
-const MAX_DEPTH: usize = 64;
+/// Objects, lists and maps within each other, as JSON's parser counts them: what is stored must be read again.
+const MAX_DEPTH: usize = 120;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtobufError {
@@ -28,7 +29,7 @@ pub enum ProtobufError {
     Wire(String),
     #[error("field {0} is not valid: {1}")]
     Value(String, String),
-    #[error("nested deeper than {MAX_DEPTH} messages")]
+    #[error("nested deeper than {MAX_DEPTH} levels")]
     Deep,
     #[error("more than {0} values")]
     Many(usize),
@@ -65,6 +66,11 @@ fn type_of(api_version: &str, kind: &str) -> Option<Type> {
         return schema::get("io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions");
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    if group == "meta.k8s.io" {
+        // Any kind and its list do: metadata and items have the same numbers everywhere.
+        let any = if kind == "PartialObjectMetadata" { "Namespace" } else { "NamespaceList" };
+        return kind.starts_with("PartialObjectMetadata").then(|| schema::get(&format!("io.k8s.api.core.v1.{any}")))?;
+    }
     schema::types().find(|t| t.kinds().any(|gvk| gvk == (group, version, kind)))
 }
 

@@ -1,3 +1,5 @@
+mod kinds;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
@@ -99,6 +101,22 @@ fn json_inside_of_a_message_counts_as_the_message_does() {
     let large = json!({"apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": 1, "data": data});
     let refused = decode(&encode(&large).unwrap(), None).unwrap_err().to_string();
     assert!(refused.contains("more than 524288 values"), "{refused}");
+}
+
+#[test]
+fn a_schema_may_be_something_simpler() {
+    let schema = json!({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}},
+        "additionalProperties": false, "additionalItems": {"type": "string"}, "items": [{"type": "string"}, {}],
+        "dependencies": {"a": ["b"], "c": {"type": "object"}}, "default": null, "enum": [null, 1, "x", {"y": []}]});
+    let mut want = schema.clone();
+    want.as_object_mut().unwrap().remove("default");
+    let of = |schema: Value| {
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {},
+            "spec": {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": schema}, "subresources": {"status": {}}}]}})
+    };
+    assert_eq!(decode(&encode(&of(schema)).unwrap(), None), Ok(of(want)));
+    let deep = of((0..50).fold(json!({"type": "string"}), |inner, _| json!({"properties": {"a": inner}})));
+    assert_eq!(decode(&encode(&deep).unwrap(), None), Ok(deep));
 }
 
 #[test]
