@@ -27,11 +27,12 @@ use kedge_serve::pki::{Names, Pki, PkiError, Profile, Signer};
 use kedge_serve::registry::Served;
 use kedge_serve::server::{AssembleError, Front, InProcess, ListenError, Setup, assemble, follow, serve};
 use kedge_serve::webhook::Webhooks;
-use kedge_store::{Sqlite, Store, sqlite};
+use kedge_store::{Counted, Sqlite, sqlite};
 use kedge_watch::Cache;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -80,6 +81,7 @@ pub struct ControlPlane {
     tokens: Arc<Tokens>,
     pub(crate) cache: Arc<Cache>,
     registry: Arc<Registry>,
+    queues: Arc<kedge_control::counted::Counted>,
     /// Serves custom resources as they are defined; ends with the control plane.
     _definitions: AbortOnDropHandle<()>,
     front: Arc<Front>,
@@ -95,8 +97,10 @@ impl ControlPlane {
         let (names, pki_clock) = (names(&settings, addresses), clock.clone());
         let pki = tokio::task::spawn_blocking(move || Pki::open(&pki_dir, names, pki_clock));
         let options = sqlite::Options { volatile: kedge_registry::volatile(), max_bytes: None };
+        let file = db.clone();
         let store = tokio::task::spawn_blocking(move || Sqlite::open(db, options)).await??;
-        let store: Arc<dyn Store> = Arc::new(store);
+        let store = Arc::new(Counted::new(Arc::new(store), Some(file)));
+        let counted = store.clone();
         let cache = Cache::start(store.clone()).await?;
         let pki = Arc::new(pki.await??);
         let tokens = Arc::new(Tokens::new(pki.token_key(), clock.clone())?);
@@ -123,7 +127,7 @@ impl ControlPlane {
         ));
         kedge_registry::bootstrap(&registry).await?;
         let definitions = AbortOnDropHandle::new(tokio::spawn(kedge_registry::follow(registry.clone())));
-        let health = Health::default();
+        let health = checks(&cache, definitions.abort_handle());
         let (front, tls) = assemble(Setup {
             pki: pki.clone(),
             tokens: tokens.clone(),
@@ -138,7 +142,12 @@ impl ControlPlane {
             address: format!("{}:{}", settings.node, settings.api_port),
             stop,
         })?;
-        Ok(Self { settings, pki, tokens, cache, registry, _definitions: definitions, front, tls, health })
+        let queues = Arc::<kedge_control::counted::Counted>::default();
+        front.metrics().add(counted);
+        front.metrics().add(cache.clone());
+        front.metrics().add(registry.admission().clone());
+        front.metrics().add(queues.clone());
+        Ok(Self { settings, pki, tokens, cache, registry, queues, _definitions: definitions, front, tls, health })
     }
 
     /// Answers HTTPS until `stop`. `ready` is called when the port is open.
@@ -160,6 +169,7 @@ impl ControlPlane {
             let now = addresses.borrow_and_update().clone();
             self.pki.set_names(names(&self.settings, now.clone()))?;
             crate::kubernetes_service::converge(&*admin, &self.settings, &now).await?;
+            self.health.done(OWN_SERVICE);
             loop {
                 tokio::select! {
                     changed = addresses.changed() => match changed {
@@ -195,6 +205,7 @@ impl ControlPlane {
             ca_pem: self.server_ca().to_owned(),
             sign: Arc::new(sign),
             mapper: Arc::new(move |version, kind| registry.table().of_kind(version, kind)),
+            counted: self.queues.clone(),
         };
         let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];
         let client = |account: &str| match account.strip_prefix("system:") {
@@ -270,6 +281,36 @@ impl ControlPlane {
     pub fn server_ca(&self) -> &str {
         self.pki.authority_pem(Signer::Server)
     }
+}
+
+/// The step of the start that makes the service `kubernetes` lead here.
+const OWN_SERVICE: &str = "poststarthook/bootstrap-controller";
+/// Steps that were done before anything was served.
+const BOOTSTRAPPED: &[&str] = &[
+    "poststarthook/start-system-namespaces-controller",
+    "poststarthook/rbac/bootstrap-roles",
+    "poststarthook/scheduling/bootstrap-system-priority-classes",
+    "poststarthook/priority-and-fairness-config-producer",
+    "poststarthook/start-kubernetes-service-cidr-controller",
+    "poststarthook/kube-apiserver-autoregistration",
+];
+/// What the task is that serves custom resources as they are defined.
+const DEFINITIONS: &[&str] = &["poststarthook/start-apiextensions-controllers", "poststarthook/crd-informer-synced"];
+
+/// The control plane's checks under upstream's names of what is the same here.
+fn checks(cache: &Arc<Cache>, definitions: AbortHandle) -> Health {
+    let health = Health::default();
+    for (name, live) in [("etcd", true), ("etcd-readiness", false), ("informer-sync", false)] {
+        let cache = cache.clone();
+        health.add(name, live, move || cache.check());
+    }
+    for name in DEFINITIONS {
+        let task = definitions.clone();
+        health.add(name, true, move || if task.is_finished() { Err("it has ended".to_owned()) } else { Ok(()) });
+    }
+    BOOTSTRAPPED.iter().for_each(|name| health.done(name));
+    health.awaits(OWN_SERVICE);
+    health
 }
 
 /// The administrator's own tokens; there need not be any.

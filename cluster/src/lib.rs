@@ -17,6 +17,7 @@ mod settings;
 
 pub use control_plane::{ControlPlane, Error};
 pub use k8s_openapi::api::core::v1::Taint;
+pub use kedge_api::metrics;
 pub use kedge_net::IpNet;
 pub use kedge_node::Host;
 pub use kedge_serve::audit::log::LogOptions;

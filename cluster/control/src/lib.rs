@@ -9,6 +9,7 @@ pub mod act;
 pub mod certificates;
 pub mod clusterroles;
 pub mod controller;
+pub mod counted;
 pub mod daemonset;
 pub mod deployment;
 pub mod endpoints;
@@ -48,6 +49,8 @@ pub struct Options {
     pub sign: tokens::Sign,
     /// From `apiVersion` and kind to resource, for owner references.
     pub mapper: garbage::Mapper,
+    /// Told of what the work queue does.
+    pub counted: Arc<counted::Counted>,
 }
 
 /// All controllers.
@@ -79,5 +82,6 @@ pub fn run(
     informer: Arc<dyn Informer>,
     options: Options,
 ) -> impl Future<Output = ()> + Send + use<> {
-    runner::Runner::new(all(options), client, informer).run()
+    let counted = options.counted.clone();
+    runner::Runner::new(all(options), client, informer, counted).run()
 }

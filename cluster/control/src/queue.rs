@@ -122,6 +122,11 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         }
     }
 
+    /// Keys that could be handed out now.
+    pub fn ready(&self) -> impl Iterator<Item = &K> {
+        self.ready.iter()
+    }
+
     /// When a delayed key becomes due next; nothing before then but what is added.
     pub fn next_due(&self) -> Option<Instant> {
         self.timers.first().map(|(due, _)| *due)

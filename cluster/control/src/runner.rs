@@ -23,6 +23,7 @@ use kedge_api::{Change, Client, GroupResource, Informer, Key, Reason, Snapshot, 
 
 use crate::act::{Actor, Receipt, is_terminating};
 use crate::controller::{Controller, Plan};
+use crate::counted::Counted;
 use crate::queue::Queue;
 
 /// Plans carried out at the same time.
@@ -44,6 +45,7 @@ struct Member {
 
 struct Outcome {
     id: Id,
+    began: Instant,
     receipt: Receipt,
     result: Result<Option<Duration>, Status>,
 }
@@ -57,6 +59,7 @@ pub struct Runner {
     /// Keys that were due but had unseen writes.
     held: Vec<Id>,
     running: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    counted: Arc<Counted>,
 }
 
 impl Runner {
@@ -65,6 +68,7 @@ impl Runner {
         controllers: Vec<Arc<dyn Controller>>,
         client: &dyn Fn(&str) -> Arc<dyn Client>,
         informer: Arc<dyn Informer>,
+        counted: Arc<Counted>,
     ) -> Self {
         let member = |controller: Arc<dyn Controller>| {
             let client = client(controller.account());
@@ -78,6 +82,7 @@ impl Runner {
             unseen: HashMap::new(),
             held: Vec::new(),
             running: FuturesUnordered::new(),
+            counted,
         }
     }
 
@@ -107,6 +112,10 @@ impl Runner {
     async fn follow(&mut self, mut changes: BoxStream<'static, Change>) {
         loop {
             self.start_work();
+            for (i, member) in self.members.iter().enumerate() {
+                let waiting = self.queue.ready().filter(|(at, _)| *at == i).count();
+                self.counted.waiting(member.controller.name(), waiting);
+            }
             let due = self.queue.next_due();
             let timer = async {
                 match due {
@@ -147,7 +156,10 @@ impl Runner {
                     after: Some(object.clone()),
                 };
                 member.controller.keys(snapshot, &change, &mut keys);
-                keys.drain(..).for_each(|key| self.queue.add((i, key)));
+                keys.drain(..).for_each(|key| {
+                    self.counted.added(member.controller.name());
+                    self.queue.add((i, key));
+                });
             }
         }
     }
@@ -159,7 +171,10 @@ impl Runner {
             let watches = member.controller.watches();
             if watches.is_empty() || watches.contains(&change.key.resource) {
                 member.controller.keys(&snapshot, &change, &mut keys);
-                keys.drain(..).for_each(|key| self.queue.add((i, key)));
+                keys.drain(..).for_each(|key| {
+                    self.counted.added(member.controller.name());
+                    self.queue.add((i, key));
+                });
             }
         }
     }
@@ -195,22 +210,27 @@ impl Runner {
                 self.held.retain(|other| *other != id);
             }
             let Some(member) = self.members.get(id.0) else { continue };
+            let began = Instant::now();
             match member.controller.plan(&snapshot, &id.1, Timestamp::now()) {
                 Ok(plan) if plan.steps.is_empty() => {
-                    self.finish(Outcome { id, receipt: Receipt::default(), result: Ok(plan.again) });
+                    self.finish(Outcome { id, began, receipt: Receipt::default(), result: Ok(plan.again) });
                 }
                 Ok(plan) => {
                     let (controller, actor) = (member.controller.clone(), member.actor.clone());
-                    self.running.push(act(controller, actor, self.informer.clone(), id, plan).boxed());
+                    let acting = act(controller, actor, self.informer.clone(), id, plan);
+                    let outcome = acting.map(move |(id, receipt, result)| Outcome { id, began, receipt, result });
+                    self.running.push(outcome.boxed());
                 }
-                Err(status) => self.finish(Outcome { id, receipt: Receipt::default(), result: Err(status) }),
+                Err(status) => self.finish(Outcome { id, began, receipt: Receipt::default(), result: Err(status) }),
             }
         }
     }
 
     fn finish(&mut self, outcome: Outcome) {
         let now = Instant::now();
-        let Outcome { id, receipt, result } = outcome;
+        let Outcome { id, began, receipt, result } = outcome;
+        let name = self.members.get(id.0).map_or("", |m| m.controller.name());
+        self.counted.worked(name, now.duration_since(began), result.is_err());
         if !receipt.is_empty() && !receipt.shown_by(&self.informer.snapshot()) {
             self.unseen.insert(id.clone(), (receipt, now));
         }
@@ -223,7 +243,6 @@ impl Runner {
             }
             Err(status) => {
                 self.queue.failed(&id, now);
-                let name = self.members.get(id.0).map_or("", |m| m.controller.name());
                 // A conflict says only that the snapshot was old; a leaving namespace takes nothing new.
                 let expected = status.is(Reason::Conflict) || is_terminating(&status);
                 if !expected && self.queue.failures(&id) >= WORTH_A_WARNING {
@@ -242,7 +261,7 @@ async fn act(
     informer: Arc<dyn Informer>,
     id: Id,
     plan: Plan,
-) -> Outcome {
+) -> (Id, Receipt, Result<Option<Duration>, Status>) {
     let mut receipt = Receipt::default();
     let mut result = actor.carry_out(plan.steps, &mut receipt).await.map(|()| plan.again);
     if let Err(status) = &result {
@@ -258,5 +277,5 @@ async fn act(
             result = Ok(Some(Duration::from_secs(1)));
         }
     }
-    Outcome { id, receipt, result }
+    (id, receipt, result)
 }

@@ -1,12 +1,14 @@
 //! What only the machine under the agent can do or knows: init implements it, the node's API offers it.
 
+use kedge_api::metrics::Text;
+
 /// The machine's side of the node's API: `POST machine/ACTION`, and its own lines of `/metrics`.
 pub trait Host: Send + Sync {
     /// Starts `poweroff`, `reboot`, `reexec` or `crash`; or says why not.
     fn ask(&self, action: &str) -> Result<(), String>;
 
-    /// Lines in Prometheus' text format.
-    fn metrics(&self) -> String;
+    /// Adds what it measures.
+    fn tell(&self, text: &mut Text);
 }
 
 /// A host that leaves its machine alone.
@@ -17,7 +19,5 @@ impl Host for Unmanaged {
         Err(format!("this machine cannot be asked to {action}: it is not Kedge's"))
     }
 
-    fn metrics(&self) -> String {
-        String::new()
-    }
+    fn tell(&self, _: &mut Text) {}
 }

@@ -202,7 +202,7 @@ async fn answer(site: &Arc<Site>, request: Request<Incoming>) -> Response<Body> 
         Route::Healthz => text(StatusCode::OK, "ok"),
         Route::Pods => json(&stats::pods(&site.informer.snapshot(), &site.node)),
         Route::Summary => json(&stats::summary(site)),
-        Route::Metrics => text(StatusCode::OK, stats::metrics(site) + &site.host.metrics()),
+        Route::Metrics => text(StatusCode::OK, stats::metrics(site)),
         Route::Logs(container, options) => log::answer(site, &container, options).await,
         Route::Exec(session) => relay::answer(site, request, session, relay::Kind::Exec),
         Route::Attach(session) => relay::answer(site, request, session, relay::Kind::Attach),

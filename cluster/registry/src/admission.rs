@@ -11,6 +11,7 @@
 //! the row and no more.
 
 mod certificates;
+mod counted;
 mod ingress_class;
 mod limits;
 mod matching;
@@ -28,16 +29,20 @@ mod tolerations;
 mod topology;
 mod webhook;
 
+use std::time::Instant;
+
 use kedge_api::resource::known;
 use kedge_api::{GroupResource, Options, Reason, Request, Resource, Status, Target, User, Verb};
 use serde_json::Value;
 
+use self::counted::Step;
 use crate::Registry;
 use crate::strategy::Scope;
 use crate::table::Row;
 use crate::value::Look as _;
 use crate::verbs::incoming::Expected;
 
+pub use counted::Counted;
 pub(crate) use tolerations::tolerate;
 pub use webhook::Webhooks;
 
@@ -138,6 +143,8 @@ type Admit = fn(&Scope<'_>, &Attributes<'_>, &mut Value) -> Result<(), Status>;
 type Validate = fn(&Scope<'_>, &Attributes<'_>, &Value, &mut Vec<String>) -> Result<(), Status>;
 
 struct Plugin {
+    /// Upstream's.
+    name: &'static str,
     on: &'static [Operation],
     about: &'static [GroupResource],
     subresources: &'static [&'static str],
@@ -146,12 +153,22 @@ struct Plugin {
 }
 
 impl Plugin {
-    const fn admits(on: &'static [Operation], about: &'static [GroupResource], admit: Admit) -> Self {
-        Self { on, about, subresources: &[""], admit: Some(admit), validate: None }
+    const fn admits(
+        name: &'static str,
+        on: &'static [Operation],
+        about: &'static [GroupResource],
+        admit: Admit,
+    ) -> Self {
+        Self { name, on, about, subresources: &[""], admit: Some(admit), validate: None }
     }
 
-    const fn validates(on: &'static [Operation], about: &'static [GroupResource], validate: Validate) -> Self {
-        Self { on, about, subresources: &[""], admit: None, validate: Some(validate) }
+    const fn validates(
+        name: &'static str,
+        on: &'static [Operation],
+        about: &'static [GroupResource],
+        validate: Validate,
+    ) -> Self {
+        Self { name, on, about, subresources: &[""], admit: None, validate: Some(validate) }
     }
 
     const fn and_validates(self, validate: Validate) -> Self {
@@ -184,41 +201,29 @@ const INGRESS: &[GroupResource] = &[INGRESSES];
 const CERTIFICATES: &[GroupResource] = &[known::CERTIFICATE_SIGNING_REQUESTS];
 const PRIORITIES: &[GroupResource] = &[known::PRIORITY_CLASSES];
 
-/// In upstream's order. Names of upstream's plugins stand beside the rows.
+/// In upstream's order.
 const PLUGINS: &[Plugin] = &[
-    // NamespaceLifecycle
-    Plugin::admits(WRITE, ANYTHING, namespace::lifecycle).also_of(&[]),
-    // LimitRanger
-    Plugin::admits(WRITE, LIMITED, limits::default).and_validates(limits::check).also_of(&["", "resize"]),
-    // ServiceAccount
-    Plugin::admits(WRITE, PODS, service_account::default)
+    Plugin::admits("NamespaceLifecycle", WRITE, ANYTHING, namespace::lifecycle).also_of(&[]),
+    Plugin::admits("LimitRanger", WRITE, LIMITED, limits::default)
+        .and_validates(limits::check)
+        .also_of(&["", "resize"]),
+    Plugin::admits("ServiceAccount", WRITE, PODS, service_account::default)
         .and_validates(service_account::check)
         .also_of(&["", "ephemeralcontainers"]),
-    // TaintNodesByCondition
-    Plugin::admits(CREATE, NODES, node::taint),
-    // PodSecurity
-    Plugin::validates(WRITE, NAMESPACES, pod_security::namespace),
-    Plugin::validates(WRITE, PODS, pod_security::pod).also_of(&["", "ephemeralcontainers", "resize"]),
-    Plugin::validates(WRITE, pod_security::CONTROLLERS, pod_security::controller),
-    // Priority
-    Plugin::admits(WRITE, PODS, priority::of_pod),
-    Plugin::validates(WRITE, PRIORITIES, priority::one_default),
-    // DefaultTolerationSeconds
-    Plugin::admits(WRITE, PODS, tolerations::default),
-    // DefaultStorageClass
-    Plugin::admits(CREATE, CLAIMED, storage::default_class),
-    // StorageObjectInUseProtection
-    Plugin::admits(CREATE, KEPT, storage::protect),
-    // PersistentVolumeClaimResize
-    Plugin::validates(UPDATE, CLAIMED, storage::resize),
-    // RuntimeClass
-    Plugin::admits(CREATE, PODS, runtime_class::apply).and_validates(runtime_class::check),
-    // CertificateSubjectRestriction
-    Plugin::validates(CREATE, CERTIFICATES, certificates::restrict_subject),
-    // PodTopologyLabels
-    Plugin::admits(CREATE, PODS, topology::label).also_of(&["", "binding"]),
-    // DefaultIngressClass
-    Plugin::admits(CREATE, INGRESS, ingress_class::default),
+    Plugin::admits("TaintNodesByCondition", CREATE, NODES, node::taint),
+    Plugin::validates("PodSecurity", WRITE, NAMESPACES, pod_security::namespace),
+    Plugin::validates("PodSecurity", WRITE, PODS, pod_security::pod).also_of(&["", "ephemeralcontainers", "resize"]),
+    Plugin::validates("PodSecurity", WRITE, pod_security::CONTROLLERS, pod_security::controller),
+    Plugin::admits("Priority", WRITE, PODS, priority::of_pod),
+    Plugin::validates("Priority", WRITE, PRIORITIES, priority::one_default),
+    Plugin::admits("DefaultTolerationSeconds", WRITE, PODS, tolerations::default),
+    Plugin::admits("DefaultStorageClass", CREATE, CLAIMED, storage::default_class),
+    Plugin::admits("StorageObjectInUseProtection", CREATE, KEPT, storage::protect),
+    Plugin::validates("PersistentVolumeClaimResize", UPDATE, CLAIMED, storage::resize),
+    Plugin::admits("RuntimeClass", CREATE, PODS, runtime_class::apply).and_validates(runtime_class::check),
+    Plugin::validates("CertificateSubjectRestriction", CREATE, CERTIFICATES, certificates::restrict_subject),
+    Plugin::admits("PodTopologyLabels", CREATE, PODS, topology::label).also_of(&["", "binding"]),
+    Plugin::admits("DefaultIngressClass", CREATE, INGRESS, ingress_class::default),
 ];
 
 /// Lets plugins and webhooks change what a client sent.
@@ -233,6 +238,20 @@ pub(crate) async fn mutate(
         return Ok(());
     }
     let operation = if old.is_some() { Operation::Update } else { Operation::Create };
+    let began = Instant::now();
+    let done = admit(registry, row, writer, operation, object, old).await;
+    registry.admission.step(Step::Admit, operation.as_str(), began, done.is_err());
+    done
+}
+
+async fn admit(
+    registry: &Registry,
+    row: &Row,
+    writer: &mut Writer<'_>,
+    operation: Operation,
+    object: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), Status> {
     let attributes = Attributes::of(writer, row, operation, old);
     plugins_mutate(registry, &attributes, object)?;
     let by_policy = policies_mutate(registry, row, writer, &attributes, object)?;
@@ -269,8 +288,24 @@ fn policies_mutate(
 fn plugins_mutate(registry: &Registry, attributes: &Attributes<'_>, object: &mut Value) -> Result<(), Status> {
     let snapshot = registry.cache.snapshot();
     let scope = Scope { snapshot: &snapshot };
-    let mut plugins = PLUGINS.iter().filter(|plugin| plugin.applies(attributes)).filter_map(|plugin| plugin.admit);
-    plugins.try_for_each(|admit| admit(&scope, attributes, object))
+    for plugin in PLUGINS.iter().filter(|plugin| plugin.applies(attributes)) {
+        let Some(admit) = plugin.admit else { continue };
+        timed(registry, plugin, Step::Admit, attributes, || admit(&scope, attributes, object))?;
+    }
+    Ok(())
+}
+
+fn timed(
+    registry: &Registry,
+    plugin: &Plugin,
+    step: Step,
+    attributes: &Attributes<'_>,
+    run: impl FnOnce() -> Result<(), Status>,
+) -> Result<(), Status> {
+    let began = Instant::now();
+    let done = run();
+    registry.admission.plugin(plugin.name, step, attributes.operation.as_str(), began, done.is_err());
+    done
 }
 
 /// Lets plugins, policies and webhooks judge what is about to be stored or, then as it was, deleted; or how a connection is opened.
@@ -285,6 +320,20 @@ pub(crate) async fn validate(
     if writer.admitted {
         return Ok(());
     }
+    let began = Instant::now();
+    let done = judge(registry, row, writer, operation, object, old).await;
+    registry.admission.step(Step::Validate, operation.as_str(), began, done.is_err());
+    done
+}
+
+async fn judge(
+    registry: &Registry,
+    row: &Row,
+    writer: &mut Writer<'_>,
+    operation: Operation,
+    object: &Value,
+    old: Option<&Value>,
+) -> Result<(), Status> {
     let attributes = Attributes::of(writer, row, operation, old);
     let fixed = matches!(operation, Operation::Delete | Operation::Connect);
     if fixed && !webhook::is_silent(registry, true) {
@@ -307,8 +356,10 @@ fn plugins_validate(registry: &Registry, attributes: &Attributes<'_>, object: &V
     let snapshot = registry.cache.snapshot();
     let scope = Scope { snapshot: &snapshot };
     let mut warnings = Vec::new();
-    let mut plugins = PLUGINS.iter().filter(|plugin| plugin.applies(attributes)).filter_map(|plugin| plugin.validate);
-    plugins.try_for_each(|validate| validate(&scope, attributes, object, &mut warnings))?;
+    for plugin in PLUGINS.iter().filter(|plugin| plugin.applies(attributes)) {
+        let Some(validate) = plugin.validate else { continue };
+        timed(registry, plugin, Step::Validate, attributes, || validate(&scope, attributes, object, &mut warnings))?;
+    }
     Ok(warnings)
 }
 

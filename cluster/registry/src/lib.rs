@@ -46,7 +46,7 @@ use kedge_watch::Cache;
 use serde_json::Value;
 use tokio::sync::watch;
 
-pub use admission::Webhooks;
+pub use admission::{Counted, Webhooks};
 pub use notes::noting;
 pub use table::{Row, Table, volatile};
 pub use verbs::bootstrap::bootstrap;
@@ -121,6 +121,7 @@ pub struct Registry {
     /// Swapped whole when custom resources come or go; read at the begin of each request.
     table: watch::Sender<Arc<Table>>,
     options: Options,
+    admission: Arc<admission::Counted>,
     policies: admission::policy::Compiled,
     pending: allocation::Pending,
 }
@@ -129,7 +130,15 @@ impl Registry {
     pub fn new(store: Arc<dyn Store>, cache: Arc<Cache>, options: Options) -> Self {
         let table = custom::table(&Table::builtin(), &cache.snapshot(), options.webhooks.as_ref());
         let table = watch::Sender::new(Arc::new(table));
-        Self { store, cache, table, options, pending: Default::default(), policies: Default::default() }
+        Self {
+            store,
+            cache,
+            table,
+            options,
+            admission: Arc::default(),
+            pending: Default::default(),
+            policies: Default::default(),
+        }
     }
 
     /// The table of this moment.
@@ -139,6 +148,11 @@ impl Registry {
 
     fn set_table(&self, table: Table) {
         self.table.send_replace(Arc::new(table));
+    }
+
+    /// What admission counts.
+    pub fn admission(&self) -> &Arc<admission::Counted> {
+        &self.admission
     }
 
     pub fn cache(&self) -> &Arc<Cache> {

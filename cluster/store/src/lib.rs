@@ -10,6 +10,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod counted;
 mod document;
 mod hub;
 pub mod memory;
@@ -22,6 +23,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use kedge_api::{GroupResource, Key, Object, Revision};
 
+pub use counted::Counted;
 pub use document::{Draft, EncodeError, decode, restamp};
 pub use memory::Memory;
 pub use sqlite::Sqlite;

@@ -77,6 +77,7 @@ impl Changes {
     fn take(&mut self) -> Result<bool, Ended> {
         let state = self.shared.read();
         if self.cursor < self.forgotten(&state) {
+            state.lags(&self.resources);
             return Err(Ended::Lagged);
         }
         let after = self.cursor;

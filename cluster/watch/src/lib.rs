@@ -13,6 +13,7 @@ mod changes;
 mod kept;
 mod ring;
 mod state;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +66,11 @@ impl Cache {
 
     pub fn snapshot(&self) -> Snapshot {
         self.shared.snapshot()
+    }
+
+    /// Whether it follows the store; if not, why.
+    pub fn check(&self) -> Result<(), String> {
+        self.shared.check()
     }
 
     /// Returns when the cache shows `revision` or a later one: what makes a writer see its own write.
@@ -122,16 +128,17 @@ async fn pump(store: Arc<dyn Store>, shared: Arc<Shared>) {
     loop {
         match store.watch(shared.revision()).await {
             Ok(mut events) => {
+                shared.found();
                 while let Some(event) = events.next().await {
                     shared.apply(event);
                 }
             }
             Err(StoreError::Compacted { .. }) => match store.list(&Range::All).await {
                 Ok((revision, objects)) => shared.resync(revision, objects),
-                Err(error) => tracing::warn!(%error, "listing the store anew"),
+                Err(error) => shared.lost("listing the store anew", &error),
             },
             Err(StoreError::Closed) => break,
-            Err(error) => tracing::warn!(%error, "watching the store"),
+            Err(error) => shared.lost("watching the store", &error),
         }
         tokio::time::sleep(RETRY).await;
     }

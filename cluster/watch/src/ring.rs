@@ -1,6 +1,7 @@
 //! The recent changes of one resource.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicU64;
 
 use kedge_api::{Change, Revision};
 
@@ -15,15 +16,20 @@ pub(crate) struct Ring {
     forgotten: Revision,
     changes: VecDeque<Change>,
     bytes: usize,
+    /// Changes that were ever here.
+    pub(crate) pushed: u64,
+    /// Watchers that came too late for a change.
+    pub(crate) lagged: AtomicU64,
 }
 
 impl Ring {
     pub(crate) fn new(forgotten: Revision) -> Self {
-        Self { forgotten, changes: VecDeque::new(), bytes: 0 }
+        Self { forgotten, changes: VecDeque::new(), bytes: 0, pushed: 0, lagged: AtomicU64::new(0) }
     }
 
     pub(crate) fn push(&mut self, change: Change) {
         self.bytes += weight(&change);
+        self.pushed += 1;
         self.changes.push_back(change);
         while self.changes.len() > MOST || (self.changes.len() > FEWEST && self.bytes > BYTES) {
             let Some(oldest) = self.changes.pop_front() else { break };

@@ -1,6 +1,7 @@
 //! The state that the pump changes and everyone reads.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub(crate) struct Shared {
     waiters: Mutex<Waiters>,
     head: watch::Sender<Revision>,
     pub(crate) kept: Kept,
+    /// Why the store is not followed, when it is not.
+    trouble: RwLock<Option<String>>,
 }
 
 pub(crate) struct State {
@@ -42,6 +45,13 @@ impl State {
 
     pub(crate) fn since(&self, resource: &GroupResource, after: Revision) -> impl DoubleEndedIterator<Item = &Change> {
         self.rings.get(resource).into_iter().flat_map(move |ring| ring.since(after))
+    }
+
+    /// Someone who watches these came too late.
+    pub(crate) fn lags(&self, resources: &[GroupResource]) {
+        for ring in resources.iter().filter_map(|resource| self.rings.get(resource)) {
+            ring.lagged.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn resources(&self) -> impl Iterator<Item = &GroupResource> {
@@ -80,6 +90,7 @@ impl Shared {
             waiters: Mutex::default(),
             head: watch::Sender::new(floor),
             kept: Kept::new(keep),
+            trouble: RwLock::default(),
         }
     }
 
@@ -147,6 +158,29 @@ impl Shared {
         });
         self.wake_all();
         self.head.send_replace(revision);
+    }
+
+    /// The store is followed.
+    pub(crate) fn found(&self) {
+        *self.trouble.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// The store is not followed, for now.
+    pub(crate) fn lost(&self, what: &str, error: &kedge_store::Error) {
+        tracing::warn!(%error, "{what}");
+        *self.trouble.write().unwrap_or_else(PoisonError::into_inner) = Some(format!("{what}: {error}"));
+    }
+
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.read().closed {
+            return Err(Error::Closed.to_string());
+        }
+        self.trouble.read().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
+    }
+
+    /// Changes that were recorded, and watchers that came too late for one.
+    pub(crate) fn counts(&self, resource: &GroupResource) -> (u64, u64) {
+        self.read().rings.get(resource).map_or((0, 0), |ring| (ring.pushed, ring.lagged.load(Ordering::Relaxed)))
     }
 
     pub(crate) fn close(&self) {

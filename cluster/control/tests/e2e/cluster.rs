@@ -29,6 +29,7 @@ async fn start(lag: u64) -> Arc<World> {
         certify: Arc::new(|_| Ok(kedge_control::certificates::Signed::Unknown)),
         sign: Arc::new(|_| Ok("TOKEN".into())),
         mapper: Arc::new(mapped),
+        counted: Arc::default(),
     };
     tokio::spawn(kedge_control::run(&|_| world.clone(), world.clone(), options));
     tokio::spawn(kedge_schedule::run(world.clone(), world.clone(), kedge_schedule::Options::default()));

@@ -17,7 +17,7 @@ use crate::world::World;
 fn start(world: &Arc<World>) {
     let controllers: Vec<Arc<dyn Controller>> = vec![Arc::new(Deployments), Arc::new(ReplicaSets)];
     let informer: Arc<dyn Informer> = world.clone();
-    tokio::spawn(Runner::new(controllers, &|_| world.clone(), informer).run());
+    tokio::spawn(Runner::new(controllers, &|_| world.clone(), informer, Arc::default()).run());
     tokio::spawn(world.clone().run_agent());
 }
 

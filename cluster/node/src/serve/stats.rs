@@ -1,10 +1,9 @@
 //! What pods use, as `kubectl top` and Prometheus want to see it, and which pods there are.
 
-use std::fmt::Write as _;
-
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kedge_api::Snapshot;
+use kedge_api::metrics::{Form, Kind, Text};
 use kedge_api::resource::known::PODS;
 use kedge_runtime::cgroup::Usage;
 use kedge_runtime::{ContainerState, Status};
@@ -96,42 +95,41 @@ pub fn summary(site: &Site) -> Value {
     json!({"node": {"nodeName": site.node, "cpu": cpu(&node), "memory": memory(&node)}, "pods": pods})
 }
 
-/// The resource metrics that metrics-server reads, in Prometheus' text format.
+/// A resource metric of containers, of pods or of the node, which metrics-server reads.
+type Row = (&'static str, Kind, &'static str, fn(&Usage) -> Option<f64>);
+const ROWS: [Row; 2] = [
+    ("cpu_usage_seconds_total", Kind::Counter, "Time of CPU.", |usage| usage.cpu_nanoseconds.map(|n| n as f64 / 1e9)),
+    ("memory_working_set_bytes", Kind::Gauge, "Memory in use that cannot be given back.", |usage| {
+        usage.memory_working_set_bytes.map(|b| b as f64)
+    }),
+];
+
+/// In Prometheus' text format; the machine's own lines follow.
 pub fn metrics(site: &Site) -> String {
-    let mut cpu = String::from("# TYPE container_cpu_usage_seconds_total counter\n");
-    let mut memory = String::from("# TYPE container_memory_working_set_bytes gauge\n");
-    let mut pod_cpu = String::from("# TYPE pod_cpu_usage_seconds_total counter\n");
-    let mut pod_memory = String::from("# TYPE pod_memory_working_set_bytes gauge\n");
-    let seconds = |u: &Usage| u.cpu_nanoseconds.map(|n| n as f64 / 1e9);
-    // Writing to a String cannot fail.
-    let line = |out: &mut String, name: &str, labels: &str, value: Option<f64>| {
-        if let Some(value) = value {
-            let _ = writeln!(out, "{name}{labels} {value}");
+    let mut text = Text::new(Form::Prometheus);
+    let (pods, node) = (all(site), node_use(site));
+    let name = |text: &Option<String>| text.clone().unwrap_or_default();
+    for (metric, kind, help, value) in ROWS {
+        text.head(&format!("container_{metric}"), kind, help);
+        for (pod, _, containers) in &pods {
+            let (namespace, pod) = (name(&pod.metadata.namespace), name(&pod.metadata.name));
+            for measured in containers {
+                let container = measured.state.labels.get(label::CONTAINER).cloned().unwrap_or_default();
+                let labels = [("container", &*container), ("namespace", &*namespace), ("pod", &*pod)];
+                value(&measured.usage).into_iter().for_each(|value| text.value(&labels, value));
+            }
         }
-    };
-    let bytes = |u: &Usage| u.memory_working_set_bytes.map(|b| b as f64);
-    for (pod, usage, containers) in all(site) {
-        let text = |t: &Option<String>| t.clone().unwrap_or_default();
-        let of_pod = format!("namespace={:?},pod={:?}", text(&pod.metadata.namespace), text(&pod.metadata.name));
-        for m in containers {
-            let labels = format!(
-                "{{container={:?},{of_pod}}}",
-                m.state.labels.get(label::CONTAINER).cloned().unwrap_or_default()
-            );
-            line(&mut cpu, "container_cpu_usage_seconds_total", &labels, seconds(&m.usage));
-            line(&mut memory, "container_memory_working_set_bytes", &labels, bytes(&m.usage));
+        text.head(&format!("pod_{metric}"), kind, help);
+        for (pod, usage, _) in &pods {
+            let (namespace, pod) = (name(&pod.metadata.namespace), name(&pod.metadata.name));
+            let labels = [("namespace", &*namespace), ("pod", &*pod)];
+            value(usage).into_iter().for_each(|value| text.value(&labels, value));
         }
-        let labels = format!("{{{of_pod}}}");
-        line(&mut pod_cpu, "pod_cpu_usage_seconds_total", &labels, seconds(&usage));
-        line(&mut pod_memory, "pod_memory_working_set_bytes", &labels, bytes(&usage));
+        text.head(&format!("node_{metric}"), kind, help);
+        value(&node).into_iter().for_each(|value| text.value(&[], value));
     }
-    let node = node_use(site);
-    let mut out = [cpu, memory, pod_cpu, pod_memory].concat();
-    out.push_str("# TYPE node_cpu_usage_seconds_total counter\n");
-    line(&mut out, "node_cpu_usage_seconds_total", "", seconds(&node));
-    out.push_str("# TYPE node_memory_working_set_bytes gauge\n");
-    line(&mut out, "node_memory_working_set_bytes", "", bytes(&node));
-    out
+    site.host.tell(&mut text);
+    text.finish()
 }
 
 #[cfg(test)]

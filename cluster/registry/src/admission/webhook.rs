@@ -12,7 +12,7 @@ mod hook;
 pub(super) mod review;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures::future::join_all;
@@ -21,6 +21,7 @@ use serde_json::Value;
 
 use self::hook::Hook;
 use self::review::Response;
+use super::counted::Step;
 use super::matching::Asked;
 use super::{Attributes, Operation, Writer};
 use crate::Registry;
@@ -174,9 +175,20 @@ async fn ask(
     let uid = uuid::Uuid::new_v4().to_string();
     let version = hook.review_version();
     let request = review::request(writer, asked, &uid);
+    let began = Instant::now();
     let answer = webhooks.call(hook.client_config(), hook.timeout(), &review::wrap(version, request)).await;
-    let answer = answer.map_err(|why| Failure::Broken(format!("failed to call webhook: {why}")))?;
-    review::response(hook.name(), version, &uid, &answer, mutating)
+    let answer = answer.map_err(|why| Failure::Broken(format!("failed to call webhook: {why}")));
+    let answer = answer.and_then(|answer| review::response(hook.name(), version, &uid, &answer, mutating));
+    let step = if mutating { Step::Admit } else { Step::Validate };
+    registry.admission.hook(
+        hook.name(),
+        step,
+        asked.attributes.operation.as_str(),
+        began,
+        &answer,
+        hook.ignores_failures(),
+    );
+    answer
 }
 
 /// A webhook that cannot be asked decides by its failure policy.

@@ -3,10 +3,10 @@
 use crate::machine::Machine;
 use crate::request::Request;
 use kedge_cluster::Host;
+use kedge_cluster::metrics::{Kind, Text};
 use kedge_config::names;
 use kedge_stage1::report;
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,30 +65,20 @@ impl Host for MachineHost {
         self.machine.requests.ask(*request).map_err(|refused| refused.to_string())
     }
 
-    fn metrics(&self) -> String {
-        // Writing to a String cannot fail.
-        let mut out = String::new();
-        let _ = writeln!(
-            out,
-            "# HELP kedge_boot_milestone_seconds Time from the kernel's start to a milestone.\n# TYPE kedge_boot_milestone_seconds gauge"
-        );
+    fn tell(&self, text: &mut Text) {
+        text.head("kedge_boot_milestone_seconds", Kind::Gauge, "Time from the kernel's start to a milestone.");
         for (name, time) in self.milestones() {
-            let _ = writeln!(out, "kedge_boot_milestone_seconds{{milestone=\"{name}\"}} {:.3}", time.as_secs_f64());
+            text.value(&[("milestone", name)], time.as_secs_f64());
         }
         let rollup = fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
         if let Some(pss) = kilobytes(&rollup, "Pss:") {
-            let _ = writeln!(
-                out,
-                "# HELP kedge_process_pss_bytes Proportional memory of this process.\n# TYPE kedge_process_pss_bytes gauge\nkedge_process_pss_bytes {pss}"
-            );
+            text.head("kedge_process_pss_bytes", Kind::Gauge, "Proportional memory of this process.");
+            text.value(&[], pss as f64);
         }
         if let Some(written) = self.state_written() {
-            let _ = writeln!(
-                out,
-                "# HELP kedge_state_written_bytes_total Written to the STATE partition since boot.\n# TYPE kedge_state_written_bytes_total counter\nkedge_state_written_bytes_total {written}"
-            );
+            text.head("kedge_state_written_bytes_total", Kind::Counter, "Written to the STATE partition since boot.");
+            text.value(&[], written as f64);
         }
-        out
     }
 }
 

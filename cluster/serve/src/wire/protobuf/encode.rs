@@ -8,7 +8,7 @@ use kedge_api::schema::{Shape, Type};
 use serde_json::{Map, Value};
 
 use super::table::{Either, Step, fields, knows};
-use super::writer::{bytes, double, integer};
+use super::writer::{bytes, double, integer, key, varint};
 use super::{MAGIC, MAX_DEPTH, type_of};
 
 /// A list's bytes are held in pieces of about this size.

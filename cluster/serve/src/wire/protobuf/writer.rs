@@ -1,6 +1,6 @@
 //! Fields as they stand on the wire: a key of number and form, then the value.
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
+pub fn varint(out: &mut Vec<u8>, mut value: u64) {
     loop {
         let byte = u8::try_from(value & 0x7f).unwrap_or_default();
         value >>= 7;
@@ -12,7 +12,7 @@ fn varint(out: &mut Vec<u8>, mut value: u64) {
     }
 }
 
-fn key(out: &mut Vec<u8>, number: u32, wire: u64) {
+pub fn key(out: &mut Vec<u8>, number: u32, wire: u64) {
     varint(out, u64::from(number) << 3 | wire);
 }
 
