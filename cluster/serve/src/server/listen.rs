@@ -16,9 +16,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::batch::Batched;
 use super::front::Front;
+use super::streams::streams;
 use crate::http::place::Place;
 
 /// Each costs some 50 kB with its TLS and HTTP/2 buffers.
@@ -140,23 +142,34 @@ async fn connection(
     let peer = Arc::new(front.authenticator.peer(tls.get_ref().1.peer_certificates()));
     let asked = Arc::new(Notify::new());
     let begun = Arc::clone(&asked);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let work = move |mut request: Request<Incoming>| {
         let (front, peer) = (Arc::clone(&front), Arc::clone(&peer));
         begun.notify_one();
         request.extensions_mut().insert(place.clone());
-        async move { Ok::<_, std::convert::Infallible>(front.handle(&peer, from, request).await) }
-    });
-    let builder = builder(bounds);
+        async move { front.handle(&peer, from, request).await }
+    };
     let served = async {
         match tls.get_ref().1.alpn_protocol() {
             Some(b"h2") => {
+                // In a task of its own: what takes long holds up no other stream.
+                let service = service_fn(move |request| {
+                    let work = AbortOnDropHandle::new(tokio::spawn(work(request)));
+                    async move { work.await.map_err(io::Error::other) }
+                });
+                let (within, streams) = streams();
+                let builder = builder(bounds, within).http2_only();
                 let io = TokioIo::new(Batched::new(tls));
-                drive(builder.http2_only().serve_connection(io, service).into_owned(), |c| c.graceful_shutdown(), &stop)
-                    .await
+                let serving = builder.serve_connection(io, service).into_owned();
+                streams.drive(until(serving, |c| c.graceful_shutdown(), &stop)).await
             }
             _ => {
+                let service = service_fn(move |request| {
+                    let work = work(request);
+                    async move { Ok::<_, std::convert::Infallible>(work.await) }
+                });
+                let builder = builder(bounds, TokioExecutor::new());
                 let serving = builder.serve_connection_with_upgrades(TokioIo::new(tls), service).into_owned();
-                drive(serving, |c| c.graceful_shutdown(), &stop).await
+                until(serving, |c| c.graceful_shutdown(), &stop).await
             }
         }
     };
@@ -177,7 +190,7 @@ async fn connection(
 }
 
 /// Serves until the client has had enough; from `stop` on, only what was begun.
-async fn drive<C: Future>(serving: C, shutdown: fn(Pin<&mut C>), stop: &CancellationToken) -> C::Output {
+async fn until<C: Future>(serving: C, shutdown: fn(Pin<&mut C>), stop: &CancellationToken) -> C::Output {
     let mut serving = pin!(serving);
     tokio::select! {
         ended = serving.as_mut() => ended,
@@ -188,8 +201,8 @@ async fn drive<C: Future>(serving: C, shutdown: fn(Pin<&mut C>), stop: &Cancella
     }
 }
 
-fn builder(bounds: Bounds) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn builder<E>(bounds: Bounds, executor: E) -> Builder<E> {
+    let mut builder = Builder::new(executor);
     builder
         .http1()
         .timer(TokioTimer::new())

@@ -16,6 +16,7 @@ mod noting;
 mod paths;
 mod read;
 mod resources;
+mod streams;
 
 pub use assemble::{Access, AssembleError, Setup, assemble};
 pub use front::{Front, Parts};
