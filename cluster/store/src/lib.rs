@@ -16,7 +16,7 @@ mod hub;
 pub mod memory;
 pub mod sqlite;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -26,7 +26,7 @@ use kedge_api::{GroupResource, Key, Object, Revision};
 pub use counted::Counted;
 pub use document::{Draft, EncodeError, decode, restamp};
 pub use memory::Memory;
-pub use sqlite::Sqlite;
+pub use sqlite::{Sqlite, Summary};
 
 /// etcd's semantics: one revision counter over all keys, compare-and-swap as the only write, ordered events from a revision on.
 #[async_trait]
@@ -41,7 +41,20 @@ pub trait Store: Send + Sync {
 
     /// Every write after `after`, in order, without a gap. The stream ends when the store closes.
     async fn watch(&self, after: Revision) -> Result<BoxStream<'static, Event>, Error>;
+
+    /// Writes all that is durable, as of one revision, to a new file at `to`; everything else goes on meanwhile.
+    async fn snapshot(&self, _to: &Path) -> Result<Summary, Error> {
+        Err(Error::Nothing)
+    }
+
+    /// Looks at everything that is durable, however long that takes.
+    async fn check(&self) -> Result<Summary, Error> {
+        Err(Error::Nothing)
+    }
 }
+
+/// How a value begins that lies encrypted in the database, as upstream marks it in etcd.
+pub const ENCRYPTED: &[u8] = b"k8s:enc:";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Range {
@@ -116,7 +129,7 @@ pub enum Error {
     Conflict { key: Key, expect: Expect, found: Option<Revision> },
     #[error("writing {}: the file system is full; free space on it, reads go on meanwhile", path.display())]
     Full { path: PathBuf },
-    #[error("the database {} is corrupt: {what}; restore it from a backup or remove it to start anew", path.display())]
+    #[error("the database {} is corrupt: {what}; restore it from a snapshot", path.display())]
     Corrupt { path: PathBuf, what: String },
     #[error("opening {}: {what}", path.display())]
     Open { path: PathBuf, what: String },
@@ -126,4 +139,6 @@ pub enum Error {
     Compacted { asked: Revision, oldest: Revision },
     #[error("the store is closed")]
     Closed,
+    #[error("the store is in memory only: there is nothing to look at or to copy")]
+    Nothing,
 }

@@ -6,11 +6,16 @@
 //! Volatile resources (leases, events) live in the writer's memory only. Revisions are handed out from a block that was reserved on disk
 //! before, so that none is ever handed out twice, volatile writes and crashes included.
 
+mod check;
+mod damage;
 mod database;
+mod layout;
+mod snapshot;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt as _};
@@ -18,11 +23,18 @@ use kedge_api::{GroupResource, Key, Object, Revision};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{Commit, Error, Event, Expect, Range, Store, Write};
+pub use check::Summary;
+pub use damage::Damage;
+pub use snapshot::{inspect, restore};
+
+use check::Depth;
 use database::Database;
 use writer::Job;
 
 /// Requests that may wait for the writer before callers are held back.
 const QUEUE: usize = 256;
+/// How long a start looks at the structure of the file. Some ten thousand objects take a tenth of it.
+const START_CHECK: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -37,10 +49,16 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens or creates the database. Blocks; also on a large file only for as long as recovery takes.
+    /// Opens or creates the database, and checks it: every row, and the structure as far as [`START_CHECK`] goes. Blocks.
     pub fn open(path: impl Into<PathBuf>, options: Options) -> Result<Self, Error> {
         let path = path.into();
+        if std::fs::symlink_metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            snapshot::create(&path)?;
+        }
         let database = Database::open(path.clone(), options.max_bytes)?;
+        if !database.check(Depth::Within(START_CHECK))?.whole {
+            tracing::info!(path = %path.display(), "the database is large: its structure was not checked to the end");
+        }
         let (jobs, queue) = mpsc::channel(QUEUE);
         let writer = writer::Writer::new(database, options.volatile)?;
         std::thread::Builder::new()
@@ -74,5 +92,16 @@ impl Store for Sqlite {
     async fn watch(&self, after: Revision) -> Result<BoxStream<'static, Event>, Error> {
         let receiver = self.ask(|reply| Job::Watch { after, reply }).await?;
         Ok(stream::unfold(receiver, |mut r| async move { r.recv().await.map(|event| (event, r)) }).boxed())
+    }
+
+    async fn snapshot(&self, to: &Path) -> Result<Summary, Error> {
+        let to = to.to_owned();
+        let partial = snapshot::partial(&to);
+        self.ask(|reply| Job::Copy { to: partial, reply }).await?;
+        tokio::task::spawn_blocking(move || snapshot::finish(&to)).await.map_err(|_| Error::Closed)?
+    }
+
+    async fn check(&self) -> Result<Summary, Error> {
+        self.ask(|reply| Job::Check { reply }).await
     }
 }

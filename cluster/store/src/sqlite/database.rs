@@ -1,51 +1,51 @@
-//! The file: its tables, its settings, and what SQLite's errors mean.
+//! The file: how it is opened, how rows are read and written, and what SQLite's errors mean.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kedge_api::{GroupResource, Key, Object, Revision};
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
+use super::layout::{self, sum, sum_of_reserved};
 use crate::{Draft, Error, Expect, Range, Write, decode};
 
-/// Kept in the file's header; a file of a later layout is refused instead of misread.
-const LAYOUT: i64 = 1;
 const PAGE: u64 = 4096;
-
-const TABLES: &str = "
-    CREATE TABLE IF NOT EXISTS objects (
-        resource TEXT NOT NULL, namespace TEXT NOT NULL, name TEXT NOT NULL, revision INTEGER NOT NULL, json BLOB NOT NULL,
-        PRIMARY KEY (resource, namespace, name)
-    ) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS reserved (one INTEGER PRIMARY KEY CHECK (one = 1), revision INTEGER NOT NULL);";
+/// That SQLite knows.
+const SMALLEST_PAGE: u64 = 512;
 
 pub(super) struct Database {
     connection: Connection,
     path: PathBuf,
 }
 
-/// Secrets lie in it: a new file is its owner's alone, and SQLite gives its log the same mode. An old one stays as it is.
-fn own(path: &Path) -> Result<(), Error> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(Error::Open { path: path.to_owned(), what: error.to_string() })
-        }
-        Ok(_) | Err(_) => Ok(()),
-    }
+/// An empty file for its owner alone, since Secrets are to lie in it; SQLite gives its log the same mode.
+pub(super) fn own(path: &Path) -> Result<File, Error> {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    made.map_err(|error| Error::Open { path: path.to_owned(), what: error.to_string() })
 }
 
 impl Database {
+    /// Opens what is there; checks nothing but that it is a database of a layout that is known, and makes an older one the newest.
     pub(super) fn open(path: PathBuf, max_bytes: Option<u64>) -> Result<Self, Error> {
+        // SQLite would take a file without a page for a new database; ours come to be whole.
+        if std::fs::metadata(&path).is_ok_and(|found| found.len() < SMALLEST_PAGE) {
+            return Err(Error::Corrupt { path, what: "the file is cut off within its first page".to_owned() });
+        }
+        Self::create(path, max_bytes)
+    }
+
+    /// The same, where an empty file may become one.
+    pub(super) fn create(path: PathBuf, max_bytes: Option<u64>) -> Result<Self, Error> {
         let open = |e: rusqlite::Error| match explain(&path, &e) {
             Error::Database { path, what } => Error::Open { path, what },
             other => other,
         };
-        own(&path)?;
-        let connection = Connection::open(&path).map_err(open)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags).map_err(open)?;
         // EXCLUSIVE: a second process is refused, and WAL needs no shared-memory file. FULL: a commit is on disk when it returns.
         connection
             .execute_batch(
@@ -53,15 +53,10 @@ impl Database {
                  PRAGMA cache_size = -256; PRAGMA temp_store = MEMORY;",
             )
             .map_err(open)?;
-        let layout: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(open)?;
-        if layout > LAYOUT {
-            let what = format!("its layout is version {layout}, but this program knows none after {LAYOUT}");
-            return Err(Error::Open { path, what });
-        }
-        connection.execute_batch(TABLES).map_err(open)?;
-        if layout < LAYOUT {
-            connection.pragma_update(None, "user_version", LAYOUT).map_err(open)?;
-        }
+        layout::renew(&connection, &path).map_err(|error| match error {
+            layout::RenewError::Sqlite(error) => open(error),
+            layout::RenewError::Later(what) => Error::Open { path: path.clone(), what },
+        })?;
         if let Some(bytes) = max_bytes {
             let pages = i64::try_from(bytes / PAGE).unwrap_or(i64::MAX);
             connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).map_err(open)?;
@@ -69,25 +64,49 @@ impl Database {
         Ok(Self { connection, path })
     }
 
-    fn explain(&self, error: &rusqlite::Error) -> Error {
+    /// Opens a file that nobody uses, to look at it.
+    pub(super) fn look(path: &Path) -> Result<Self, Error> {
+        let failed = |e: rusqlite::Error| explain(path, &e);
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        let layout: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
+        if layout != layout::LAYOUT {
+            let what = format!("its layout is version {layout}, this program's is {}", layout::LAYOUT);
+            return Err(Error::Open { path: path.to_owned(), what });
+        }
+        Ok(Self { connection, path: path.to_owned() })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn explain(&self, error: &rusqlite::Error) -> Error {
         explain(&self.path, error)
     }
 
     /// No revision above this was ever handed out.
     pub(super) fn reserved(&self) -> Result<Revision, Error> {
-        let read = || -> rusqlite::Result<i64> {
-            let reserved = self.connection.query_row("SELECT revision FROM reserved", [], |r| r.get(0)).optional()?;
-            let newest: Option<i64> =
-                self.connection.query_row("SELECT max(revision) FROM objects", [], |r| r.get(0))?;
-            Ok(reserved.unwrap_or(1).max(newest.unwrap_or(1)))
+        let about = "SELECT reserved, sum FROM about";
+        let read = || -> rusqlite::Result<(i64, i64, Option<i64>)> {
+            let (reserved, noted) = self.connection.query_row(about, [], |r| Ok((r.get(0)?, r.get(1)?)))?;
+            let newest = self.connection.query_row("SELECT max(revision) FROM objects", [], |r| r.get(0))?;
+            Ok((reserved, noted, newest))
         };
-        let revision = read().map_err(|e| self.explain(&e))?;
-        self.revision(revision)
+        let (reserved, noted, newest) = read().map_err(|e| self.explain(&e))?;
+        if noted != sum_of_reserved(reserved) {
+            return Err(self.corrupt("the sum of its highest revision is wrong".to_owned()));
+        }
+        self.revision(reserved.max(newest.unwrap_or(1)))
     }
 
-    fn revision(&self, number: i64) -> Result<Revision, Error> {
+    pub(super) fn revision(&self, number: i64) -> Result<Revision, Error> {
         let what = || format!("it holds the revision {number}");
-        u64::try_from(number).map(Revision).map_err(|_| Error::Corrupt { path: self.path.clone(), what: what() })
+        u64::try_from(number).map(Revision).map_err(|_| self.corrupt(what()))
     }
 
     pub(super) fn begin(&self) -> Result<(), Error> {
@@ -108,10 +127,11 @@ impl Database {
     }
 
     pub(super) fn reserve(&self, revision: Revision) -> Result<(), Error> {
-        let sql = "INSERT INTO reserved VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET revision = ?1";
+        let sql = "UPDATE about SET reserved = ?1, sum = ?2";
+        let revision = number(revision);
         self.connection
             .prepare_cached(sql)
-            .and_then(|mut s| s.execute([number(revision)]))
+            .and_then(|mut s| s.execute([revision, sum_of_reserved(revision)]))
             .map(drop)
             .map_err(|e| self.explain(&e))
     }
@@ -147,15 +167,14 @@ impl Database {
 
     fn put(&self, draft: &Draft, revision: Revision) -> Result<Arc<Object>, Error> {
         let object = draft.stamp(revision);
-        let sql = "INSERT INTO objects VALUES (?1, ?2, ?3, ?4, ?5)
-                   ON CONFLICT (resource, namespace, name) DO UPDATE SET revision = ?4, json = ?5";
+        let sql = "INSERT INTO objects VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                   ON CONFLICT (resource, namespace, name) DO UPDATE SET revision = ?4, value = ?5, sum = ?6";
         let key = &object.key;
+        let (resource, revision) = (key.resource.to_string(), number(revision));
+        let sum = sum(&resource, &key.namespace, &key.name, revision, &object.json);
         self.connection
             .prepare_cached(sql)
-            .and_then(|mut s| {
-                let row = params![key.resource.to_string(), key.namespace, key.name, number(revision), &*object.json];
-                s.execute(row)
-            })
+            .and_then(|mut s| s.execute(params![resource, key.namespace, key.name, revision, &*object.json, sum]))
             .map_err(|e| self.explain(&e))?;
         Ok(object)
     }
@@ -180,34 +199,66 @@ impl Database {
     }
 
     fn select(&self, range: &Range, name: Option<&str>) -> Result<Vec<Arc<Object>>, Error> {
+        let mut names = Names::default();
+        let mut objects = Vec::new();
+        self.rows(range, name, |row| {
+            let key = Key {
+                resource: names.resource(row.resource),
+                namespace: names.namespace(row.namespace),
+                name: row.name.into(),
+            };
+            let object = decode(key, self.revision(row.revision)?, Bytes::copy_from_slice(row.value))
+                .map_err(|e| self.corrupt(e.to_string()))?;
+            objects.push(Arc::new(object));
+            Ok(())
+        })?;
+        Ok(objects)
+    }
+
+    fn corrupt(&self, what: String) -> Error {
+        Error::Corrupt { path: self.path.clone(), what }
+    }
+
+    /// Shows each row in `range` whose sum is right; one that is wrong ends it.
+    pub(super) fn rows(
+        &self,
+        range: &Range,
+        name: Option<&str>,
+        mut see: impl FnMut(Row<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let (resource, namespace) = match range {
             Range::All => (None, None),
             Range::Resource(resource) => (Some(resource.to_string()), None),
             Range::Namespace(resource, namespace) => (Some(resource.to_string()), Some(&**namespace)),
         };
-        let sql = "SELECT resource, namespace, name, revision, json FROM objects
+        let sql = "SELECT resource, namespace, name, revision, value, sum FROM objects
                    WHERE (?1 IS NULL OR resource = ?1) AND (?2 IS NULL OR namespace = ?2) AND (?3 IS NULL OR name = ?3)
                    ORDER BY resource, namespace, name";
         let failed = |e: rusqlite::Error| self.explain(&e);
         let mut statement = self.connection.prepare_cached(sql).map_err(failed)?;
         let mut rows = statement.query(params![resource, namespace, name]).map_err(failed)?;
-        let mut names = Names::default();
-        let mut objects = Vec::new();
         while let Some(row) = rows.next().map_err(failed)? {
-            let text = |at| row.get_ref(at).and_then(|v| v.as_str().map_err(rusqlite::Error::from));
-            let key = Key {
-                resource: names.resource(text(0).map_err(failed)?),
-                namespace: names.namespace(text(1).map_err(failed)?),
-                name: text(2).map_err(failed)?.into(),
-            };
-            let revision = self.revision(row.get(3).map_err(failed)?)?;
-            let json = row.get_ref(4).and_then(|v| v.as_blob().map_err(rusqlite::Error::from)).map_err(failed)?;
-            let object = decode(key, revision, Bytes::copy_from_slice(json))
-                .map_err(|e| Error::Corrupt { path: self.path.clone(), what: e.to_string() })?;
-            objects.push(Arc::new(object));
+            let text = |at| row.get_ref(at).and_then(|v| v.as_str().map_err(rusqlite::Error::from)).map_err(failed);
+            let value = row.get_ref(4).and_then(|v| v.as_blob().map_err(rusqlite::Error::from)).map_err(failed)?;
+            let (resource, namespace, name) = (text(0)?, text(1)?, text(2)?);
+            let revision = row.get(3).map_err(failed)?;
+            let noted: i64 = row.get(5).map_err(failed)?;
+            if noted != sum(resource, namespace, name, revision, value) {
+                return Err(self.corrupt(format!("the sum of {resource} {namespace}/{name} is wrong")));
+            }
+            see(Row { resource, namespace, name, revision, value })?;
         }
-        Ok(objects)
+        Ok(())
     }
+}
+
+/// An object as it lies in the file.
+pub(super) struct Row<'a> {
+    pub(super) resource: &'a str,
+    pub(super) namespace: &'a str,
+    pub(super) name: &'a str,
+    pub(super) revision: i64,
+    pub(super) value: &'a [u8],
 }
 
 /// The same name is held once, however many objects bear it.
@@ -239,23 +290,26 @@ impl Names {
 }
 
 /// SQLite's integers are signed; 2^63 revisions are not reached.
-fn number(revision: Revision) -> i64 {
+pub(super) fn number(revision: Revision) -> i64 {
     i64::try_from(revision.0).unwrap_or(i64::MAX)
 }
 
-fn explain(path: &std::path::Path, error: &rusqlite::Error) -> Error {
+pub(super) fn explain(path: &Path, error: &rusqlite::Error) -> Error {
     let path = path.to_owned();
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Error::Full { path },
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::Corrupt { path, what: error.to_string() },
+        // Our SQL is always the same: what SQLite does not understand of it (`Unknown`) is the file's doing.
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) => {
+            Error::Corrupt { path, what: error.to_string() }
+        }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             Error::Open { path, what: format!("another process holds it ({error})") }
         }
         _ => match error {
-            // A value of the wrong type can only come from a damaged page.
-            rusqlite::Error::FromSqlConversionFailure(..) | rusqlite::Error::InvalidColumnType(..) => {
-                Error::Corrupt { path, what: error.to_string() }
-            }
+            // A value of the wrong type, or a row that is not there, can only come from a damaged page.
+            rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::QueryReturnedNoRows => Error::Corrupt { path, what: error.to_string() },
             _ => Error::Database { path, what: error.to_string() },
         },
     }

@@ -1,11 +1,13 @@
 //! The one thread that touches the database: takes all commits that wait, makes them durable together, then answers each.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use kedge_api::{GroupResource, Key, Object, Revision};
 use tokio::sync::{mpsc, oneshot};
 
+use super::check::{Depth, Summary};
 use super::database::Database;
 use crate::hub::Hub;
 use crate::memory::swap;
@@ -19,10 +21,31 @@ const BLOCK: u64 = 16_384;
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 pub(super) enum Job {
-    Commit { expect: Expect, write: Write, reply: Reply<Commit> },
-    Get { key: Key, reply: Reply<Option<Arc<Object>>> },
-    List { range: Range, reply: Reply<(Revision, Vec<Arc<Object>>)> },
-    Watch { after: Revision, reply: Reply<mpsc::Receiver<Event>> },
+    Commit {
+        expect: Expect,
+        write: Write,
+        reply: Reply<Commit>,
+    },
+    Get {
+        key: Key,
+        reply: Reply<Option<Arc<Object>>>,
+    },
+    List {
+        range: Range,
+        reply: Reply<(Revision, Vec<Arc<Object>>)>,
+    },
+    Watch {
+        after: Revision,
+        reply: Reply<mpsc::Receiver<Event>>,
+    },
+    /// A copy of what is durable, as it is between two transactions.
+    Copy {
+        to: PathBuf,
+        reply: Reply<()>,
+    },
+    Check {
+        reply: Reply<Summary>,
+    },
 }
 
 struct Pending {
@@ -93,6 +116,12 @@ impl Writer {
             }
             Job::Watch { after, reply } => {
                 let _ = reply.send(self.hub.watch(after));
+            }
+            Job::Copy { to, reply } => {
+                let _ = reply.send(self.database.copy(&to));
+            }
+            Job::Check { reply } => {
+                let _ = reply.send(self.database.check(Depth::Whole));
             }
             Job::Commit { expect, write, reply } => self.commit_durable(vec![Pending { expect, write, reply }]),
         }
