@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kedge_api::event::{Note, Recorder, Severity};
 use kedge_api::resource::known::{NODES, PODS};
 use kedge_api::{Client, GroupResource, Informer, Object, Status, User};
 use kedge_control::certificates::{Asked, Signed};
@@ -27,7 +29,8 @@ use kedge_serve::pki::{Names, Pki, PkiError, Profile, Signer};
 use kedge_serve::registry::Served;
 use kedge_serve::server::{AssembleError, Front, InProcess, ListenError, Setup, assemble, follow, serve};
 use kedge_serve::webhook::Webhooks;
-use kedge_store::{Counted, Sqlite, sqlite};
+use kedge_store::sqlite::Damage;
+use kedge_store::{Counted, Sqlite, Store, sqlite};
 use kedge_watch::Cache;
 use serde_json::Value;
 use tokio::net::TcpListener;
@@ -36,6 +39,7 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::snapshots::{self, DATABASE, Snapshots};
 use crate::{AuditSettings, Settings};
 
 /// Certificates last months: looking often enough costs nothing.
@@ -84,6 +88,9 @@ pub struct ControlPlane {
     queues: Arc<kedge_control::counted::Counted>,
     /// Serves custom resources as they are defined; ends with the control plane.
     _definitions: AbortOnDropHandle<()>,
+    /// Takes them by themselves; ends with the control plane.
+    _snapshots: AbortOnDropHandle<()>,
+    damage: Option<Damage>,
     front: Arc<Front>,
     tls: Arc<rustls::ServerConfig>,
     health: Health,
@@ -93,14 +100,19 @@ impl ControlPlane {
     /// Opens database and keys, making both on first boot. `addresses` are the node's own; `stop` ends open watches.
     pub async fn open(settings: Settings, addresses: Vec<IpAddr>, stop: CancellationToken) -> Result<Self, Error> {
         let clock = Clock::system();
-        let (pki_dir, db) = (settings.state.join("pki"), settings.state.join("cluster.db"));
+        let (pki_dir, state) = (settings.state.join("pki"), settings.state.clone());
         let (names, pki_clock) = (names(&settings, addresses), clock.clone());
         let pki = tokio::task::spawn_blocking(move || Pki::open(&pki_dir, names, pki_clock));
         let options = sqlite::Options { volatile: kedge_registry::volatile(), max_bytes: None };
-        let file = db.clone();
-        let store = tokio::task::spawn_blocking(move || Sqlite::open(db, options)).await??;
-        let store = Arc::new(Counted::new(Arc::new(store), Some(file)));
-        let counted = store.clone();
+        let file = state.join(DATABASE);
+        let open = move || Sqlite::open_or_return(&state.join(DATABASE), options, || snapshots::list(&state));
+        let (store, damage) = tokio::task::spawn_blocking(open).await??;
+        if let Some(damage) = &damage {
+            tracing::error!("{damage}");
+        }
+        let counted = Arc::new(Counted::new(Arc::new(store), Some(file)));
+        let store: Arc<dyn Store> = counted.clone();
+        let snapshots = Arc::new(Snapshots::new(store.clone(), &settings.state));
         let cache = Cache::start(store.clone()).await?;
         let pki = Arc::new(pki.await??);
         let tokens = Arc::new(Tokens::new(pki.token_key(), clock.clone())?);
@@ -139,6 +151,7 @@ impl ControlPlane {
             health: health.clone(),
             clock,
             audit,
+            own: Some(snapshots.clone()),
             address: format!("{}:{}", settings.node, settings.api_port),
             stop,
         })?;
@@ -147,7 +160,47 @@ impl ControlPlane {
         front.metrics().add(cache.clone());
         front.metrics().add(registry.admission().clone());
         front.metrics().add(queues.clone());
-        Ok(Self { settings, pki, tokens, cache, registry, queues, _definitions: definitions, front, tls, health })
+        let automatic = AbortOnDropHandle::new(tokio::spawn(async move { snapshots.run().await }));
+        let plane = Self {
+            settings,
+            pki,
+            tokens,
+            cache,
+            registry,
+            queues,
+            _definitions: definitions,
+            _snapshots: automatic,
+            damage,
+            front,
+            tls,
+            health,
+        };
+        plane.tell_damage().await;
+        Ok(plane)
+    }
+
+    /// What was wrong with the database, if something was.
+    pub fn damage(&self) -> Option<&Damage> {
+        self.damage.as_ref()
+    }
+
+    /// As an event of the node: who looks at the cluster must see that it is not as it was.
+    async fn tell_damage(&self) {
+        let Some(damage) = &self.damage else { return };
+        let about = ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(self.settings.node.clone()),
+            uid: Some(self.settings.node.clone()),
+            ..ObjectReference::default()
+        };
+        let (reason, message) = ("DatabaseDamaged".to_owned(), damage.to_string());
+        let recorder =
+            Recorder::new(self.client("system:apiserver", &["system:masters"]), "kedge", &self.settings.node);
+        let note = Note { about, severity: Severity::Warning, reason, message };
+        if let Err(error) = recorder.record(&note, jiff::Timestamp::now()).await {
+            tracing::warn!(%error, "telling the cluster of its damaged database");
+        }
     }
 
     /// Answers HTTPS until `stop`. `ready` is called when the port is open.

@@ -14,12 +14,17 @@ mod kubernetes_service;
 mod node;
 mod own_node;
 mod settings;
+pub mod snapshots;
 
 pub use control_plane::{ControlPlane, Error};
+pub use http::Method;
 pub use k8s_openapi::api::core::v1::Taint;
 pub use kedge_api::metrics;
 pub use kedge_net::IpNet;
 pub use kedge_node::Host;
 pub use kedge_serve::audit::log::LogOptions;
+pub use kedge_serve::reach::Error as AdminError;
+pub use kedge_serve::reach::admin::Admin;
+pub use kedge_store::Summary;
 pub use node::{Node, NodeError, NodeOptions};
 pub use settings::{Access, AuditSettings, Given, Settings};

@@ -25,6 +25,7 @@ mod reexec;
 mod request;
 mod services;
 mod shutdown;
+mod snapshot;
 mod supervisor;
 mod sys;
 
@@ -33,6 +34,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: kedge server [OPTION]...   run a server on this machine
        kedge agent  [OPTION]...   join this machine to a server
+       kedge snapshot save|list|info|restore [FILE] [--data-dir DIR]
        kedge --version
 
   --config FILE          machine config (default: /etc/kedge/kedge.yaml, if there is one)
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         [role @ ("server" | "agent"), options @ ..] => hosted::run(role, options),
+        ["snapshot", rest @ ..] => snapshot::run(rest),
         ["--help" | "-h" | "help"] => {
             print!("{USAGE}");
             ExitCode::SUCCESS

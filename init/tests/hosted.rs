@@ -117,6 +117,65 @@ fn what_was_written_is_there_after_an_end_and_after_a_kill() {
     }
 }
 
+/// A command that ends by itself.
+fn kedge(words: &[&str], data: &Path) -> (bool, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_kedge")).args(words).arg("--data-dir").arg(data).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(text).unwrap())
+}
+
+fn names(server: &Server) -> Vec<String> {
+    let list = server.ask("GET", MAPS, &Value::Null);
+    let names =
+        list["items"].as_array().unwrap().iter().map(|map| map["metadata"]["name"].as_str().unwrap().to_owned());
+    names.filter(|name| name.starts_with("map-")).collect()
+}
+
+#[test]
+fn a_snapshot_is_taken_of_a_running_server_and_returned_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, port) = (folder.path().join("data"), free_port());
+    let mut server = Server::start(&data, port);
+    let map = |name: &str| json!({"metadata": {"name": name}});
+    server.ask("POST", MAPS, &map("map-before"));
+    let file = folder.path().join("kept.db");
+    let (done, text) = kedge(&["snapshot", "save", file.to_str().unwrap()], &data);
+    assert!(done && text.contains("sound"), "{text}");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let after = server.ask("POST", MAPS, &map("map-after"));
+    let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap();
+    let (done, text) = kedge(&["snapshot", "restore", file.to_str().unwrap()], &data);
+    assert!(!done && text.contains("another process holds it"), "{text}");
+    // The same by the API: one that the server keeps, a check of everything.
+    let kept = server.ask("POST", "/kedge/snapshot", &Value::Null);
+    assert_eq!(server.ask("GET", "/kedge/snapshots", &Value::Null)["snapshots"][0]["path"], kept["path"]);
+    assert!(server.ask("GET", "/kedge/check", &Value::Null)["objects"].as_u64().unwrap() > 50);
+    server.signal("-TERM");
+    server.process.wait().unwrap();
+
+    let (done, text) = kedge(&["snapshot", "restore", file.to_str().unwrap()], &data);
+    assert!(done && text.contains("cluster.db.replaced-"), "{text}");
+    let mut server = Server::start(&data, port);
+    assert_eq!(names(&server), ["map-before"]);
+    assert!(version(&server.ask("POST", MAPS, &map("map-new"))) > version(&after));
+    server.signal("-TERM");
+    server.process.wait().unwrap();
+
+    // What the disk does to it from now on is noticed, told, and undone as far as may be.
+    let database = data.join("cluster.db");
+    let mut bytes = std::fs::read(&database).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[4096..middle].fill(0xa5);
+    std::fs::write(&database, bytes).unwrap();
+    let server = Server::start(&data, port);
+    assert_eq!(names(&server), ["map-after", "map-before"], "the newest snapshot");
+    let log = std::fs::read_to_string(data.with_extension("log")).unwrap();
+    assert!(log.contains("cluster.db.damaged-") && log.contains("the cluster is back at the snapshot"), "{log}");
+    let events = server.ask("GET", "/api/v1/events?fieldSelector=reason=DatabaseDamaged", &Value::Null);
+    let event = &events["items"][0];
+    assert_eq!((&event["type"], &event["involvedObject"]["kind"]), (&json!("Warning"), &json!("Node")), "{events}");
+}
+
 #[test]
 fn an_audit_log_is_kept_to_the_end() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! A store whose every request is counted, under the names that upstream's client of etcd has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use kedge_api::metrics::{Family, Kind, Source, Text};
 use kedge_api::{GroupResource, Key, Object, Revision};
 
-use crate::{Commit, Error, Event, Expect, Range, Store, Write};
+use crate::{Commit, Error, Event, Expect, Range, Store, Summary, Write};
 
 const SECONDS: &[f64] = &[
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
@@ -87,6 +87,14 @@ impl Store for Counted {
 
     async fn watch(&self, after: Revision) -> Result<BoxStream<'static, Event>, Error> {
         self.inner.watch(after).await
+    }
+
+    async fn snapshot(&self, to: &Path) -> Result<Summary, Error> {
+        self.count("snapshot", None, self.inner.snapshot(to)).await
+    }
+
+    async fn check(&self) -> Result<Summary, Error> {
+        self.count("check", None, self.inner.check()).await
     }
 }
 

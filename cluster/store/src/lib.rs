@@ -43,14 +43,10 @@ pub trait Store: Send + Sync {
     async fn watch(&self, after: Revision) -> Result<BoxStream<'static, Event>, Error>;
 
     /// Writes all that is durable, as of one revision, to a new file at `to`; everything else goes on meanwhile.
-    async fn snapshot(&self, _to: &Path) -> Result<Summary, Error> {
-        Err(Error::Nothing)
-    }
+    async fn snapshot(&self, to: &Path) -> Result<Summary, Error>;
 
     /// Looks at everything that is durable, however long that takes.
-    async fn check(&self) -> Result<Summary, Error> {
-        Err(Error::Nothing)
-    }
+    async fn check(&self) -> Result<Summary, Error>;
 }
 
 /// How a value begins that lies encrypted in the database, as upstream marks it in etcd.

@@ -1,6 +1,7 @@
 //! A store that forgets everything: the same semantics for tests, without a disk.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use kedge_api::{Key, Object, Revision};
 
 use crate::hub::Hub;
-use crate::{Commit, Error, Event, Expect, Range, Store, Write};
+use crate::{Commit, Error, Event, Expect, Range, Store, Summary, Write};
 
 pub struct Memory {
     /// Orders writes among each other and against watches: revision, objects and hub change together.
@@ -61,6 +62,14 @@ impl Store for Memory {
     async fn watch(&self, after: Revision) -> Result<BoxStream<'static, Event>, Error> {
         let receiver = self.state().hub.watch(after)?;
         Ok(stream::unfold(receiver, |mut r| async move { r.recv().await.map(|event| (event, r)) }).boxed())
+    }
+
+    async fn snapshot(&self, _to: &Path) -> Result<Summary, Error> {
+        Err(Error::Nothing)
+    }
+
+    async fn check(&self) -> Result<Summary, Error> {
+        Err(Error::Nothing)
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod host;
 
+use crate::console;
 use crate::handout;
 use crate::machine::Machine;
 use crate::request::Request;
@@ -27,7 +28,7 @@ use tokio::sync::{OnceCell, watch};
 /// Pods of one node: the prefix length of its part of the cluster's addresses.
 const POD_PREFIX: u8 = 24;
 /// The administrator's kubeconfig of a hosted server, below its data.
-const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
+pub const ADMIN_KUBECONFIG: &str = "admin.kubeconfig";
 /// Where requests are noted, below the state.
 const AUDIT_LOG: &str = "audit/audit.log";
 /// Containers have their own grace while the node agent stops.
@@ -180,6 +181,9 @@ async fn control_plane(shared: Arc<Shared>, handle: Handle) -> anyhow::Result<()
         Ok::<_, anyhow::Error>(ControlPlane::open(settings, addresses, handle.token()).await?)
     };
     let plane = shared.plane.get_or_try_init(|| open).await?;
+    if let Some(damage) = plane.damage().filter(|_| !shared.machine.hosted) {
+        console::say(&format!("\nkedge: {damage}\n"));
+    }
     handle.ready();
     let follow = async {
         while network.changed().await.is_ok() {

@@ -7,6 +7,8 @@ mod network;
 mod settled;
 mod watchdog;
 
+pub use cluster::ADMIN_KUBECONFIG;
+
 use crate::machine::Machine;
 use crate::supervisor::Service;
 use crate::{console, power};

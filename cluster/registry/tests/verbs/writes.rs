@@ -1,5 +1,6 @@
 //! Creating, changing, deleting.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use kedge_api::request::{Body, Options, PatchType, Payload};
 use kedge_api::resource::known;
 use kedge_api::{GroupResource, Key, Object, Reason, Revision, Verb};
 use kedge_registry::Registry;
-use kedge_store::{Commit, Error as StoreError, Event, Expect, Memory, Range, Store, Write};
+use kedge_store::{Commit, Error as StoreError, Event, Expect, Memory, Range, Store, Summary, Write};
 use kedge_watch::Cache;
 use serde_json::json;
 
@@ -234,6 +235,14 @@ impl Store for Hasty {
 
     async fn watch(&self, after: Revision) -> Result<BoxStream<'static, Event>, StoreError> {
         self.0.watch(after).await
+    }
+
+    async fn snapshot(&self, to: &Path) -> Result<Summary, StoreError> {
+        self.0.snapshot(to).await
+    }
+
+    async fn check(&self) -> Result<Summary, StoreError> {
+        self.0.check().await
     }
 }
 

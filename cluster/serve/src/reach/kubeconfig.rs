@@ -21,7 +21,7 @@ use crate::webhook;
 /// Where reviews are sent.
 #[derive(Clone)]
 pub struct Destination {
-    server: Server,
+    pub(super) server: Server,
     /// Path and query.
     path: String,
     url: String,

@@ -6,6 +6,7 @@
 //!                                                       └▶ ask: the same within a time, with the whole answer
 //! ```
 
+pub mod admin;
 pub mod kubeconfig;
 pub mod service;
 

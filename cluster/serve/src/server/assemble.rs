@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::front::{Front, Parts};
 use super::in_process::STARTED;
+use super::own::Own;
 use crate::aggregate::Aggregator;
 use crate::audit::Audit;
 use crate::authn::fixed::FixedTokens;
@@ -60,6 +61,8 @@ pub struct Setup {
     pub clock: Clock,
     /// Without it, nothing is noted of requests.
     pub audit: Option<Arc<Audit>>,
+    /// What is answered below `/kedge`.
+    pub own: Option<Arc<dyn Own>>,
     /// `10.0.0.5:6443`
     pub address: String,
     pub stop: CancellationToken,
@@ -67,7 +70,7 @@ pub struct Setup {
 
 /// The front, for in-process clients and [`super::serve`], and the TLS that it is served with.
 pub fn assemble(setup: Setup) -> Result<(Arc<Front>, Arc<ServerConfig>), AssembleError> {
-    let Setup { pki, tokens, fixed, access, authorizer, backend, informer, health, clock, audit, address, stop } =
+    let Setup { pki, tokens, fixed, access, authorizer, backend, informer, health, clock, audit, own, address, stop } =
         setup;
     STARTED.iter().for_each(|name| health.awaits(name));
     let stopping = stop.clone();
@@ -88,6 +91,7 @@ pub fn assemble(setup: Setup) -> Result<(Arc<Front>, Arc<ServerConfig>), Assembl
         proxy: Proxy::new(pki, informer),
         health,
         clock,
+        own,
         address,
         shutdown: stop,
     });

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::course::{Course, Ends, refused};
 use super::noting;
+use super::own::{self, Own};
 use super::paths::accept;
 use crate::aggregate::Aggregator;
 use crate::audit::Audit;
@@ -50,6 +51,8 @@ pub struct Parts {
     pub informer: Arc<dyn Informer>,
     pub health: Health,
     pub clock: Clock,
+    /// What is answered below `/kedge`.
+    pub own: Option<Arc<dyn Own>>,
     /// `10.0.0.5:6443`, told to clients that ask where else to go.
     pub address: String,
     /// Ends watches when the server is to stop.
@@ -70,6 +73,7 @@ pub struct Front {
     pub(super) health: Health,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
+    own: Option<Arc<dyn Own>>,
     pub(super) address: String,
     pub(super) shutdown: CancellationToken,
     /// Bytes of bodies held at once.
@@ -80,6 +84,9 @@ pub struct Front {
 
 /// Memory for bodies that are being read: a few of the largest size.
 const BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// Paths that upstream has not.
+const OWN: &str = "/kedge/";
 
 impl Front {
     pub fn new(parts: Parts) -> Self {
@@ -102,6 +109,7 @@ impl Front {
             health: parts.health,
             metrics: Arc::new(metrics),
             clock: parts.clock,
+            own: parts.own,
             address: parts.address,
             shutdown: parts.shutdown,
             body_bytes: Arc::new(Semaphore::new(BODY_BYTES)),
@@ -237,6 +245,9 @@ impl Front {
                 course.seat = None;
             }
             return Ok(self.aggregator.pass(&service, &user, request).await);
+        }
+        if let (Some(own), About::Path { verb }, Some(path)) = (&self.own, &asked.about, asked.path.strip_prefix(OWN)) {
+            return own::answer(&**own, verb, path).await;
         }
         match &asked.about {
             About::Path { verb } => self.path(verb, &asked.path, query, &request),

@@ -13,6 +13,7 @@ mod front;
 mod in_process;
 mod listen;
 mod noting;
+mod own;
 mod paths;
 mod read;
 mod resources;
@@ -22,6 +23,7 @@ pub use assemble::{Access, AssembleError, Setup, assemble};
 pub use front::{Front, Parts};
 pub use in_process::{InProcess, follow};
 pub use listen::{Bounds, ListenError, serve, serve_within};
+pub use own::{Own, OwnAnswer};
 
 #[cfg(test)]
 mod tests;

@@ -149,6 +149,7 @@ async fn world() -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let setup = Setup {
+        own: None,
         tokens: Arc::new(Tokens::new(pki.token_key(), clock.clone()).unwrap()),
         fixed: FixedTokens::default(),
         access: Access::default(),

@@ -65,6 +65,7 @@ pub async fn start(dir: &Path, at: impl Into<At>, audit: Option<Arc<Audit>>) -> 
     let address = listener.local_addr()?;
     let stop = CancellationToken::new();
     let setup = Setup {
+        own: None,
         pki: Arc::clone(&pki),
         tokens,
         fixed: FixedTokens::default(),
