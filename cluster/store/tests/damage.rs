@@ -1,5 +1,5 @@
 //! Files that their disk changed: whatever byte it was, either nothing is lost or it is said, kept aside, and returned from.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests and their helpers")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests and their helpers")]
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

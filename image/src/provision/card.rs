@@ -94,7 +94,7 @@ impl Card {
             end = end.max(self.fat.start + at + bytes.len() as u64);
         }
         card.sync_all().map_err(io(path))?;
-        let ranges: Vec<Range<u64>> = self.ranges.iter().cloned().chain([self.fat.start..end]).collect();
+        let ranges: Vec<Range<u64>> = self.ranges.iter().cloned().chain(std::iter::once(self.fat.start..end)).collect();
         let found = BlockMap::of(&mut card, self.size, &ranges).map_err(io(path))?;
         std::fs::write(map, found.to_xml()).map_err(io(map))
     }
