@@ -193,6 +193,8 @@ fn an_audit_log_is_kept_to_the_end() {
     let noted: Vec<_> = events
         .iter()
         .filter(|event| event["requestURI"] == MAPS && event["verb"] == "create")
+        // A controller makes a map there as well, and may be in the midst of it.
+        .filter(|event| !event["user"]["username"].as_str().unwrap().starts_with("system:serviceaccount:"))
         .map(|event| (event["stage"].as_str().unwrap(), &event["requestObject"]["data"]["k"]))
         .collect();
     assert_eq!(noted, [("RequestReceived", &Value::Null), ("ResponseComplete", &json!("v"))]);

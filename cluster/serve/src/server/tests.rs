@@ -247,7 +247,7 @@ async fn a_head_is_answered_without_a_body_over_http_2_as_well() {
     let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
     for (path, code) in [
-        ("/healthz", 200),
+        ("/livez/ping", 200),
         ("/apis", 200),
         ("/version", 405),
         ("/api/v1", 405),

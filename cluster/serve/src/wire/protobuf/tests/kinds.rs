@@ -231,7 +231,43 @@ fn every_kind_comes_back_as_it_was() {
 }
 
 /// What the other decoder does not know yet: fields of 1.36.
-const NEWER: &[&str] = &[];
+const NEWER: &[&str] = &[
+    ".items.spec.devices.attributes..items.spec.devices.attributes.bools",
+    ".items.spec.devices.attributes..items.spec.devices.attributes.ints",
+    ".items.spec.devices.attributes..items.spec.devices.attributes.strings",
+    ".items.spec.devices.attributes..items.spec.devices.attributes.versions",
+    ".items.spec.devices.nodeAllocatableResourceMappings",
+    ".items.spec.jobTemplate.spec.template.spec.schedulingGroup",
+    ".items.spec.preventPodSchedulingIfMissing",
+    ".items.spec.schedulingGroup",
+    ".items.spec.template.spec.schedulingGroup",
+    ".items.status.containerStatuses.allocatedResourcesStatus.resources.message",
+    ".items.status.containerStatuses.volumeMounts.volumeStatus",
+    ".items.status.ephemeralContainerStatuses.allocatedResourcesStatus.resources.message",
+    ".items.status.ephemeralContainerStatuses.volumeMounts.volumeStatus",
+    ".items.status.initContainerStatuses.allocatedResourcesStatus.resources.message",
+    ".items.status.initContainerStatuses.volumeMounts.volumeStatus",
+    ".items.status.nodeAllocatableResourceClaimStatuses",
+    ".items.template.spec.schedulingGroup",
+    ".metadata.shardInfo",
+    ".spec.devices.attributes..spec.devices.attributes.bools",
+    ".spec.devices.attributes..spec.devices.attributes.ints",
+    ".spec.devices.attributes..spec.devices.attributes.strings",
+    ".spec.devices.attributes..spec.devices.attributes.versions",
+    ".spec.devices.nodeAllocatableResourceMappings",
+    ".spec.jobTemplate.spec.template.spec.schedulingGroup",
+    ".spec.preventPodSchedulingIfMissing",
+    ".spec.schedulingGroup",
+    ".spec.template.spec.schedulingGroup",
+    ".status.containerStatuses.allocatedResourcesStatus.resources.message",
+    ".status.containerStatuses.volumeMounts.volumeStatus",
+    ".status.ephemeralContainerStatuses.allocatedResourcesStatus.resources.message",
+    ".status.ephemeralContainerStatuses.volumeMounts.volumeStatus",
+    ".status.initContainerStatuses.allocatedResourcesStatus.resources.message",
+    ".status.initContainerStatuses.volumeMounts.volumeStatus",
+    ".status.nodeAllocatableResourceClaimStatuses",
+    ".template.spec.schedulingGroup",
+];
 
 #[test]
 fn every_kind_is_read_by_others_as_it_was_meant() {
