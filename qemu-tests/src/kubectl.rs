@@ -31,6 +31,14 @@ impl Kubectl {
         &self.kubeconfig
     }
 
+    /// The same, ended with code 124 where it takes longer.
+    pub fn within(&self, limit: Duration, args: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command.arg(limit.as_secs().to_string()).arg(&self.program).arg("--kubeconfig").arg(&self.kubeconfig);
+        command.args(args);
+        command
+    }
+
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.arg("--kubeconfig").arg(&self.kubeconfig).args(args).stdin(Stdio::null());

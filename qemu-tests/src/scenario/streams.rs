@@ -41,7 +41,7 @@ impl Client<'_> {
 
     /// Exit code and output of a command that is given its input and then an end.
     fn feed(&self, args: &[&str], input: &[u8]) -> Result<(Option<i32>, String)> {
-        let mut command = self.kubectl.command(args);
+        let mut command = self.kubectl.within(SOON, args);
         self.tell(&mut command);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let mut stdin = child.stdin.take().context("standard input")?;

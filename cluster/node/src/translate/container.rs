@@ -142,6 +142,7 @@ pub fn of(from: Ingredients<'_>) -> Result<(ContainerSpec, Vec<SubPath>), Error>
             oom_score_adj: Some(qos::oom_score(spec, container, from.facts.memory)),
             tty: container.tty == Some(true),
             stdin: container.stdin == Some(true),
+            stdin_once: container.stdin_once == Some(true),
             log: Some(from.log.to_owned()),
             ..ContainerSpec::default()
         },

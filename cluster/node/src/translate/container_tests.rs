@@ -95,6 +95,14 @@ fn a_container_with_nothing_said_is_what_its_image_says() {
 }
 
 #[test]
+fn standard_input_is_open_to_the_first_session_or_to_all() {
+    let of = |container| translate(container).map(|spec| (spec.stdin, spec.stdin_once, spec.tty)).unwrap();
+    assert_eq!(of(json!({})), (false, false, false));
+    assert_eq!(of(json!({"stdin": true, "tty": true})), (true, false, true));
+    assert_eq!(of(json!({"stdin": true, "stdinOnce": true})), (true, true, false));
+}
+
+#[test]
 fn environment_is_collected_in_order_and_expanded() {
     let spec = translate(json!({
         "command": ["sh", "-c", "echo $(GREETING) $$(X) $(NONE)"],
