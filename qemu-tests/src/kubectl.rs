@@ -31,18 +31,20 @@ impl Kubectl {
         &self.kubeconfig
     }
 
-    /// The same, ended with code 124 where it takes longer.
-    pub fn within(&self, limit: Duration, args: &[&str]) -> Command {
-        let mut command = Command::new("timeout");
-        command.arg(limit.as_secs().to_string()).arg(&self.program).arg("--kubeconfig").arg(&self.kubeconfig);
-        command.args(args);
-        command
+    pub fn command(&self, args: &[&str]) -> Command {
+        self.with(Command::new(&self.program), args)
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        command.arg("--kubeconfig").arg(&self.kubeconfig).args(args).stdin(Stdio::null());
-        command
+    /// The same, ended with code 124 where it takes longer.
+    pub fn within(&self, limit: Duration, args: &[&str]) -> Command {
+        let mut timeout = Command::new("timeout");
+        timeout.arg(limit.as_secs().to_string()).arg(&self.program);
+        self.with(timeout, args)
+    }
+
+    fn with(&self, mut kubectl: Command, args: &[&str]) -> Command {
+        kubectl.arg("--kubeconfig").arg(&self.kubeconfig).args(args).stdin(Stdio::null());
+        kubectl
     }
 
     /// Runs it; standard output on success, everything it said on failure.

@@ -26,13 +26,16 @@ pub fn message(random: &mut Random, of: Type, depth: usize) -> Map<String, Value
     let typed = of.kinds().next().is_some();
     for field in of.fields().filter(|field| !typed || !["apiVersion", "kind"].contains(&field.name())) {
         if field.required() || random.once_in(wanted) {
-            fields.extend(value_of(random, field, depth).map(|value| (field.name().to_owned(), value)));
+            fields.extend(value_of(random, of, field, depth).map(|value| (field.name().to_owned(), value)));
         }
     }
     fields
 }
 
-fn value_of(random: &mut Random, field: Field, depth: usize) -> Option<Value> {
+fn value_of(random: &mut Random, of: Type, field: Field, depth: usize) -> Option<Value> {
+    if let Some(narrower) = narrower(random, of, field, depth) {
+        return narrower;
+    }
     let choices: Vec<&str> = field.choices().filter(|choice| !choice.is_empty()).collect();
     let choice = random.pick(&choices).map(|choice| Value::from(*choice));
     match (choice, field.shape().resolve()) {
@@ -40,6 +43,17 @@ fn value_of(random: &mut Random, field: Field, depth: usize) -> Option<Value> {
         (Some(choice), Shape::List(_)) => Some(vec![choice].into()),
         _ => value(random, field.shape(), depth),
     }
+}
+
+/// What the schema calls any object, and is of a type nevertheless: a schema within a schema, and a part that only is there.
+fn narrower(random: &mut Random, of: Type, field: Field, depth: usize) -> Option<Option<Value>> {
+    let mut schema = || (depth <= DEEPEST).then(|| Value::from(message(random, of, depth + 1)));
+    Some(match (of.short_name(), field.name()) {
+        ("JSONSchemaProps", "additionalItems" | "additionalProperties" | "items") => schema(),
+        ("JSONSchemaProps", "dependencies") => schema().map(|schema| json!({"a": schema, "b": ["c"]})),
+        ("CustomResourceSubresources", "status") => Some(json!({})),
+        _ => return None,
+    })
 }
 
 fn value(random: &mut Random, shape: Shape, depth: usize) -> Option<Value> {

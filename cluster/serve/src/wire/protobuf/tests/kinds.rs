@@ -230,25 +230,8 @@ fn every_kind_comes_back_as_it_was() {
     assert!(walked > 130, "{walked}");
 }
 
-/// What the other decoder does not know yet: fields of 1.36.
+/// What the other decoder does not know yet: fields of 1.36, in objects and in lists of them.
 const NEWER: &[&str] = &[
-    ".items.spec.devices.attributes..items.spec.devices.attributes.bools",
-    ".items.spec.devices.attributes..items.spec.devices.attributes.ints",
-    ".items.spec.devices.attributes..items.spec.devices.attributes.strings",
-    ".items.spec.devices.attributes..items.spec.devices.attributes.versions",
-    ".items.spec.devices.nodeAllocatableResourceMappings",
-    ".items.spec.jobTemplate.spec.template.spec.schedulingGroup",
-    ".items.spec.preventPodSchedulingIfMissing",
-    ".items.spec.schedulingGroup",
-    ".items.spec.template.spec.schedulingGroup",
-    ".items.status.containerStatuses.allocatedResourcesStatus.resources.message",
-    ".items.status.containerStatuses.volumeMounts.volumeStatus",
-    ".items.status.ephemeralContainerStatuses.allocatedResourcesStatus.resources.message",
-    ".items.status.ephemeralContainerStatuses.volumeMounts.volumeStatus",
-    ".items.status.initContainerStatuses.allocatedResourcesStatus.resources.message",
-    ".items.status.initContainerStatuses.volumeMounts.volumeStatus",
-    ".items.status.nodeAllocatableResourceClaimStatuses",
-    ".items.template.spec.schedulingGroup",
     ".metadata.shardInfo",
     ".spec.devices.attributes..spec.devices.attributes.bools",
     ".spec.devices.attributes..spec.devices.attributes.ints",
@@ -291,7 +274,7 @@ fn every_kind_is_read_by_others_as_it_was_meant() {
         whole.extend(written);
         let mut paths = Vec::new();
         lost(&object, &decode(&whole, None).unwrap(), "", &mut paths);
-        newer.extend(paths);
+        newer.extend(paths.into_iter().map(|path| path.replace(".items", "")));
     }
     assert!(wrong.is_empty(), "{}\n{} are misplaced", wrong.join("\n"), wrong.len());
     assert_eq!(newer.iter().map(String::as_str).collect::<Vec<_>>(), NEWER);
