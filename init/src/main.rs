@@ -31,21 +31,6 @@ mod sys;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "\
-usage: kedge server [OPTION]...   run a server on this machine
-       kedge agent  [OPTION]...   join this machine to a server
-       kedge snapshot save|list|info|restore [FILE] [--data-dir DIR]
-       kedge --version
-
-  --config FILE          machine config (default: /etc/kedge/kedge.yaml, if there is one)
-  --data-dir DIR         what lasts: database, keys, admin.kubeconfig (default: /var/lib/kedge)
-  --https-port PORT      of the API server (default: 6443)
-  --disable-agent        the control plane alone, without containers: needs no root
-  --disable-controllers  without controllers and scheduler: objects stay as clients write them
-
-As process 1 kedge takes no arguments: it is the machine's init.
-";
-
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -60,11 +45,11 @@ fn main() -> ExitCode {
         [role @ ("server" | "agent"), options @ ..] => hosted::run(role, options),
         ["snapshot", rest @ ..] => snapshot::run(rest),
         ["--help" | "-h" | "help"] => {
-            print!("{USAGE}");
+            print!("{}", hosted::usage());
             ExitCode::SUCCESS
         }
         _ => {
-            eprint!("{USAGE}");
+            eprint!("{}", hosted::usage());
             ExitCode::from(2)
         }
     }

@@ -1,5 +1,9 @@
 //! A server or an agent on somebody's Linux: the same services, without the machine.
 
+mod options;
+
+pub use options::usage;
+
 use crate::boot;
 use crate::life;
 use crate::logs;
@@ -8,139 +12,34 @@ use crate::reexec::Origin;
 use crate::request::{Allowed, Request, Requests};
 use crate::sys;
 use anyhow::Context;
-use kedge_config::machine::{Audit, AuditLog, Role};
+use kedge_config::machine::Role;
 use kedge_config::names::{RUN_DIR, STATE_DIR};
 use kedge_config::{MachineConfig, Source};
 use kedge_runtime::reaper::Reaper;
+use options::{CONFIG, Options};
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Read if it is there and `--config` does not say otherwise.
-const CONFIG: &str = "/etc/kedge/kedge.yaml";
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Options {
-    config: Option<PathBuf>,
-    data_dir: PathBuf,
-    https_port: Option<u16>,
-    disable_agent: bool,
-    disable_controllers: bool,
-    /// Files of documents about the cluster, by their fields in the machine config.
-    documents: Vec<(&'static str, PathBuf)>,
-    audit: Option<Audit>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            config: None,
-            data_dir: STATE_DIR.into(),
-            https_port: None,
-            disable_agent: false,
-            disable_controllers: false,
-            documents: Vec::new(),
-            audit: None,
-        }
-    }
-}
-
-impl Options {
-    fn audit(&mut self) -> &mut Audit {
-        self.audit.get_or_insert_default()
-    }
-
-    fn audit_log(&mut self) -> &mut AuditLog {
-        self.audit().log.get_or_insert_default()
-    }
-}
-
-/// An option of the command line.
-struct Flag {
-    name: &'static str,
-    takes: Takes,
-}
-
-enum Takes {
-    Nothing(fn(&mut Options)),
-    Path(fn(&mut Options, PathBuf)),
-    /// The file of what the machine config says in this field of the cluster.
-    Document(&'static str),
-    Port(fn(&mut Options, u16)),
-    Number(fn(&mut Options, u64)),
-}
-
-const FLAGS: &[Flag] = &[
-    Flag { name: "--config", takes: Takes::Path(|options, path| options.config = Some(path)) },
-    Flag { name: "--data-dir", takes: Takes::Path(|options, path| options.data_dir = path) },
-    Flag { name: "--https-port", takes: Takes::Port(|options, port| options.https_port = Some(port)) },
-    // Named as upstream names them.
-    Flag { name: "--authentication-config", takes: Takes::Document("authentication") },
-    Flag { name: "--authentication-token-webhook-config-file", takes: Takes::Document("tokenWebhook") },
-    Flag { name: "--authorization-config", takes: Takes::Document("authorization") },
-    Flag { name: "--disable-agent", takes: Takes::Nothing(|options| options.disable_agent = true) },
-    Flag { name: "--disable-controllers", takes: Takes::Nothing(|options| options.disable_controllers = true) },
-    Flag { name: "--audit-policy-file", takes: Takes::Path(|options, path| options.audit().policy_file = Some(path)) },
-    Flag { name: "--audit-log-path", takes: Takes::Path(|options, path| options.audit_log().path = Some(path)) },
-    Flag { name: "--audit-log-maxsize", takes: Takes::Number(|options, number| options.audit_log().max_size = number) },
-    Flag {
-        name: "--audit-log-maxbackup",
-        takes: Takes::Number(|options, number| options.audit_log().max_backups = number),
-    },
-    Flag { name: "--audit-log-maxage", takes: Takes::Number(|options, number| options.audit_log().max_age = number) },
-    Flag {
-        name: "--audit-webhook-config-file",
-        takes: Takes::Path(|options, path| options.audit().webhook_config_file = Some(path)),
-    },
-];
-
 pub fn run(role: &str, options: &[&str]) -> ExitCode {
+    if options.iter().any(|word| matches!(*word, "--help" | "-h")) {
+        print!("{}", usage());
+        return ExitCode::SUCCESS;
+    }
     sys::small_heap();
     let role = if role == "agent" { Role::Agent } else { Role::Server };
-    match parse(options).and_then(|options| live(role, options)) {
+    match Options::parse(options).and_then(|options| live(role, options)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("kedge: {error:#}");
             ExitCode::FAILURE
         }
     }
-}
-
-fn parse(words: &[&str]) -> anyhow::Result<Options> {
-    let mut parsed = Options::default();
-    let mut rest = words.iter();
-    while let Some(word) = rest.next() {
-        let (name, inline) = word.split_once('=').map_or((*word, None), |(name, value)| (name, Some(value)));
-        let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) else {
-            let names: Vec<&str> = FLAGS.iter().map(|flag| flag.name).collect();
-            anyhow::bail!("unknown option {name}, expected one of {}", names.join(", "))
-        };
-        let mut value =
-            || inline.or_else(|| rest.next().copied()).with_context(|| format!("option {name} needs a value"));
-        match flag.takes {
-            Takes::Nothing(set) => {
-                anyhow::ensure!(inline.is_none(), "option {name} takes no value");
-                set(&mut parsed);
-            }
-            Takes::Path(set) => set(&mut parsed, value()?.into()),
-            Takes::Document(field) => parsed.documents.push((field, value()?.into())),
-            Takes::Number(set) => {
-                let word = value()?;
-                set(&mut parsed, word.parse().with_context(|| format!("{name} {word}: expected a number"))?);
-            }
-            Takes::Port(set) => {
-                let word = value()?;
-                let port = word.parse().ok().filter(|port| *port != 0);
-                set(&mut parsed, port.with_context(|| format!("{name} {word}: expected a port, 1 to 65535"))?);
-            }
-        }
-    }
-    Ok(parsed)
 }
 
 fn live(role: Role, options: Options) -> anyhow::Result<()> {
@@ -233,41 +132,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_are_read_and_nonsense_is_told() {
-        let expected = Options {
-            config: Some("/a".into()),
-            data_dir: "/b".into(),
-            https_port: Some(7443),
-            disable_agent: true,
-            disable_controllers: true,
-            documents: vec![("authentication", "/c".into())],
-            audit: None,
-        };
-        let words = [
-            "--config",
-            "/a",
-            "--data-dir=/b",
-            "--https-port",
-            "7443",
-            "--disable-agent",
-            "--disable-controllers",
-            "--authentication-config=/c",
-        ];
-        assert_eq!(parse(&words).unwrap(), expected);
-        assert_eq!(parse(&[]).unwrap(), Options::default());
-        for (words, says) in [
-            (&["--config"][..], "option --config needs a value"),
-            (&["--port", "1"], "unknown option --port"),
-            (&["--https-port=none"], "--https-port none: expected a port"),
-            (&["--https-port=0"], "--https-port 0: expected a port"),
-            (&["--disable-agent=yes"], "option --disable-agent takes no value"),
-        ] {
-            let error = parse(words).unwrap_err().to_string();
-            assert!(error.starts_with(says), "{words:?}: {error}");
-        }
-    }
-
-    #[test]
     fn the_command_line_stands_above_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kedge.yaml");
@@ -286,11 +150,11 @@ mod tests {
         assert!(config(Role::Server, &options).is_err());
         std::fs::write(&path, "cluster: {audit: {policy: x, log: {maxAge: 7}}}\n").unwrap();
         let words = ["--audit-log-maxsize=3", "--audit-log-path", "/a/b"];
-        let options = Options { config: Some(path), ..parse(&words).unwrap() };
+        let options = Options { config: Some(path), ..Options::parse(&words).unwrap() };
         let audit = config(Role::Server, &options).unwrap().cluster.audit.unwrap();
         let log = audit.log.unwrap();
         assert_eq!((audit.policy.as_deref(), log.max_size, log.path), (Some("x"), 3, Some("/a/b".into())));
-        let unsaid = Options { config: None, ..parse(&["--audit-log-path=/a"]).unwrap() };
+        let unsaid = Options { config: None, ..Options::parse(&["--audit-log-path=/a"]).unwrap() };
         assert!(config(Role::Server, &unsaid).unwrap_err().to_string().contains("policyFile"));
     }
 }
