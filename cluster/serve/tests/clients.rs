@@ -1,13 +1,16 @@
-//! Clients as people have them, unmodified, before the whole server: kubectl of two versions, Helm 3 and 4, the libraries for Python and Node.
+//! Clients as people have them, unmodified, before the whole server: kubectl of two versions, Helm 3 and 4, the libraries for Python, Node
+//! and Rust.
 //!
-//! Each is taken from its registry once and kept in the cache folder (`clients/tools.rs`). Where a registry cannot be reached, its test says
-//! so and is skipped; that a client fails is never a reason to skip.
+//! Each but the last, which is built in, is taken from its registry once and kept in the cache folder (`clients/tools.rs`). Where a registry
+//! cannot be reached, its test says so and is skipped; that a client fails is never a reason to skip.
 #![cfg(test)]
 
 #[path = "support/server.rs"]
 mod server;
 #[path = "clients/tools.rs"]
 mod tools;
+#[path = "clients/with_kube.rs"]
+mod with_kube;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,8 @@
 #[path = "streams/agent.rs"]
 mod agent;
 mod support;
+#[path = "streams/with_kube.rs"]
+mod with_kube;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
