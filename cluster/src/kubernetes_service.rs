@@ -68,6 +68,7 @@ mod tests {
             node: "n".into(),
             state: "/s".into(),
             run: "/r".into(),
+            notes: None,
             service_network: ([10, 43, 0, 0].into(), 16),
             cluster_network: "10.42.0.0/16".parse().unwrap(),
             pod_range: "10.42.0.0/24".parse().unwrap(),

@@ -17,6 +17,8 @@ pub struct Settings {
     pub state: PathBuf,
     /// What lasts until the next boot.
     pub run: PathBuf,
+    /// A file in memory for what never goes to disk, so that it outlives this process; `None` where no memory is at hand.
+    pub notes: Option<PathBuf>,
     /// Network and prefix length of service addresses.
     pub service_network: (Ipv4Addr, u8),
     /// Addresses of all pods, and of this node's.

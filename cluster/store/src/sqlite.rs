@@ -3,7 +3,7 @@
 //! ```text
 //! commit ─▶ queue ─▶ writer::run: as many waiting commits as there are ─▶ one transaction ─▶ fsync ─▶ Hub ─▶ acknowledge each
 //! ```
-//! Volatile resources (leases, events) live in the writer's memory only. Revisions are handed out from a block that was reserved on disk
+//! Volatile resources (leases, events) live in the writer's memory, and in a file in memory for its successor. Revisions are handed out from a block that was reserved on disk
 //! before, so that none is ever handed out twice, volatile writes and crashes included.
 
 mod check;
@@ -11,6 +11,7 @@ mod damage;
 mod database;
 mod layout;
 mod snapshot;
+mod volatile;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -38,8 +39,10 @@ const START_CHECK: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Resources that are never written to disk and are gone after a restart.
+    /// Resources that are never written to disk.
     pub volatile: Vec<GroupResource>,
+    /// A file in memory where they outlive the process; without it they are gone with it.
+    pub notes: Option<PathBuf>,
     /// The database file may not grow beyond this.
     pub max_bytes: Option<u64>,
 }
@@ -60,7 +63,7 @@ impl Sqlite {
             tracing::info!(path = %path.display(), "the database is large: its structure was not checked to the end");
         }
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let writer = writer::Writer::new(database, options.volatile)?;
+        let writer = writer::Writer::new(database, options.volatile, options.notes)?;
         std::thread::Builder::new()
             .name("store".into())
             .spawn(move || writer.run(queue))

@@ -13,7 +13,7 @@ const DATABASE: &str = "KEDGE_STORE_CRASH_DATABASE";
 const WRITERS: usize = 8;
 
 fn open(path: &std::path::Path) -> Sqlite {
-    Sqlite::open(path, Options { volatile: vec![known::LEASES], max_bytes: None }).unwrap()
+    Sqlite::open(path, Options { volatile: vec![known::LEASES], ..Options::default() }).unwrap()
 }
 
 /// Not a test of its own: the child that the test below kills. Prints `name revision` after each acknowledgement.

@@ -20,7 +20,7 @@ fn draft(key: &Key, data: &str) -> Draft {
 }
 
 fn options() -> Options {
-    Options { volatile: vec![known::LEASES], max_bytes: None }
+    Options { volatile: vec![known::LEASES], ..Options::default() }
 }
 
 fn open(dir: &tempfile::TempDir) -> Sqlite {

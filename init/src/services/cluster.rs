@@ -119,6 +119,7 @@ fn settings(machine: &Machine) -> anyhow::Result<Settings> {
         node: machine.hostname.clone(),
         state: machine.state.clone(),
         run: machine.run.clone(),
+        notes: in_memory(&machine.run).then(|| machine.run.join("volatile")),
         service_network: (v4("serviceCIDR", services.address())?, services.prefix()),
         cluster_network: IpNet::new(pod_network.into(), pods.prefix())?,
         pod_range: IpNet::new(pod_network.into(), pods.prefix().max(POD_PREFIX))?,
@@ -133,6 +134,15 @@ fn settings(machine: &Machine) -> anyhow::Result<Settings> {
         },
         audit: cluster.audit.as_ref().map(|audit| audit_settings(audit, &machine.state)).transpose()?,
     })
+}
+
+/// Of tmpfs (statfs(2)).
+const TMPFS: u32 = 0x0102_1994;
+
+/// Whether what is written below `path`, which need not be there yet, touches no disk.
+fn in_memory(path: &Path) -> bool {
+    let found = path.ancestors().find_map(|above| rustix::fs::statfs(above).ok());
+    found.is_some_and(|found| found.f_type as u32 == TMPFS)
 }
 
 /// A document as the cluster reads it; the name is for one that stands in the machine config.

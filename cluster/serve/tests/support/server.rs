@@ -46,7 +46,7 @@ pub async fn start(dir: &Path, at: impl Into<At>, audit: Option<Arc<Audit>>) -> 
     let clock = Clock::system();
     let pki = Arc::new(Pki::open(&dir.join("pki"), Names::new("n1", vec![]), clock.clone())?);
     let tokens = Arc::new(Tokens::new(pki.token_key(), clock.clone())?);
-    let options = kedge_store::sqlite::Options { volatile: kedge_registry::volatile(), max_bytes: None };
+    let options = kedge_store::sqlite::Options { volatile: kedge_registry::volatile(), ..Default::default() };
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(dir.join("state.db"), options)?);
     let cache = Cache::start(Arc::clone(&store)).await?;
     let issuer = Issuer::new(Arc::clone(&tokens), cache.clone(), clock.clone());

@@ -104,6 +104,12 @@ impl Database {
         self.revision(reserved.max(newest.unwrap_or(1)))
     }
 
+    /// What tells this database from any other, and from itself before a restore.
+    pub(super) fn identity(&self) -> Result<String, Error> {
+        let sql = "SELECT hex(identity) FROM about";
+        self.connection.query_row(sql, [], |row| row.get(0)).map_err(|e| self.explain(&e))
+    }
+
     pub(super) fn revision(&self, number: i64) -> Result<Revision, Error> {
         let what = || format!("it holds the revision {number}");
         u64::try_from(number).map(Revision).map_err(|_| self.corrupt(what()))
@@ -263,13 +269,13 @@ pub(super) struct Row<'a> {
 
 /// The same name is held once, however many objects bear it.
 #[derive(Default)]
-struct Names {
+pub(super) struct Names {
     resources: HashMap<String, GroupResource>,
     namespaces: HashMap<String, Arc<str>>,
 }
 
 impl Names {
-    fn resource(&mut self, text: &str) -> GroupResource {
+    pub(super) fn resource(&mut self, text: &str) -> GroupResource {
         if let Some(known) = self.resources.get(text) {
             return known.clone();
         }
@@ -279,7 +285,7 @@ impl Names {
         made
     }
 
-    fn namespace(&mut self, text: &str) -> Arc<str> {
+    pub(super) fn namespace(&mut self, text: &str) -> Arc<str> {
         if let Some(known) = self.namespaces.get(text) {
             return known.clone();
         }

@@ -1,6 +1,5 @@
 //! The one thread that touches the database: takes all commits that wait, makes them durable together, then answers each.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -9,8 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::check::{Depth, Summary};
 use super::database::Database;
+use super::volatile::Volatile;
 use crate::hub::Hub;
-use crate::memory::swap;
 use crate::{Commit, Error, Event, Expect, Range, Write};
 
 /// Commits in one transaction at most.
@@ -57,7 +56,7 @@ struct Pending {
 pub(super) struct Writer {
     database: Database,
     volatile_resources: Vec<GroupResource>,
-    volatile: BTreeMap<Key, Arc<Object>>,
+    volatile: Volatile,
     /// The newest revision handed out.
     head: Revision,
     /// Revisions up to this may be handed out without telling the disk.
@@ -66,10 +65,15 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(database: Database, volatile_resources: Vec<GroupResource>) -> Result<Self, Error> {
+    pub(super) fn new(
+        database: Database,
+        volatile_resources: Vec<GroupResource>,
+        notes: Option<PathBuf>,
+    ) -> Result<Self, Error> {
         let head = database.reserved()?;
         let hub = Hub::new(head);
-        Ok(Self { database, volatile_resources, volatile: BTreeMap::new(), head, reserved: head, hub })
+        let volatile = Volatile::open(notes, database.identity()?);
+        Ok(Self { database, volatile_resources, volatile, head, reserved: head, hub })
     }
 
     /// Runs until every handle to the queue is gone.
@@ -102,14 +106,14 @@ impl Writer {
         match job {
             Job::Get { key, reply } => {
                 let found = match self.volatile.get(&key) {
-                    Some(object) => Ok(Some(object.clone())),
+                    Some(object) => Ok(Some(object)),
                     None => self.database.get(&key),
                 };
                 let _ = reply.send(found);
             }
             Job::List { range, reply } => {
                 let listed = self.database.list(&range).map(|mut objects| {
-                    objects.extend(self.volatile.values().filter(|o| range.contains(&o.key)).cloned());
+                    objects.extend(self.volatile.within(&range));
                     (self.head, objects)
                 });
                 let _ = reply.send(listed);
@@ -172,14 +176,20 @@ impl Writer {
     }
 
     fn commit_volatile(&mut self, batch: Vec<Pending>) {
-        for pending in batch {
+        if batch.is_empty() {
+            return;
+        }
+        let mut results = Vec::with_capacity(batch.len());
+        for Pending { expect, write, .. } in &batch {
             let revision = Revision(self.head.0 + 1);
-            let result = self
-                .reserve(revision)
-                .and_then(|()| swap(&mut self.volatile, revision, pending.expect, &pending.write));
+            let result = self.reserve(revision).and_then(|()| self.volatile.swap(revision, *expect, write));
             if result.is_ok() {
                 self.head = revision;
             }
+            results.push(result);
+        }
+        self.volatile.note();
+        for (pending, result) in batch.into_iter().zip(results) {
             self.acknowledge(pending, result);
         }
     }
