@@ -1,6 +1,11 @@
 //! `kedge server` as a process of somebody's Linux: up, asked with curl, ended, up again with everything there.
 #![cfg(test)]
 
+#[path = "../benches/api/client.rs"]
+mod client;
+#[path = "hosted/storm.rs"]
+mod storm;
+
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

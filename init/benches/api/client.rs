@@ -2,7 +2,7 @@
 //!
 //! It sees frames. What an answer says is read from its body, so that HPACK needs no decoder.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -105,22 +105,23 @@ impl Connection {
             settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat()).collect();
         frame(&mut hello, SETTINGS, 0, 0, &settings);
         frame(&mut hello, WINDOW_UPDATE, 0, 0, &(WINDOW - 65_535).to_be_bytes());
-        connection.write(&hello);
+        connection.write(&hello).unwrap();
         connection.tcp.set_nonblocking(true).unwrap();
         connection
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        self.tls.writer().write_all(bytes).unwrap();
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.tls.writer().write_all(bytes)?;
         while self.tls.wants_write() {
             match self.tls.write_tls(&mut self.tcp) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::yield_now(),
-                result => drop(result.unwrap()),
+                result => drop(result?),
             }
         }
+        Ok(())
     }
 
-    fn send(&mut self, request: &Request<'_>) -> u32 {
+    fn send(&mut self, request: &Request<'_>) -> io::Result<u32> {
         let stream = self.next;
         self.next += 2;
         let mut head = vec![0x87];
@@ -137,28 +138,28 @@ impl Connection {
         if let Some((_, body)) = request.body {
             frame(&mut out, DATA, END_STREAM, stream, body);
         }
-        self.write(&out);
-        stream
+        self.write(&out)?;
+        Ok(stream)
     }
 
     /// Takes all that has come.
-    fn receive(&mut self, at: usize, see: &mut impl FnMut(Part<'_>)) {
+    fn receive(&mut self, at: usize, see: &mut impl FnMut(Part<'_>)) -> io::Result<()> {
         loop {
             match self.tls.read_tls(&mut self.tcp) {
-                Ok(0) => panic!("the server closed a connection"),
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
                 Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-                Err(error) => panic!("reading: {error}"),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
             }
-            let state = self.tls.process_new_packets().unwrap();
+            let state = self.tls.process_new_packets().map_err(io::Error::other)?;
             let old = self.read.len();
             self.read.resize(old + state.plaintext_bytes_to_read(), 0);
-            self.tls.reader().read_exact(&mut self.read[old..]).unwrap();
-            self.frames(at, see);
+            self.tls.reader().read_exact(&mut self.read[old..])?;
+            self.frames(at, see)?;
         }
     }
 
-    fn frames(&mut self, at: usize, see: &mut impl FnMut(Part<'_>)) {
+    fn frames(&mut self, at: usize, see: &mut impl FnMut(Part<'_>)) -> io::Result<()> {
         let mut done = 0;
         let mut answers = Vec::new();
         while let Some(head) = self.read.get(done..done + 9) {
@@ -179,9 +180,7 @@ impl Connection {
         if self.read.is_empty() && self.read.capacity() > 1 << 20 {
             self.read = Vec::new();
         }
-        if !answers.is_empty() {
-            self.write(&answers);
-        }
+        if answers.is_empty() { Ok(()) } else { self.write(&answers) }
     }
 }
 
@@ -227,25 +226,26 @@ impl Clients {
         Self { connections, epoll }
     }
 
-    pub fn send(&mut self, connection: usize, request: &Request<'_>) -> u32 {
+    pub fn send(&mut self, connection: usize, request: &Request<'_>) -> io::Result<u32> {
         self.connections[connection].send(request)
     }
 
-    /// Waits until something comes, and shows it.
-    pub fn wait(&mut self, see: &mut impl FnMut(Part<'_>)) {
+    /// Waits until something comes, and shows it. An error is a connection's that ended.
+    pub fn wait(&mut self, see: &mut impl FnMut(Part<'_>)) -> io::Result<()> {
         let mut events = Vec::with_capacity(64);
         let limit = rustix::event::Timespec { tv_sec: LIMIT.as_secs() as i64, tv_nsec: 0 };
         epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&limit)).unwrap();
         assert!(!events.is_empty(), "nothing came for {LIMIT:?}");
         for event in events {
             let at = event.data.u64() as usize;
-            self.connections[at].receive(at, see);
+            self.connections[at].receive(at, see)?;
         }
+        Ok(())
     }
 
     /// One request on the first connection, and its whole answer.
     pub fn ask(&mut self, request: &Request<'_>) -> Vec<u8> {
-        let (stream, start) = (self.send(0, request), Instant::now());
+        let (stream, start) = (self.send(0, request).unwrap(), Instant::now());
         let (mut whole, mut done) = (Vec::new(), false);
         while !done {
             self.wait(&mut |part| {
@@ -253,7 +253,8 @@ impl Clients {
                     whole.extend_from_slice(part.body);
                     done = part.last;
                 }
-            });
+            })
+            .unwrap();
             assert!(start.elapsed() < LIMIT, "{} {} was not answered", request.method, request.path);
         }
         whole

@@ -24,7 +24,7 @@ pub fn create(server: &Server, path: &str, count: usize, clients: usize, body: i
     let mut each = Vec::with_capacity(count);
     let mut next = |connections: &mut Clients, at: usize| {
         bodies.pop_front().is_some_and(|body| {
-            connections.send(at, &Request::post(path, &body));
+            connections.send(at, &Request::post(path, &body)).unwrap();
             true
         })
     };
@@ -35,12 +35,14 @@ pub fn create(server: &Server, path: &str, count: usize, clients: usize, body: i
     }
     while each.len() < count {
         let mut answered = Vec::new();
-        connections.wait(&mut |part| {
-            assert!(!is_refusal(part.body), "{}", String::from_utf8_lossy(part.body));
-            if part.last {
-                answered.push(part.connection);
-            }
-        });
+        connections
+            .wait(&mut |part| {
+                assert!(!is_refusal(part.body), "{}", String::from_utf8_lossy(part.body));
+                if part.last {
+                    answered.push(part.connection);
+                }
+            })
+            .unwrap();
         for at in answered {
             each.push(sent[at].elapsed());
             sent[at] = Instant::now();
@@ -127,7 +129,7 @@ pub fn watch(server: &Server, watchers: usize, connections: usize, rounds: usize
     let watch = format!("{path}?watch=true&resourceVersion={from}&timeoutSeconds=600");
     let mut clients = server.clients(connections);
     for n in 0..watchers {
-        clients.send(n % connections, &Request::get(&watch));
+        clients.send(n % connections, &Request::get(&watch)).unwrap();
     }
     let object = format!("{path}/map-00000");
     let mut result = Watches { each: Vec::with_capacity(watchers * rounds), writes: Vec::new(), seconds: 0.0 };
@@ -141,22 +143,24 @@ pub fn watch(server: &Server, watchers: usize, connections: usize, rounds: usize
             ..Request::get(&object)
         };
         let start = Instant::now();
-        writer.send(0, &patch);
+        writer.send(0, &patch).unwrap();
         let mut seen = 0;
         while seen < watchers {
-            clients.wait(&mut |part| {
-                assert!(!part.last, "a watch ended: {}", String::from_utf8_lossy(part.body));
-                let whole = part.body.ends_with(b"}\n");
-                seen += usize::from(whole);
-                if whole && round > 0 {
-                    result.each.push(start.elapsed());
-                }
-            });
+            clients
+                .wait(&mut |part| {
+                    assert!(!part.last, "a watch ended: {}", String::from_utf8_lossy(part.body));
+                    let whole = part.body.ends_with(b"}\n");
+                    seen += usize::from(whole);
+                    if whole && round > 0 {
+                        result.each.push(start.elapsed());
+                    }
+                })
+                .unwrap();
         }
         let now = start.elapsed();
         let mut answered = false;
         while !answered {
-            writer.wait(&mut |part| answered |= part.last);
+            writer.wait(&mut |part| answered |= part.last).unwrap();
         }
         if round > 0 {
             result.writes.push(start.elapsed());
