@@ -114,6 +114,19 @@ impl Client {
         Reply { status: parts.status.as_u16(), headers: parts.headers, body }
     }
 
+    /// A watch, or what was answered instead.
+    pub async fn open(&mut self, path: &str, headers: &[(String, String)]) -> Result<Lines, Reply> {
+        let (parts, body) = self.send("GET", path, headers, b"").await.into_parts();
+        let mut reply = Reply { status: parts.status.as_u16(), headers: parts.headers, body: Bytes::new() };
+        if reply.status != 200 {
+            reply.body = body.collect().await.unwrap().to_bytes();
+            return Err(reply);
+        }
+        // What follows on this connection is the rest of the watch.
+        self.connection = None;
+        Ok(Lines { reply, body, rest: Vec::new() })
+    }
+
     /// For so long, or until so many events have come.
     pub async fn watch(
         &mut self,
@@ -123,32 +136,45 @@ impl Client {
         until: Option<usize>,
     ) -> Watched {
         let end = Instant::now() + time;
-        let (parts, mut body) = self.send("GET", path, headers, b"").await.into_parts();
-        let mut reply = Reply { status: parts.status.as_u16(), headers: parts.headers, body: Bytes::new() };
-        if reply.status != 200 {
-            reply.body = body.collect().await.unwrap().to_bytes();
-            return Watched { reply, events: Vec::new(), closed: true };
-        }
-        // What follows on this connection is the rest of the watch.
-        self.connection = None;
-        let (mut rest, mut events, mut closed) = (Vec::new(), Vec::new(), false);
+        let mut lines = match self.open(path, headers).await {
+            Ok(lines) => lines,
+            Err(reply) => return Watched { reply, events: Vec::new(), closed: true },
+        };
+        let (mut events, mut closed) = (Vec::new(), false);
         while until.is_none_or(|n| events.len() < n) {
-            match tokio::time::timeout_at(end, body.frame()).await {
+            match tokio::time::timeout_at(end, lines.next()).await {
                 Err(_) => break,
-                Ok(Some(Ok(frame))) => rest.extend_from_slice(frame.data_ref().map_or(&[][..], |d| d)),
-                Ok(_) => {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) => {
                     closed = true;
                     break;
                 }
             }
-            while let Some(at) = rest.iter().position(|b| *b == b'\n') {
-                let line: Vec<u8> = rest.drain(..=at).collect();
+        }
+        Watched { reply: lines.reply, events, closed }
+    }
+}
+
+/// What a watch tells, event by event.
+pub struct Lines {
+    reply: Reply,
+    body: hyper::body::Incoming,
+    rest: Vec<u8>,
+}
+
+impl Lines {
+    /// `None` where it ended.
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            while let Some(at) = self.rest.iter().position(|b| *b == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=at).collect();
                 if !line.trim_ascii().is_empty() {
-                    events.push(serde_json::from_slice(&line).unwrap());
+                    return Some(serde_json::from_slice(&line).unwrap());
                 }
             }
+            let frame = self.body.frame().await?.ok()?;
+            self.rest.extend_from_slice(frame.data_ref().map_or(&[][..], |d| d));
         }
-        Watched { reply, events, closed }
     }
 }
 
