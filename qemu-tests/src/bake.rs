@@ -10,9 +10,14 @@ use crate::guest::Setup;
 /// The name that the samples give the image.
 const REFERENCE: &str = "busybox:debian";
 
+/// This machine's own.
+pub const HOST_BUSYBOX: &str = "/bin/busybox";
+
 pub fn bake(setup: &Setup) -> Result<()> {
-    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().map(Path::new).find(|p| p.exists());
-    let busybox = busybox.context("no static busybox: install Debian's busybox-static (make setup)")?;
+    for busybox in [Path::new(HOST_BUSYBOX), &setup.busybox] {
+        ensure!(busybox.exists(), "{} is not there: install busybox-static (make setup)", busybox.display());
+    }
+    let board = kedge_image::plan::find_board(&setup.board)?;
     let root = setup.out.join("busybox");
     let bin = root.join("bin");
     if root.exists() {
@@ -26,19 +31,27 @@ pub fn bake(setup: &Setup) -> Result<()> {
         root.join("etc/passwd"),
         "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     )?;
-    std::fs::copy(busybox, bin.join("busybox"))?;
-    let applets = Command::new(busybox).arg("--list").output().context("busybox --list")?;
+    std::fs::copy(&setup.busybox, bin.join("busybox"))?;
+    // The device's may not run here; both are of the same Debian release and have the same applets.
+    let applets = Command::new(HOST_BUSYBOX).arg("--list").output().context("busybox --list")?;
     for applet in String::from_utf8_lossy(&applets.stdout).lines().filter(|a| *a != "busybox") {
         std::os::unix::fs::symlink("busybox", bin.join(applet))?;
     }
     let archive = setup.out.join("busybox.tar");
     let tool = setup.bin.join("kedge-image");
     let mut from_dir = Command::new(&tool);
-    from_dir.arg("image-from-dir").arg(&root).args(["--name", REFERENCE, "--cmd", "/bin/sh", "--out"]).arg(&archive);
+    from_dir.arg("image-from-dir").arg(&root).args(["--name", REFERENCE, "--cmd", "/bin/sh"]);
+    from_dir.args(["--arch", board.config.architecture.oci(), "--out"]).arg(&archive);
     run(from_dir)?;
     let mut build = Command::new(&tool);
-    build.args(["build", "--allow-newer", "--board", &setup.board]).arg("--kedge").arg(setup.bin.join("kedge"));
-    build.arg("--stage1").arg(setup.bin.join("kedge-stage1")).arg("--image").arg(&archive).arg("--out").arg(&setup.out);
+    build.args(["build", "--allow-newer", "--board", &setup.board]).arg("--kedge").arg(setup.programs.join("kedge"));
+    build
+        .arg("--stage1")
+        .arg(setup.programs.join("kedge-stage1"))
+        .arg("--image")
+        .arg(&archive)
+        .arg("--out")
+        .arg(&setup.out);
     run(build)
 }
 

@@ -18,8 +18,12 @@ const CARD: u64 = 1 << 30;
 /// Where things are and what machine to start.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Folder of `kedge-image` and the static binaries.
+    /// Folder of `kedge-image`.
     pub bin: PathBuf,
+    /// Folder of the device's static binaries.
+    pub programs: PathBuf,
+    /// The device's static busybox.
+    pub busybox: PathBuf,
     pub board: String,
     /// Folder that `kedge-image build` wrote into.
     pub out: PathBuf,

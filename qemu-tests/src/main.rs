@@ -46,9 +46,15 @@ enum Command {
 struct Where {
     #[arg(long, default_value = "qemu-x86_64")]
     board: String,
-    /// Folder of kedge, kedge-stage1 and kedge-image
+    /// Folder of kedge-image
     #[arg(long)]
     bin: PathBuf,
+    /// Folder of kedge and kedge-stage1 for the board's architecture [default: that of --bin]
+    #[arg(long)]
+    programs: Option<PathBuf>,
+    /// A static busybox for the board's architecture
+    #[arg(long, default_value = bake::HOST_BUSYBOX)]
+    busybox: PathBuf,
     /// Folder that the image is in
     #[arg(long)]
     out: PathBuf,
@@ -59,7 +65,8 @@ struct Where {
 
 impl From<Where> for Setup {
     fn from(at: Where) -> Self {
-        Self { bin: at.bin, board: at.board, out: at.out, memory: at.memory }
+        let programs = at.programs.unwrap_or_else(|| at.bin.clone());
+        Self { bin: at.bin, programs, busybox: at.busybox, board: at.board, out: at.out, memory: at.memory }
     }
 }
 

@@ -120,7 +120,7 @@ fn measured(setup: &Setup, idle: f64, busy: &Metrics, written: f64) -> Result<Ve
         ("memory of PID 1 (PSS), no pods", mib(idle), "48 MB"),
         ("memory of PID 1 (PSS), ten pods", mib(busy.get(PSS)?), ""),
         ("written to STATE an hour, at rest", mib(written), "1 MB"),
-        ("kedge", size(setup.bin.join("kedge"))?, "24 MB"),
+        ("kedge", size(setup.programs.join("kedge"))?, "24 MB"),
         ("kernel", size(setup.out.join("kernel"))?, "20 MB with the initramfs"),
         ("initramfs", size(setup.out.join("initramfs"))?, ""),
         ("squashfs", size(setup.out.join("system.squashfs"))?, "32 MB"),
