@@ -24,6 +24,9 @@ enum Step<'a> {
 }
 
 impl<'a> Path<'a> {
+    /// As upstream names what is wrong with no field.
+    pub(crate) const NOWHERE: Self = Self { parent: None, step: Step::Key("") };
+
     pub(crate) const fn root(field: &'a str) -> Self {
         Self { parent: None, step: Step::Field(field) }
     }
@@ -105,6 +108,12 @@ impl Errors {
 
     pub(crate) fn len(&self) -> usize {
         self.causes.len() + self.more
+    }
+
+    /// Each as it stands in the message.
+    #[cfg(test)]
+    pub(crate) fn told(&self) -> Vec<String> {
+        self.causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
     }
 
     fn has_room(&self) -> bool {

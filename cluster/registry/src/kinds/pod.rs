@@ -1,13 +1,17 @@
 //! Pod: defaults and rules of its specification (which templates of workloads share), and its own behaviour.
 
 pub(crate) mod affinity;
+pub(crate) mod annotations;
 pub(crate) mod cells;
 pub(crate) mod containers;
 pub(crate) mod default;
 mod os;
 pub(crate) mod qos;
+pub(crate) mod resize;
 pub(crate) mod resources;
+mod security;
 pub(crate) mod spec;
+mod status;
 pub(crate) mod update;
 pub(crate) mod volumes;
 pub(crate) mod warnings;
@@ -74,7 +78,7 @@ pub(crate) fn row() -> Row {
         prepare_status: update::prepare_status,
         validate,
         validate_update: update::validate,
-        validate_status: update::validate_status,
+        validate_status: status::validate,
         validate_create,
         prepare_update: update::prepare,
         warnings: warnings::pod,
@@ -90,6 +94,7 @@ fn prepare_create(pod: &mut Value) {
     pod.set("status", json!({"phase": "Pending", "qosClass": qos::class(pod)}));
     let now = pod.look("metadata.creationTimestamp").clone();
     affinity::merge_label_keys(pod);
+    annotations::to_fields(pod);
     let gated = !pod.items("spec.schedulingGates").is_empty();
     if gated {
         let why = "Scheduling is blocked due to non-empty scheduling gates";
@@ -101,14 +106,35 @@ fn prepare_create(pod: &mut Value) {
 }
 
 fn validate_create(pod: &Value, errors: &mut Errors) {
+    let spec = Path::root("spec");
     if !pod.items("spec.ephemeralContainers").is_empty() {
-        errors.forbidden(&Path::root("spec.ephemeralContainers"), "cannot be set on create");
+        errors.forbidden(&spec.child("ephemeralContainers"), "cannot be set on create");
     }
+    if !pod.text("spec.nodeName").is_empty() && !pod.items("spec.schedulingGates").is_empty() {
+        errors.forbidden(&spec.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
+    }
+    annotations::agree(pod, &spec, errors);
 }
 
-fn validate(pod: &Value, errors: &mut Errors) {
+pub(crate) fn validate(pod: &Value, errors: &mut Errors) {
     let path = Path::root("spec");
+    annotations::validate(pod, &Path::root("metadata.annotations"), errors);
     spec::validate(pod.look("spec"), &path, spec::In::Pod, errors);
+    if pod.text("spec.serviceAccountName").is_empty() {
+        let list = path.child("volumes");
+        for (at, volume) in pod.items("spec.volumes").iter().enumerate() {
+            let item = list.index(at);
+            let sources = item.child("projected.sources");
+            for (at, _) in
+                volume.items("projected.sources").iter().enumerate().filter(|(_, s)| s.has("serviceAccountToken"))
+            {
+                let source = sources.index(at);
+                let why = "must not be specified when serviceAccountName is not set";
+                errors.forbidden(&source.child("serviceAccountToken"), why);
+            }
+        }
+    }
+    containers::images(pod.look("spec"), &path, errors);
 }
 
 /// What is not running anywhere has no time to wait for.

@@ -3,7 +3,7 @@
 use kedge_api::selector::Selector;
 use serde_json::{Value, json};
 
-use super::pod::{affinity, default, spec, warnings as pod_warnings};
+use super::pod::{affinity, annotations, default, spec, warnings as pod_warnings};
 use crate::errors::{Errors, Path};
 use crate::names;
 use crate::value::{Fill as _, Look as _};
@@ -95,10 +95,15 @@ pub(crate) fn chosen(object: &Value, unfit: &str, errors: &mut Errors) {
 }
 
 pub(crate) fn pod_template(template: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let meta = path.child("metadata");
-    crate::metadata::labels(template.look("metadata.labels"), &meta.child("labels"), errors);
-    crate::metadata::annotations(template.look("metadata.annotations"), &meta.child("annotations"), errors);
-    spec::validate(template.look("spec"), &path.child("spec"), spec::In::Template, errors);
+    crate::metadata::labels(template.look("metadata.labels"), &path.child("labels"), errors);
+    crate::metadata::annotations(template.look("metadata.annotations"), &path.child("annotations"), errors);
+    annotations::validate(template, &path.child("annotations"), errors);
+    let spec = path.child("spec");
+    spec::validate(template.look("spec"), &spec, spec::In::Template, errors);
+    annotations::agree(template, &spec, errors);
+    if !template.items("spec.ephemeralContainers").is_empty() {
+        errors.forbidden(&spec.child("ephemeralContainers"), "ephemeral containers not allowed in pod template");
+    }
 }
 
 pub(crate) fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {

@@ -43,7 +43,7 @@ fn node_affinity(node: &Value, path: &Path<'_>, errors: &mut Errors) {
     for (at, term) in node.items("preferredDuringSchedulingIgnoredDuringExecution").iter().enumerate() {
         let item = list.index(at);
         weight(term, &item, errors);
-        node_term(term.look("preference"), &item.child("preference"), errors);
+        node_term(term.look("preference"), false, &item.child("preference"), errors);
     }
 }
 
@@ -55,17 +55,21 @@ pub(crate) fn node_selector(selector: &Value, path: &Path<'_>, errors: &mut Erro
         errors.required(&list, "must have at least one node selector term");
     }
     for (at, term) in terms.iter().enumerate() {
-        node_term(term, &list.index(at), errors);
+        node_term(term, true, &list.index(at), errors);
     }
 }
 
-fn node_term(term: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// What must hold compares with what labels can be; what would be nice has always been taken as it came.
+fn node_term(term: &Value, must: bool, path: &Path<'_>, errors: &mut Errors) {
     let list = path.child("matchExpressions");
     for (at, expression) in term.items("matchExpressions").iter().enumerate() {
         let item = list.index(at);
         operator(expression, &item, errors);
         let key = expression.text("key");
         errors.all_invalid(&item.child("key"), key, names::qualified(key));
+        if must {
+            label_values(expression, &item.child("values"), errors);
+        }
     }
     let list = path.child("matchFields");
     for (at, field) in term.items("matchFields").iter().enumerate() {
@@ -82,6 +86,11 @@ fn node_term(term: &Value, path: &Path<'_>, errors: &mut Errors) {
         }
         if key != "metadata.name" {
             errors.invalid(&item.child("key"), key, "not a valid field selector key");
+            continue;
+        }
+        let list = item.child("values");
+        for (at, name) in values.iter().enumerate().map(|(at, name)| (at, name.as_str().unwrap_or_default())) {
+            errors.all_invalid(&list.index(at), name, names::subdomain(name));
         }
     }
 }
@@ -112,13 +121,7 @@ fn pod_term(term: &Value, path: &Path<'_>, errors: &mut Errors) {
         let text = name.as_str().unwrap_or_default();
         errors.all_invalid(&list, text, names::label(text));
     }
-    let keys = term.items("mismatchLabelKeys");
-    let list = path.child("matchLabelKeys");
-    for (at, key) in term.items("matchLabelKeys").iter().enumerate() {
-        if keys.contains(key) {
-            errors.invalid(&list.index(at), key.clone(), "exists in both matchLabelKeys and mismatchLabelKeys");
-        }
-    }
+    label_keys(term, path, errors);
     let key = term.text("topologyKey");
     if key.is_empty() {
         errors.required(&path.child("topologyKey"), "can not be empty");
@@ -148,11 +151,43 @@ pub(crate) fn label_selector(selector: &Value, path: &Path<'_>, errors: &mut Err
         }
         let key = expression.text("key");
         errors.all_invalid(&item.child("key"), key, names::qualified(key));
-        let list = item.child("values");
-        for (at, value) in values.iter().enumerate() {
-            let text = value.as_str().unwrap_or_default();
-            errors.all_invalid(&list.index(at), text, kedge_api::selector::label_value_error(text));
+        label_values(expression, &item.child("values"), errors);
+    }
+}
+
+fn label_values(expression: &Value, path: &Path<'_>, errors: &mut Errors) {
+    for (at, value) in expression.items("values").iter().enumerate() {
+        let text = value.as_str().unwrap_or_default();
+        errors.all_invalid(&path.index(at), text, kedge_api::selector::label_value_error(text));
+    }
+}
+
+/// The rules of `matchLabelKeys` and `mismatchLabelKeys` beside the selector that they add to.
+pub(crate) fn label_keys(term: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let selector = term.look("labelSelector");
+    let matched = term.items("matchLabelKeys");
+    for field in ["matchLabelKeys", "mismatchLabelKeys"] {
+        let list = path.child(field);
+        let keys = term.items(field);
+        if !keys.is_empty() && selector.is_null() {
+            errors.forbidden(&list, "must not be specified when labelSelector is not set");
+            continue;
         }
+        for (at, key) in keys.iter().enumerate().map(|(at, key)| (at, key.as_str().unwrap_or_default())) {
+            errors.all_invalid(&list.index(at), key, names::qualified(key));
+        }
+    }
+    // What `merge_label_keys` added stands last, so a key seen before was the user's.
+    let mut seen: Vec<&str> = selector.entries("matchLabels").map(|(key, _)| key.as_str()).collect();
+    for key in selector.items("matchExpressions").iter().map(|expression| expression.text("key")) {
+        if let Some(at) = matched.iter().rposition(|k| k == key).filter(|_| seen.contains(&key)) {
+            errors.invalid(&path.index(at), key, "exists in both matchLabelKeys and labelSelector");
+        }
+        seen.push(key);
+    }
+    let list = path.child("matchLabelKeys");
+    for (at, key) in matched.iter().enumerate().filter(|(_, key)| term.items("mismatchLabelKeys").contains(key)) {
+        errors.invalid(&list.index(at), key.clone(), "exists in both matchLabelKeys and mismatchLabelKeys");
     }
 }
 
@@ -169,6 +204,9 @@ pub(crate) fn merge_label_keys(pod: &mut Value) {
                 merge_into(term, &labels);
             }
         }
+    }
+    for constraint in pod.items_mut("spec.topologySpreadConstraints") {
+        merge_into(constraint, &labels);
     }
 }
 
@@ -187,5 +225,56 @@ fn merge_into(term: &mut Value, labels: &Value) {
     }
     if expressions.len() > before {
         term.set("labelSelector.matchExpressions", expressions);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_must_hold_compares_with_what_labels_and_nodes_can_be() {
+        let term = |values: &Value| json!({"matchExpressions": [{"key": "k", "operator": "In", "values": values}]});
+        let node = json!({"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
+                term(&json!(["fine", "a b"])), {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["A"]}]},
+            ]},
+            "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "preference": term(&json!(["a b"]))}],
+        }});
+        let mut errors = Errors::default();
+        validate(&node, &Path::root("a"), &mut errors);
+        const LIST: &str = "a.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
+        let [label, name] = [kedge_api::selector::label_value_error("a b").unwrap(), names::subdomain("A").remove(0)];
+        assert_eq!(
+            errors.told(),
+            [
+                format!("{LIST}[0].matchExpressions[0].values[1]: Invalid value: \"a b\": {label}"),
+                format!("{LIST}[1].matchFields[0].values[0]: Invalid value: \"A\": {name}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn keys_of_labels_go_with_a_selector_and_say_something_new() {
+        let told = |term: Value| {
+            let mut errors = Errors::default();
+            label_keys(&term, &Path::root("t"), &mut errors);
+            errors.told()
+        };
+        assert_eq!(
+            told(json!({"matchLabelKeys": ["a"]})),
+            ["t.matchLabelKeys: Forbidden: must not be specified when labelSelector is not set"]
+        );
+        let mut pod = json!({"metadata": {"labels": {"a": "1", "b": "2"}}, "spec": {"topologySpreadConstraints": [
+            {"matchLabelKeys": ["a", "b"], "labelSelector": {"matchLabels": {"a": "1"}}},
+        ]}});
+        merge_label_keys(&mut pod);
+        let constraint = pod["spec"]["topologySpreadConstraints"][0].clone();
+        assert_eq!(constraint["labelSelector"]["matchExpressions"].as_array().unwrap().len(), 2);
+        assert_eq!(told(constraint), ["t[0]: Invalid value: \"a\": exists in both matchLabelKeys and labelSelector"]);
+        assert_eq!(
+            told(json!({"matchLabelKeys": ["a"], "mismatchLabelKeys": ["a"], "labelSelector": {}})),
+            ["t.matchLabelKeys[0]: Invalid value: \"a\": exists in both matchLabelKeys and mismatchLabelKeys"]
+        );
     }
 }

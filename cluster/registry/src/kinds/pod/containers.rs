@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::resources;
 use super::spec::In;
 use super::volumes::Known;
+use super::{resources, security};
 use crate::errors::{Errors, Path};
 use crate::kinds::endpoints::PROTOCOLS;
 use crate::names;
@@ -85,7 +85,7 @@ fn common<'a>(
         errors,
     );
     resizing(container.items("resizePolicy"), spec, &path.child("resizePolicy"), errors);
-    security(container, spec, &path.child("securityContext"), errors);
+    security::container(container, spec, &path.child("securityContext"), errors);
     if !name.is_empty() && !seen.insert(name) {
         errors.duplicate(&path.child("name"), name);
     }
@@ -113,7 +113,7 @@ fn resizing(policies: &[Value], spec: &Value, path: &Path<'_>, errors: &mut Erro
             other => errors.not_supported(path, other, POLICIES),
         }
         if spec.text("restartPolicy") == "Never" && policy != "NotRequired" {
-            errors.invalid(path, policy, "must be 'NotRequired' when `restartPolicy` is 'Never'");
+            errors.invalid(path, policy, "must be 'NotRequired' when pod `restartPolicy` is 'Never'");
         }
     }
 }
@@ -207,10 +207,13 @@ fn init_hooks(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut Err
 /// A pod's images, unlike a template's, stand without blanks around them.
 pub(crate) fn images(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     for list in ["containers", "initContainers"] {
-        let here = path.child(list);
-        for (at, container) in spec.items(list).iter().enumerate() {
-            image(container, &here.index(at), errors);
-        }
+        images_of(spec.items(list), &path.child(list), errors);
+    }
+}
+
+pub(crate) fn images_of(containers: &[Value], list: &Path<'_>, errors: &mut Errors) {
+    for (at, container) in containers.iter().enumerate() {
+        image(container, &list.index(at), errors);
     }
 }
 
@@ -261,99 +264,6 @@ fn ephemeral_container<'a>(
             errors.forbidden(&item.child(field), WHY);
         }
     }
-}
-
-/// A user's or group's number.
-pub(crate) fn id(value: &Value, path: &Path<'_>, errors: &mut Errors) {
-    if let Some(number) = value.as_i64().filter(|n| !(0..=i64::from(i32::MAX)).contains(n)) {
-        errors.invalid(path, number, "must be between 0 and 2147483647, inclusive");
-    }
-}
-
-pub(crate) fn seccomp(profile: &Value, path: &Path<'_>, errors: &mut Errors) {
-    const TYPES: &[&str] = &["Localhost", "RuntimeDefault", "Unconfined"];
-    local_profile(profile, TYPES, "seccomp", path, errors);
-}
-
-pub(crate) fn app_armor(profile: &Value, path: &Path<'_>, errors: &mut Errors) {
-    const TYPES: &[&str] = &["Localhost", "RuntimeDefault", "Unconfined"];
-    local_profile(profile, TYPES, "AppArmor", path, errors);
-}
-
-fn local_profile(profile: &Value, types: &[&str], what: &str, path: &Path<'_>, errors: &mut Errors) {
-    if profile.is_null() {
-        return;
-    }
-    let (kind, local) = (profile.text("type"), profile.look("localhostProfile"));
-    match kind {
-        "" => errors.required(&path.child("type"), "type is required when profile is set"),
-        "Localhost" if local.as_str().unwrap_or_default().trim().is_empty() => {
-            errors.required(&path.child("localhostProfile"), &format!("must be set when {what} type is Localhost"));
-        }
-        "Localhost" => {}
-        kind if !types.contains(&kind) => errors.not_supported(&path.child("type"), kind, types),
-        _ if !local.is_null() => {
-            let why = format!("can only be set when {what} type is Localhost");
-            errors.invalid(&path.child("localhostProfile"), local.clone(), &why);
-        }
-        _ => {}
-    }
-}
-
-fn security(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let context = container.look("securityContext");
-    if context.is_null() {
-        return;
-    }
-    for field in ["runAsUser", "runAsGroup"] {
-        id(context.look(field), &path.child(field), errors);
-    }
-    if let Some(mount) = context.look("procMount").as_str() {
-        const MOUNTS: &[&str] = &["Default", "Unmasked"];
-        if !MOUNTS.contains(&mount) {
-            errors.not_supported(&path.child("procMount"), mount, MOUNTS);
-        }
-        if mount == "Unmasked" && spec.look("hostUsers") != &Value::Bool(false) {
-            let why = "`hostUsers` must be false to use `Unmasked`";
-            errors.invalid(&path.child("procMount"), mount, why);
-        }
-    }
-    seccomp(context.look("seccompProfile"), &path.child("seccompProfile"), errors);
-    app_armor(context.look("appArmorProfile"), &path.child("appArmorProfile"), errors);
-    if context.look("allowPrivilegeEscalation") == &Value::Bool(false) {
-        let why = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true";
-        if context.flag("privileged") {
-            errors.invalid_json(path, &go_context(context), why);
-        }
-        let admin = context.items("capabilities.add").iter().any(|c| c == "CAP_SYS_ADMIN");
-        if admin {
-            errors.invalid_json(
-                path,
-                &go_context(context),
-                "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
-            );
-        }
-    }
-}
-
-/// The context as upstream's internal type has it.
-fn go_context(context: &Value) -> String {
-    const FIELDS: &[(&str, &str)] = &[
-        ("Capabilities", "capabilities"),
-        ("Privileged", "privileged"),
-        ("SELinuxOptions", "seLinuxOptions"),
-        ("WindowsOptions", "windowsOptions"),
-        ("RunAsUser", "runAsUser"),
-        ("RunAsGroup", "runAsGroup"),
-        ("RunAsNonRoot", "runAsNonRoot"),
-        ("ReadOnlyRootFilesystem", "readOnlyRootFilesystem"),
-        ("AllowPrivilegeEscalation", "allowPrivilegeEscalation"),
-        ("ProcMount", "procMount"),
-        ("SeccompProfile", "seccompProfile"),
-        ("AppArmorProfile", "appArmorProfile"),
-    ];
-    let fields: Vec<_> = FIELDS.iter().map(|(theirs, ours)| format!("\"{theirs}\":{}", context.look(ours))).collect();
-    format!("{{{}}}", fields.join(","))
 }
 
 /// As a variable takes it from the pod, but into a file.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use kedge_api::selector;
 use serde_json::Value;
 
-use super::{affinity, containers, os, resources, volumes};
+use super::{affinity, containers, os, resources, security, volumes};
 use crate::errors::{Errors, Path};
 use crate::kinds::address;
 use crate::names;
@@ -29,11 +29,12 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, place: In, errors: &mut Er
     host_ports(spec, path, place, errors);
     policies(spec, path, errors);
     crate::metadata::labels(spec.look("nodeSelector"), &path.child("nodeSelector"), errors);
-    security(spec, path, errors);
+    security::pod(spec, path, errors);
     affinity::validate(spec.look("affinity"), &path.child("affinity"), errors);
     dns_config(spec, path, errors);
-    gates(spec, path, place, errors);
+    gates(spec, path, errors);
     topology(spec.items("topologySpreadConstraints"), &path.child("topologySpreadConstraints"), errors);
+    security::host_process(spec, path, errors);
     own_users(spec, path, errors);
     host_name(spec, path, errors);
     named(spec, &[("serviceAccountName", names::subdomain), ("nodeName", names::subdomain)], path, errors);
@@ -43,7 +44,10 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, place: In, errors: &mut Er
     named(spec, &[("hostname", names::label), ("subdomain", names::label)], path, errors);
     tolerations(spec.items("tolerations"), &path.child("tolerations"), errors);
     host_aliases(spec, path, errors);
-    named(spec, &[("priorityClassName", names::subdomain), ("runtimeClassName", names::subdomain)], path, errors);
+    named(spec, &[("priorityClassName", names::subdomain)], path, errors);
+    if let Some(class) = spec.look("runtimeClassName").as_str() {
+        errors.all_invalid(&path.child("runtimeClassName"), class, names::subdomain(class));
+    }
     if let Some(policy) = spec.look("preemptionPolicy").as_str() {
         const POLICIES: &[&str] = &["Never", "PreemptLowerPriority"];
         if !POLICIES.contains(&policy) {
@@ -54,12 +58,6 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, place: In, errors: &mut Er
     resources::requirements(&overhead, &[], &path.child("overhead"), errors);
     os::validate(spec, path, errors);
     files_of_variables(spec, path, errors);
-    if place == In::Pod {
-        containers::images(spec, path, errors);
-    }
-    if place == In::Template && !spec.items("ephemeralContainers").is_empty() {
-        errors.forbidden(&path.child("ephemeralContainers"), "ephemeral containers not allowed in pod template");
-    }
 }
 
 fn policies(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -70,41 +68,6 @@ fn policies(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let dns = spec.text("dnsPolicy");
     if !DNS.contains(&dns) {
         errors.not_supported(&path.child("dnsPolicy"), dns, DNS);
-    }
-}
-
-fn security(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let context = spec.look("securityContext");
-    let here = path.child("securityContext");
-    for field in ["fsGroup", "runAsUser", "runAsGroup"] {
-        containers::id(context.look(field), &here.child(field), errors);
-    }
-    for (at, group) in context.items("supplementalGroups").iter().enumerate() {
-        let list = here.child("supplementalGroups");
-        containers::id(group, &list.index(at), errors);
-    }
-    containers::seccomp(context.look("seccompProfile"), &here.child("seccompProfile"), errors);
-    containers::app_armor(context.look("appArmorProfile"), &here.child("appArmorProfile"), errors);
-    let mut seen = HashSet::new();
-    let list = here.child("sysctls");
-    for (at, sysctl) in context.items("sysctls").iter().enumerate() {
-        let name = sysctl.text("name");
-        let item = list.index(at);
-        if name.is_empty() {
-            errors.required(&item.child("name"), "");
-        } else if !seen.insert(name) {
-            errors.duplicate(&item.child("name"), name);
-        }
-    }
-    if let Some(policy) = context.look("fsGroupChangePolicy").as_str() {
-        const POLICIES: &[&str] = &["Always", "OnRootMismatch"];
-        if !POLICIES.contains(&policy) {
-            errors.not_supported(&here.child("fsGroupChangePolicy"), policy, POLICIES);
-        }
-    }
-    if spec.flag("shareProcessNamespace") && spec.flag("hostPID") {
-        let why = "ShareProcessNamespace and HostPID cannot both be enabled";
-        errors.invalid(&here.child("shareProcessNamespace"), true, why);
     }
 }
 
@@ -228,7 +191,7 @@ fn dns_config(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn gates(spec: &Value, path: &Path<'_>, place: In, errors: &mut Errors) {
+fn gates(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let list = path.child("readinessGates");
     for (at, gate) in spec.items("readinessGates").iter().enumerate() {
         let name = gate.text("conditionType");
@@ -244,9 +207,6 @@ fn gates(spec: &Value, path: &Path<'_>, place: In, errors: &mut Errors) {
         if !seen.insert(name) {
             errors.duplicate(&item, name);
         }
-    }
-    if place == In::Pod && !seen.is_empty() && !spec.text("nodeName").is_empty() {
-        errors.forbidden(&path.child("nodeName"), "cannot be set until all schedulingGates have been cleared");
     }
 }
 
@@ -279,16 +239,14 @@ fn topology(constraints: &[Value], path: &Path<'_>, errors: &mut Errors) {
                 errors.invalid(&item.child("minDomains"), domains, &why);
             }
         }
-        affinity::label_selector(constraint.look("labelSelector"), &item.child("labelSelector"), errors);
         const HONOR: &[&str] = &["Honor", "Ignore"];
         for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
             if let Some(policy) = constraint.look(field).as_str().filter(|p| !HONOR.contains(p)) {
                 errors.not_supported(&item.child(field), policy, HONOR);
             }
         }
-        if !constraint.items("matchLabelKeys").is_empty() && constraint.look("labelSelector").is_null() {
-            errors.forbidden(&item.child("matchLabelKeys"), "must not be specified when labelSelector is not set");
-        }
+        affinity::label_keys(constraint, &item, errors);
+        affinity::label_selector(constraint.look("labelSelector"), &item.child("labelSelector"), errors);
     }
 }
 
@@ -360,6 +318,8 @@ pub(crate) fn tolerations(tolerations: &[Value], path: &Path<'_>, errors: &mut E
                 errors.invalid(&item.child("operator"), value, "value must be empty when `operator` is 'Exists'");
             }
             "Exists" => {}
+            // Comparisons of numbers are known, but switched off.
+            "Lt" | "Gt" => errors.not_supported(&item.child("operator"), operator, &["Equal", "Exists", "Lt", "Gt"]),
             other => errors.not_supported(&item.child("operator"), other, &["Equal", "Exists"]),
         }
         let effect = toleration.text("effect");

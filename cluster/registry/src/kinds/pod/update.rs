@@ -2,11 +2,9 @@
 
 use serde_json::Value;
 
-use super::qos;
+use super::{annotations, containers, qos, spec};
 use crate::errors::{Errors, Path};
 use crate::golang;
-use crate::kinds::address;
-use crate::names;
 use crate::value::{Fill as _, Look as _};
 
 const WHY: &str = "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,\
@@ -14,32 +12,26 @@ const WHY: &str = "pod updates may not change fields other than `spec.containers
                    `spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)";
 
 pub(crate) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
+    annotations::update(new, old, errors);
     let spec = Path::root("spec");
     for list in ["containers", "initContainers"] {
-        let (now, before) = (new.items(&format!("spec.{list}")), old.items(&format!("spec.{list}")));
-        if now.len() != before.len() {
-            errors.forbidden(&spec.child(list), "pod updates may not add or remove containers");
+        let path = spec.child(list);
+        let now = new.look("spec").items(list);
+        if now.len() != old.look("spec").items(list).len() {
+            errors.forbidden(&path, "pod updates may not add or remove containers");
             return;
         }
-    }
-    for list in ["containers", "initContainers"] {
-        let path = spec.child(list);
-        for (at, container) in new.items(&format!("spec.{list}")).iter().enumerate() {
-            if container.text("image").trim().is_empty() {
-                let item = path.index(at);
-                errors.required(&item.child("image"), "");
-            }
+        for (at, _) in now.iter().enumerate().filter(|(_, c)| c.text("image").is_empty()) {
+            let item = path.index(at);
+            errors.required(&item.child("image"), "");
         }
+        containers::images_of(now, &path, errors);
     }
-    deadline(new, old, errors);
-    let tolerations = spec.child("tolerations");
-    let same = |a: &Value, b: &Value| ["key", "operator", "value", "effect"].iter().all(|f| a.text(f) == b.text(f));
-    let kept = |t: &Value| new.items("spec.tolerations").iter().any(|n| same(t, n));
-    if !old.items("spec.tolerations").iter().all(kept) {
-        errors.forbidden(&tolerations, "existing toleration can not be modified except its tolerationSeconds");
+    if !deadline(new, old, errors) {
+        return;
     }
+    tolerations(new, old, errors);
     gates(new, old, errors);
-    let gated = !old.items("spec.schedulingGates").is_empty();
     // All that may change is taken from the old object; then nothing may be different.
     let mut same = new.look("spec").clone();
     for list in ["containers", "initContainers"] {
@@ -49,8 +41,10 @@ pub(crate) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
         }
     }
     let mut free = vec!["activeDeadlineSeconds", "tolerations", "schedulingGates"];
-    if gated {
-        free.extend(["nodeSelector", "affinity"]);
+    if !old.items("spec.schedulingGates").is_empty() {
+        free.push("nodeSelector");
+        node_selector(new, old, errors);
+        node_affinity(&mut same, old, errors);
     }
     if new.int("spec.terminationGracePeriodSeconds") == Some(1)
         && old.int("spec.terminationGracePeriodSeconds") < Some(0)
@@ -71,35 +65,96 @@ pub(crate) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
-fn deadline(new: &Value, old: &Value, errors: &mut Errors) {
+/// Whether what follows is worth checking.
+fn deadline(new: &Value, old: &Value, errors: &mut Errors) -> bool {
     let path = Path::root("spec.activeDeadlineSeconds");
     let (now, before) = (new.int("spec.activeDeadlineSeconds"), old.int("spec.activeDeadlineSeconds"));
     match (now, before) {
+        (Some(now), _) if !(0..=i64::from(i32::MAX)).contains(&now) => {
+            errors.invalid(&path, now, "must be between 0 and 2147483647, inclusive");
+        }
         (Some(now), Some(before)) if now > before => {
             errors.invalid(&path, now, "must be less than or equal to previous value");
         }
         (None, Some(_)) => {
             errors.invalid(&path, Value::Null, "must not update from a positive integer to nil value");
+            return true;
         }
-        _ => {}
+        _ => return true,
     }
+    false
+}
+
+fn tolerations(new: &Value, old: &Value, errors: &mut Errors) {
+    let path = Path::root("spec.tolerations");
+    let now = new.items("spec.tolerations");
+    let same = |a: &Value, b: &Value| ["key", "operator", "value", "effect"].iter().all(|f| a.text(f) == b.text(f));
+    if !old.items("spec.tolerations").iter().all(|had| now.iter().any(|n| same(had, n))) {
+        errors.forbidden(&path, "existing toleration can not be modified except its tolerationSeconds");
+        return;
+    }
+    spec::tolerations(now, &path, errors);
 }
 
 fn gates(new: &Value, old: &Value, errors: &mut Errors) {
     let had = old.items("spec.schedulingGates");
     let path = Path::root("spec.schedulingGates");
-    let added: Vec<String> = new
-        .items("spec.schedulingGates")
-        .iter()
-        .filter(|g| !had.contains(g))
-        .map(|g| g.text("name").to_owned())
-        .collect();
-    if !added.is_empty() {
-        let why = format!("only deletion is allowed, but found new scheduling gate '{}'", added.join(", "));
-        let kept = new.items("spec.schedulingGates").len() - added.len();
-        let item = path.index(kept);
+    for (at, gate) in new.items("spec.schedulingGates").iter().enumerate().filter(|(_, gate)| !had.contains(gate)) {
+        let item = path.index(at);
+        let why = format!("only deletion is allowed, but found new scheduling gate '{}'", gate.text("name"));
         errors.forbidden(&item.child("name"), &why);
     }
+}
+
+/// A pod that waits may be told more of where it goes, never less.
+fn node_selector(new: &Value, old: &Value, errors: &mut Errors) {
+    let now = new.look("spec.nodeSelector");
+    if old.entries("spec.nodeSelector").any(|(key, value)| now.get(key) != Some(value)) {
+        let why = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+        errors.invalid(&Path::root("spec.nodeSelector"), now.clone(), why);
+    }
+}
+
+/// The same for its affinity to nodes, which then is as it was in `same`; to other pods it stays.
+fn node_affinity(same: &mut Value, old: &Value, errors: &mut Errors) {
+    const NODE: &str = "affinity.nodeAffinity";
+    const TERMS: &str = "requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
+    let (now, had) = (same.look(NODE).clone(), old.look("spec").look(NODE));
+    if &now == had {
+        return;
+    }
+    let (terms, before) = (now.items(TERMS), had.items(TERMS));
+    let path = Path::root("spec.affinity.nodeAffinity");
+    let list = path.child(TERMS);
+    let show = |term: &Value| golang::show(term, "NodeSelectorTerm");
+    if !before.is_empty() && before.len() != terms.len() {
+        let shown = match now.has("requiredDuringSchedulingIgnoredDuringExecution") {
+            true => format!("[{}]", terms.iter().map(show).collect::<Vec<_>>().join(",")),
+            false => "null".to_owned(),
+        };
+        let why = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
+        errors.invalid_json(&list, &shown, why);
+    } else {
+        for (at, (term, _)) in terms.iter().zip(before).enumerate().filter(|(_, (term, had))| !only_adds(term, had)) {
+            errors.invalid_json(&list.index(at), &show(term), "only additions are allowed (no mutations or deletions)");
+        }
+    }
+    let others = ["affinity.podAffinity", "affinity.podAntiAffinity"];
+    match had {
+        Value::Null if !old.has("spec.affinity") && !others.iter().any(|other| same.has(other)) => same.cut("affinity"),
+        Value::Null => same.cut(NODE),
+        had => {
+            same.set(NODE, had.clone());
+            None
+        }
+    };
+}
+
+/// Whether a term asks for all that it asked for, in the same order, and perhaps more. One that asks for nothing chooses nothing.
+fn only_adds(term: &Value, had: &Value) -> bool {
+    let lists = ["matchExpressions", "matchFields"];
+    let empty = |term: &Value| lists.iter().all(|list| term.items(list).is_empty());
+    (!empty(had) || empty(term)) && lists.iter().all(|list| term.items(list).starts_with(had.items(list)))
 }
 
 /// The quality of service is decided once.
@@ -127,53 +182,14 @@ pub(crate) fn prepare(new: &mut Value, old: &Value) {
     crate::admission::tolerate(new);
 }
 
-pub(crate) fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
-    if old.has("status.qosClass") && new.text("status.qosClass") != old.text("status.qosClass") {
-        errors.invalid(&Path::root("status.qosClass"), new.text("status.qosClass"), "field is immutable");
-    }
-    let node = new.text("status.nominatedNodeName");
-    if !node.is_empty() {
-        errors.all_invalid(&Path::root("status.nominatedNodeName"), node, names::subdomain(node));
-    }
-    if let Some(number) = new.int("status.observedGeneration").filter(|n| *n < 0) {
-        errors.invalid(&Path::root("status.observedGeneration"), number, "must be a non-negative integer");
-    }
-    for field in ["podIPs", "hostIPs"] {
-        let path = Path::root("status");
-        let here = path.child(field);
-        let list = new.items(&format!("status.{field}"));
-        let parsed = list.iter().enumerate().filter_map(|(at, ip)| address::ip(ip.text("ip"), &here.index(at), errors));
-        let families: Vec<bool> = parsed.map(|ip| ip.is_ipv4()).collect();
-        if families.len() > 1 && families.iter().all(|f| Some(f) == families.first()) {
-            let shown: Vec<Value> = list.iter().map(|ip| serde_json::json!({"IP": ip.text("ip")})).collect();
-            errors.invalid(&here, shown, "may specify no more than one IP for each IP family");
-        }
-    }
-    // A container of a pod that never restarts stays terminated.
-    let policy = new.text("spec.restartPolicy");
-    for list in ["containerStatuses", "initContainerStatuses"] {
-        let path = Path::root("status");
-        let here = path.child(list);
-        let now = new.items(&format!("status.{list}"));
-        for status in old.items(&format!("status.{list}")) {
-            let Some(exit) = status.int("state.terminated.exitCode") else { continue };
-            let done = policy == "Never" || (policy == "OnFailure" && exit == 0);
-            let name = status.text("name");
-            let sidecar = new
-                .items("spec.initContainers")
-                .iter()
-                .any(|c| c.text("name") == name && c.text("restartPolicy") == "Always");
-            let Some((at, after)) = now.iter().enumerate().find(|(_, s)| s.text("name") == name) else { continue };
-            if done && !sidecar && !after.has("state.terminated") {
-                let item = here.index(at);
-                errors.forbidden(&item.child("state"), "may not be transitioned to non-terminated state");
-            }
-        }
-    }
-}
-
 /// The changes that `ephemeralcontainers` makes: nothing but new ones.
 pub(crate) fn ephemeral(new: &Value, old: &Value, errors: &mut Errors) {
+    super::validate(new, errors);
+    if annotations::is_mirror(old) {
+        *errors = Errors::default();
+        errors.forbidden(&Path::NOWHERE, "static pods do not support ephemeral containers");
+        return;
+    }
     let path = Path::root("spec.ephemeralContainers");
     let now = new.items("spec.ephemeralContainers");
     for had in old.items("spec.ephemeralContainers") {
@@ -181,77 +197,11 @@ pub(crate) fn ephemeral(new: &Value, old: &Value, errors: &mut Errors) {
         match now.iter().find(|c| c.text("name") == name) {
             None => errors.forbidden(&path, &format!("existing ephemeral containers {name:?} may not be removed\n")),
             Some(same) if same == had => {}
-            Some(_) => errors.forbidden(&path, &format!("existing ephemeral containers {name:?} may not be changed\n")),
-        }
-    }
-}
-
-/// The changes that `resize` makes: amounts of cpu and memory, and nothing else.
-pub(crate) fn resize(new: &Value, old: &mut Value) {
-    for list in ["containers", "initContainers"] {
-        let now: Vec<Value> = new.items(&format!("spec.{list}")).to_vec();
-        for container in old.items_mut(&format!("spec.{list}")) {
-            let Some(wanted) = now.iter().find(|c| c.text("name") == container.text("name")) else { continue };
-            container.set("resources", wanted.look("resources").clone());
-            match wanted.look("resizePolicy") {
-                Value::Null => {}
-                policy => container.set("resizePolicy", policy.clone()),
+            Some(other) => {
+                let what = golang::difference(had, other, "EphemeralContainer");
+                errors.forbidden(&path, &format!("existing ephemeral containers {name:?} may not be changed\n{what}"));
             }
         }
-    }
-}
-
-/// What may not come of it.
-pub(crate) fn resized(new: &Value, old: &Value, errors: &mut Errors) {
-    let spec = Path::root("spec");
-    if old.text("spec.os.name") == "windows" {
-        errors.forbidden(&spec, "windows pods cannot be resized");
-        return;
-    }
-    let started = old.items("status.containerStatuses").iter().find(|s| s.has("state.running"));
-    if old.text("status.phase") == "Running" && started.is_some_and(|status| !status.has("resources")) {
-        errors.forbidden(&spec, "Pod running on node without support for resize");
-    }
-    let mut same = new.look("spec").clone();
-    for list in ["containers", "initContainers"] {
-        let path = spec.child(list);
-        let before = old.look("spec").items(list);
-        for (at, (container, before)) in same.items_mut(list).iter_mut().zip(before).enumerate() {
-            let item = path.index(at);
-            let resources = item.child("resources");
-            for kind in ["requests", "limits"] {
-                let held = format!("resources.{kind}");
-                let (now, had) = (container.look(&held), before.look(&held));
-                if had.as_object().into_iter().flatten().any(|(name, _)| now.get(name).is_none()) {
-                    let why = format!("resource {kind} cannot be removed");
-                    errors.forbidden(&resources.child(kind), &why);
-                }
-                let had = had.clone();
-                let fixed = list == "initContainers" && before.text("restartPolicy") != "Always";
-                for name in ["cpu", "memory"].into_iter().filter(|_| !fixed) {
-                    match had.get(name) {
-                        Some(amount) => container.set(&format!("{held}.{name}"), amount.clone()),
-                        None => {
-                            container.cut(&format!("{held}.{name}"));
-                        }
-                    }
-                }
-                if container.look(&held).as_object().is_some_and(serde_json::Map::is_empty) && had.is_null() {
-                    container.cut(&held);
-                }
-            }
-            match before.look("resizePolicy") {
-                Value::Null => {
-                    container.cut("resizePolicy");
-                }
-                policy => container.set("resizePolicy", policy.clone()),
-            }
-        }
-    }
-    let before = old.look("spec");
-    if &same != before {
-        let what = golang::difference(before, &same, "PodSpec");
-        errors.forbidden(&spec, &format!("only cpu and memory resources are mutable\n{what}"));
     }
 }
 
@@ -260,17 +210,112 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn told(old: &Value, change: impl FnOnce(&mut Value)) -> Vec<String> {
+        let mut new = old.clone();
+        change(&mut new);
+        let mut errors = Errors::default();
+        validate(&new, old, &mut errors);
+        // The first line only of what is different.
+        errors.told().into_iter().map(|text| text.lines().next().unwrap_or_default().to_owned()).collect()
+    }
+
+    fn gated() -> Value {
+        let term = json!({"matchExpressions": [{"key": "a", "operator": "Exists"}]});
+        json!({"spec": {
+            "containers": [{"name": "c", "image": "i"}], "schedulingGates": [{"name": "g"}], "nodeSelector": {"a": "1"},
+            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}},
+        }})
+    }
+
     #[test]
-    fn only_cpu_and_memory_are_resized() {
-        let pod =
-            |requests: Value| json!({"spec": {"containers": [{"name": "c", "resources": {"requests": requests}}]}});
-        let wrong = |now: Value, before: Value| {
-            let mut errors = Errors::default();
-            resized(&pod(now), &pod(before), &mut errors);
-            errors.len()
+    fn a_pod_that_waits_is_told_more_of_where_it_goes_and_never_less() {
+        let old = gated();
+        assert_eq!(told(&old, |pod| pod["spec"]["nodeSelector"] = json!({"a": "1", "b": "2"})), [""; 0]);
+        assert_eq!(
+            told(&old, |pod| pod["spec"]["nodeSelector"] = json!({"a": "2"})),
+            [
+                "spec.nodeSelector: Invalid value: {\"a\":\"2\"}: only additions to spec.nodeSelector are allowed (no mutations or deletions)"
+            ]
+        );
+        const TERMS: &str =
+            "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms";
+        let term = |terms: Value| move |pod: &mut Value| pod.set(TERMS, terms);
+        let (kept, more) = (json!({"key": "a", "operator": "Exists"}), json!({"key": "b", "operator": "Exists"}));
+        assert_eq!(told(&old, term(json!([{"matchExpressions": [kept, more]}]))), [""; 0]);
+        let shown =
+            "{\"MatchExpressions\":[{\"Key\":\"b\",\"Operator\":\"Exists\",\"Values\":null}],\"MatchFields\":null}";
+        assert_eq!(
+            told(&old, term(json!([{"matchExpressions": [more]}]))),
+            [format!("{TERMS}[0]: Invalid value: {shown}: only additions are allowed (no mutations or deletions)")]
+        );
+        assert_eq!(
+            told(&old, |pod| {
+                pod["spec"].cut("affinity");
+            }),
+            [format!(
+                "{TERMS}: Invalid value: null: no additions/deletions to non-empty NodeSelectorTerms list are allowed"
+            )]
+        );
+        assert_eq!(
+            told(&old, |pod| pod.set("spec.affinity.podAffinity", json!({}))),
+            [format!("spec: Forbidden: {WHY}")]
+        );
+    }
+
+    #[test]
+    fn a_pod_without_affinity_that_waits_is_given_some_to_nodes() {
+        let mut old = gated();
+        old["spec"].cut("affinity");
+        let given = gated()["spec"]["affinity"].clone();
+        assert_eq!(told(&old, |pod| pod["spec"]["affinity"] = given.clone()), [""; 0]);
+        old["spec"]["schedulingGates"] = json!([]);
+        assert_eq!(told(&old, |pod| pod["spec"]["affinity"] = given), [format!("spec: Forbidden: {WHY}")]);
+    }
+
+    #[test]
+    fn gates_are_only_taken_away() {
+        let gates = json!([{"name": "x"}, {"name": "g"}, {"name": "y"}]);
+        let why = "only deletion is allowed, but found new scheduling gate";
+        assert_eq!(
+            told(&gated(), |pod| pod["spec"]["schedulingGates"] = gates),
+            [(0, "x"), (2, "y")]
+                .map(|(at, gate)| format!("spec.schedulingGates[{at}].name: Forbidden: {why} '{gate}'"))
+        );
+    }
+
+    #[test]
+    fn a_deadline_that_is_put_off_hides_what_else_is_wrong() {
+        let mut old = gated();
+        old.set("spec.activeDeadlineSeconds", 5);
+        let change = |seconds: Value| {
+            move |pod: &mut Value| {
+                pod.set("spec.activeDeadlineSeconds", seconds);
+                pod.set("spec.hostPID", true);
+            }
         };
-        assert_eq!(wrong(json!({"cpu": "2", "memory": "1Gi"}), json!({"cpu": "1"})), 0);
-        assert_eq!(wrong(json!({"memory": "1Gi"}), json!({"cpu": "1"})), 1);
-        assert_eq!(wrong(json!({"cpu": "1", "example.com/x": "2"}), json!({"cpu": "1", "example.com/x": "1"})), 1);
+        const AT: &str = "spec.activeDeadlineSeconds: Invalid value";
+        assert_eq!(told(&old, change(json!(9))), [format!("{AT}: 9: must be less than or equal to previous value")]);
+        assert_eq!(told(&old, change(json!(-1))), [format!("{AT}: -1: must be between 0 and 2147483647, inclusive")]);
+        assert_eq!(
+            told(&old, change(Value::Null)),
+            [
+                format!("{AT}: null: must not update from a positive integer to nil value"),
+                format!("spec: Forbidden: {WHY}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn images_and_tolerations_are_checked_as_changes_too() {
+        assert_eq!(
+            told(&gated(), |pod| {
+                pod.set("spec.tolerations", json!([{"operator": "Exists", "value": "x"}]));
+                pod["spec"]["containers"][0]["image"] = json!(" i");
+            }),
+            [
+                "spec.containers[0].image: Invalid value: \" i\": must not have leading or trailing whitespace",
+                "spec.tolerations[0].operator: Invalid value: \"x\": value must be empty when `operator` is 'Exists'",
+            ]
+        );
     }
 }

@@ -60,7 +60,7 @@ pub(crate) fn relative(text: &str, path: &Path<'_>, errors: &mut Errors) {
 }
 
 /// A path below a volume's root that cannot leave it or clash with how it is written.
-fn descending(text: &str, path: &Path<'_>, errors: &mut Errors) {
+pub(crate) fn descending(text: &str, path: &Path<'_>, errors: &mut Errors) {
     if text.is_empty() {
         errors.required(path, "");
         return;

@@ -14,8 +14,8 @@ use super::success;
 use crate::Registry;
 use crate::admission::{self, Operation, Writer};
 use crate::apply::Author;
-use crate::errors::{Errors, Path};
-use crate::kinds::pod::{qos, resources, spec, update as rules};
+use crate::errors::Errors;
+use crate::kinds::pod::{resize, update as rules};
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
 
@@ -131,12 +131,11 @@ pub(super) async fn change(registry: &Registry, row: &Arc<Row>, mut request: Req
         let before = pod.clone();
         let mut errors = Errors::default();
         if resizes {
-            rules::resize(&wanted, pod);
-            check_resize(pod, &before, &mut errors);
+            resize::take(&wanted, pod);
+            resize::validate(pod, &before, &mut errors);
         } else {
             pod.set("spec.ephemeralContainers", wanted.items("spec.ephemeralContainers").to_vec());
             rules::ephemeral(pod, &before, &mut errors);
-            spec::validate(pod.look("spec"), &Path::root("spec"), spec::In::Pod, &mut errors);
         }
         errors.of(&row.resource, &object.key.name)?;
         if pod.look("spec") != before.look("spec") {
@@ -152,22 +151,6 @@ pub(super) async fn change(registry: &Registry, row: &Arc<Row>, mut request: Req
     })
     .await?;
     Ok(answer(200, writer.warnings, written.payload(row)?))
-}
-
-fn check_resize(pod: &Value, before: &Value, errors: &mut Errors) {
-    let spec = Path::root("spec");
-    for list in ["containers", "initContainers"] {
-        let root = spec.child(list);
-        for (at, container) in pod.look("spec").items(list).iter().enumerate() {
-            let item = root.index(at);
-            let claims = pod.items("spec.resourceClaims");
-            resources::requirements(container.look("resources"), claims, &item.child("resources"), errors);
-        }
-    }
-    if qos::class(pod) != qos::class(before) {
-        errors.invalid(&spec, qos::class(before), "Pod QOS Class may not change as a result of resizing");
-    }
-    rules::resized(pod, before, errors);
 }
 
 /// `bindings` themselves: the pod is named by the body.
