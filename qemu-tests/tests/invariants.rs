@@ -28,6 +28,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("kedge-config", &[]),
     ("kedge-control", &["kedge-api"]),
+    // Only what a resource is called: neither stores nor requests.
+    ("kedge-encrypt", &["kedge-api"]),
     // Throws things at every reader; nothing is built from it.
     (
         "kedge-fuzz",
