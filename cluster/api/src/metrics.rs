@@ -6,7 +6,7 @@
 mod text;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use text::{Form, Text};
 
@@ -37,8 +37,17 @@ pub struct Family {
     labels: &'static [&'static str],
     /// Upper bounds of a histogram's buckets, rising.
     bounds: &'static [f64],
-    /// By their labels as they are written. Held for one change or one report; orders nothing else.
-    series: Mutex<BTreeMap<Box<str>, Series>>,
+    /// By their labels as they are written. Held for one look or one report; each series' own is taken within it at most.
+    series: Mutex<BTreeMap<Box<str>, Shared>>,
+}
+
+type Shared = Arc<Mutex<Series>>;
+
+/// One series of a family, looked up once by who counts in it often.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    bounds: &'static [f64],
+    series: Shared,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -77,9 +86,25 @@ impl Family {
         Self { name, kind, help, labels, bounds, series: Mutex::new(BTreeMap::new()) }
     }
 
-    /// Counts, or moves a gauge up or down; `values` stand in the order of the labels.
+    /// The series of these values, which stand in the order of the labels.
+    pub fn at(&self, values: &[&str]) -> Handle {
+        let mut key = self.key(|at| values.get(at).copied().unwrap_or_default());
+        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let series = match series.get(key.as_str()) {
+            Some(series) => Arc::clone(series),
+            None => {
+                if series.len() >= MAX_SERIES {
+                    key = self.key(|_| BEYOND);
+                }
+                Arc::clone(series.entry(key.into()).or_default())
+            }
+        };
+        Handle { bounds: self.bounds, series }
+    }
+
+    /// Counts, or moves a gauge up or down.
     pub fn add(&self, values: &[&str], by: f64) {
-        self.change(values, |series| series.value += by);
+        self.at(values).add(by);
     }
 
     pub fn inc(&self, values: &[&str]) {
@@ -88,44 +113,23 @@ impl Family {
 
     /// Where a gauge stands.
     pub fn set(&self, values: &[&str], to: f64) {
-        self.change(values, |series| series.value = to);
+        self.at(values).change(|series| series.value = to);
     }
 
     /// Puts what was measured into a histogram.
     pub fn observe(&self, values: &[&str], measured: f64) {
-        let at = self.bounds.iter().position(|bound| measured <= *bound).unwrap_or(self.bounds.len());
-        self.change(values, |series| {
-            series.value += measured;
-            if series.buckets.is_empty() {
-                series.buckets = vec![0; self.bounds.len() + 1].into();
-            }
-            if let Some(bucket) = series.buckets.get_mut(at) {
-                *bucket += 1;
-            }
-        });
+        self.at(values).observe(measured);
     }
 
     /// What a series stands at; of a histogram, how often it was observed.
     pub fn get(&self, values: &[&str]) -> f64 {
         let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let found = series.get(self.key(|at| values.get(at).copied().unwrap_or_default()).as_str());
-        match (self.kind, found) {
-            (_, None) => 0.0,
-            (Kind::Histogram, Some(series)) => series.buckets.iter().sum::<u64>() as f64,
-            (Kind::Counter | Kind::Gauge, Some(series)) => series.value,
+        let Some(found) = found.map(|series| series.lock().unwrap_or_else(PoisonError::into_inner)) else { return 0.0 };
+        match self.kind {
+            Kind::Histogram => found.buckets.iter().sum::<u64>() as f64,
+            Kind::Counter | Kind::Gauge => found.value,
         }
-    }
-
-    fn change(&self, values: &[&str], change: impl FnOnce(&mut Series)) {
-        let mut key = self.key(|at| values.get(at).copied().unwrap_or_default());
-        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(series) = series.get_mut(key.as_str()) {
-            return change(series);
-        }
-        if series.len() >= MAX_SERIES {
-            key = self.key(|_| BEYOND);
-        }
-        change(series.entry(key.into()).or_default());
     }
 
     fn key<'a>(&self, value: impl Fn(usize) -> &'a str) -> String {
@@ -137,9 +141,41 @@ impl Family {
     }
 }
 
+impl Handle {
+    pub fn add(&self, by: f64) {
+        self.change(|series| series.value += by);
+    }
+
+    pub fn inc(&self) {
+        self.add(1.0);
+    }
+
+    /// Puts what was measured into a histogram.
+    pub fn observe(&self, measured: f64) {
+        let at = self.bounds.iter().position(|bound| measured <= *bound).unwrap_or(self.bounds.len());
+        self.change(|series| {
+            series.value += measured;
+            if series.buckets.is_empty() {
+                series.buckets = vec![0; self.bounds.len() + 1].into();
+            }
+            if let Some(bucket) = series.buckets.get_mut(at) {
+                *bucket += 1;
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Series)) {
+        change(&mut self.series.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
 impl Source for Family {
     fn tell(&self, text: &mut Text) {
-        let series = self.series.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let series: Vec<(Box<str>, Series)> = {
+            let series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+            let copy = |series: &Shared| series.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            series.iter().map(|(labels, series)| (labels.clone(), copy(series))).collect()
+        };
         if series.is_empty() {
             return;
         }
@@ -147,6 +183,8 @@ impl Source for Family {
         for (labels, Series { value, buckets }) in &series {
             match self.kind {
                 Kind::Counter | Kind::Gauge => text.series(labels, *value),
+                // Looked up, and nothing measured yet.
+                Kind::Histogram if buckets.is_empty() => {}
                 Kind::Histogram => text.histogram_series(labels, self.bounds, buckets, *value),
             }
         }
@@ -187,6 +225,17 @@ mod tests {
                     took_seconds_bucket{le=\"+Inf\"} 4\ntook_seconds_sum 101.25\ntook_seconds_count 4\n";
         assert_eq!(told(&family), want);
         assert_eq!(family.get(&[]), 4.0);
+    }
+
+    #[test]
+    fn a_series_looked_up_once_is_the_familys() {
+        let family = Family::histogram("sizes", "Bytes.", &["kind"], &[1.0]);
+        let handle = family.at(&["a"]);
+        assert!(!told(&family).contains("kind"));
+        handle.observe(0.5);
+        family.observe(&["a"], 7.0);
+        assert_eq!(family.get(&["a"]), 2.0);
+        assert!(told(&family).ends_with("sizes_sum{kind=\"a\"} 7.5\nsizes_count{kind=\"a\"} 2\n"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Frame, SizeHint};
+use kedge_api::metrics::Handle;
 
 use super::{Metrics, Subject};
 use crate::http::respond::Body;
@@ -59,9 +60,13 @@ impl Finish {
         if let Stage::Writing { bytes, .. } = &mut self.stage {
             *bytes += more;
         }
-        let Subject { group, resource, version, verb: "WATCH", .. } = &self.subject else { return };
-        self.metrics.watch_events.inc(&[group, resource, version]);
-        self.metrics.watch_event_sizes.observe(&[group, resource, version], more as f64);
+    }
+
+    /// What a watch counts its events and their sizes in.
+    fn events(&self) -> Option<[Handle; 2]> {
+        let Subject { group, resource, version, verb: "WATCH", .. } = &self.subject else { return None };
+        let labels = [group.as_ref(), resource.as_ref(), version.as_ref()];
+        Some([self.metrics.watch_events.at(&labels), self.metrics.watch_event_sizes.at(&labels)])
     }
 
     fn lasting(&self, by: f64) {
@@ -107,13 +112,15 @@ pub fn finish(mut finish: Finish, response: Response<Body>) -> Response<Body> {
         return response;
     }
     finish.lasting(1.0);
-    response.map(|body| Measured { body, finish }.boxed_unsync())
+    let events = finish.events();
+    response.map(|body| Measured { body, finish, events }.boxed_unsync())
 }
 
 /// A body whose bytes are counted as they go.
 struct Measured {
     body: Body,
     finish: Finish,
+    events: Option<[Handle; 2]>,
 }
 
 impl hyper::body::Body for Measured {
@@ -125,7 +132,12 @@ impl hyper::body::Body for Measured {
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
-            self.finish.wrote(data.len() as u64);
+            let bytes = data.len() as u64;
+            self.finish.wrote(bytes);
+            if let Some([events, sizes]) = &self.events {
+                events.inc();
+                sizes.observe(bytes as f64);
+            }
         }
         polled
     }
