@@ -180,8 +180,18 @@ pub fn revoke(out: &Path, names: &[String], reason: &str) -> Result<Done, Provis
     })
 }
 
+/// Held by who issues in a folder.
+struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing alone would not do: a child that another thread is just about to start has the file open as well until it runs its program.
+    fn drop(&mut self) {
+        let _as_good_as_closed = self.0.unlock();
+    }
+}
+
 /// One at a time in a folder: two would issue the same name twice.
-fn lock(out: &Path) -> Result<File, ProvisionError> {
+fn lock(out: &Path) -> Result<Lock, ProvisionError> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     let io = |source| ProvisionError::Io { path: out.display().to_string(), source };
     // Secrets lie in it.
@@ -189,7 +199,7 @@ fn lock(out: &Path) -> Result<File, ProvisionError> {
     let file =
         File::options().write(true).create(true).truncate(false).mode(0o600).open(out.join(".lock")).map_err(io)?;
     file.try_lock().map_err(|_| ProvisionError::Busy(out.display().to_string()))?;
-    Ok(file)
+    Ok(Lock(file))
 }
 
 /// What all devices of a run share.
