@@ -25,12 +25,12 @@ TARGET.armv7     = armv7-unknown-linux-gnueabihf
 DEBIAN.x86_64    = amd64
 DEBIAN.aarch64   = arm64
 DEBIAN.armv7     = armhf
-PACKAGES.x86_64  = $(if $(CROSS),mmdebstrap gcc-x86-64-linux-gnu libc6-dev-amd64-cross) qemu-system-x86 ovmf
-PACKAGES.aarch64 = $(if $(CROSS),mmdebstrap gcc-aarch64-linux-gnu libc6-dev-arm64-cross) qemu-system-arm qemu-efi-aarch64
-PACKAGES.armv7   = $(if $(CROSS),mmdebstrap gcc-arm-linux-gnueabihf libc6-dev-armhf-cross) qemu-system-arm qemu-efi-arm
-# Empty where the board's architecture is this machine's.
-CROSS    = $(if $(filter $(HOST),$(TARGET)),,.ci/cross $(TARGET))
-BUSYBOX  = $(if $(CROSS),$(CACHE)/cross-$(DEBIAN.$(ARCH))/bin/busybox,/bin/busybox)
+PACKAGES.x86_64  = $(if $(FOREIGN),mmdebstrap gcc-x86-64-linux-gnu libc6-dev-amd64-cross) qemu-system-x86 ovmf
+PACKAGES.aarch64 = $(if $(FOREIGN),mmdebstrap gcc-aarch64-linux-gnu libc6-dev-arm64-cross) qemu-system-arm qemu-efi-aarch64
+PACKAGES.armv7   = $(if $(FOREIGN),mmdebstrap gcc-arm-linux-gnueabihf libc6-dev-armhf-cross) qemu-system-arm qemu-efi-arm
+# cargo for the board; empty where its architecture is this machine's. CROSS=debian says which compiler, see there.
+FOREIGN  = $(if $(filter $(HOST),$(TARGET)),,.ci/cross $(TARGET))
+BUSYBOX  = $(if $(FOREIGN),$(CACHE)/cross-$(DEBIAN.$(ARCH))/bin/busybox,/bin/busybox)
 WHERE    = --board $(BOARD) --bin $(BIN) --programs $(PROGRAMS) --busybox $(BUSYBOX) --out $(OUT)
 
 # What `kedge` links statically, and the one rustc flag that makes it so. Not in .cargo/config.toml: there they would reach proc-macros.
@@ -54,7 +54,7 @@ setup: ## install what building and testing need (apt; asks sudo when not root)
 
 .PHONY: build
 build: setup ## build kedge (static), its stage 1 and the host tools
-	$(if $(CROSS),$(CROSS) build,$(STATIC) cargo build --target $(TARGET)) --locked --profile $(PROFILE) -p kedge -p kedge-stage1
+	$(if $(FOREIGN),$(FOREIGN) build,$(STATIC) cargo build --target $(TARGET)) --locked --profile $(PROFILE) -p kedge -p kedge-stage1
 	$(STATIC) cargo build --locked --target $(HOST) --profile $(PROFILE) -p kedge-image -p kedge-qemu-tests
 
 .PHONY: image
