@@ -45,6 +45,16 @@ fn version(object: &Value) -> u64 {
     object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
+/// As a watch shows them: a list's items leave out what the list says for all.
+fn by_name(items: Vec<Value>) -> BTreeMap<String, Value> {
+    let whole = |mut item: Value| {
+        item["kind"] = json!("ConfigMap");
+        item["apiVersion"] = json!("v1");
+        (name(&item).to_owned(), item)
+    };
+    items.into_iter().map(whole).collect()
+}
+
 /// What the changes leave of what was there.
 fn replay(mut state: BTreeMap<String, Value>, changes: &[Change]) -> BTreeMap<String, Value> {
     for Change { kind, object } in changes {
@@ -156,13 +166,7 @@ async fn read(mut client: Client, first: First) -> Read {
         changes = rest;
     }
     changes.retain(|change| change.kind != "BOOKMARK");
-    for item in &mut items {
-        // A list's items leave out what the list says for all.
-        item["kind"] = json!("ConfigMap");
-        item["apiVersion"] = json!("v1");
-    }
-    let state = items.into_iter().map(|item| (name(&item).to_owned(), item)).collect();
-    Read { first, state, revision, changes }
+    Read { first, state: by_name(items), revision, changes }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,10 +218,5 @@ async fn whoever_lists_then_watches_sees_exactly_the_log() {
 /// All objects and the revision of now.
 async fn read_now(client: &mut Client) -> (BTreeMap<String, Value>, u64) {
     let list = ask(client, "GET", MAPS, "application/json", &Value::Null).await.json();
-    let whole = |mut item: Value| {
-        item["kind"] = json!("ConfigMap");
-        item["apiVersion"] = json!("v1");
-        (name(&item).to_owned(), item)
-    };
-    (list["items"].as_array().unwrap().iter().cloned().map(whole).collect(), version(&list))
+    (by_name(list["items"].as_array().unwrap().clone()), version(&list))
 }

@@ -3,8 +3,8 @@
 //! ```text
 //! commit ─▶ queue ─▶ writer::run: as many waiting commits as there are ─▶ one transaction ─▶ fsync ─▶ Hub ─▶ acknowledge each
 //! ```
-//! Volatile resources (leases, events) live in the writer's memory, and in a file in memory for its successor. Revisions are handed out from a block that was reserved on disk
-//! before, so that none is ever handed out twice, volatile writes and crashes included.
+//! Volatile resources (leases, events) live in the writer's memory, and in a file in memory for its successor. Revisions are handed out
+//! from a block that was reserved on disk before, so that none is ever handed out twice, volatile writes and crashes included.
 
 mod check;
 mod damage;

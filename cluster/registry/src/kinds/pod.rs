@@ -121,18 +121,7 @@ pub(crate) fn validate(pod: &Value, errors: &mut Errors) {
     annotations::validate(pod, &Path::root("metadata.annotations"), errors);
     spec::validate(pod.look("spec"), &path, spec::In::Pod, errors);
     if pod.text("spec.serviceAccountName").is_empty() {
-        let list = path.child("volumes");
-        for (at, volume) in pod.items("spec.volumes").iter().enumerate() {
-            let item = list.index(at);
-            let sources = item.child("projected.sources");
-            for (at, _) in
-                volume.items("projected.sources").iter().enumerate().filter(|(_, s)| s.has("serviceAccountToken"))
-            {
-                let source = sources.index(at);
-                let why = "must not be specified when serviceAccountName is not set";
-                errors.forbidden(&source.child("serviceAccountToken"), why);
-            }
-        }
+        volumes::no_tokens(pod.items("spec.volumes"), &path.child("volumes"), errors);
     }
     containers::images(pod.look("spec"), &path, errors);
 }

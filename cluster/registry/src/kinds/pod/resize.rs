@@ -42,17 +42,17 @@ fn same_names(now: &[Value], had: &[Value]) -> bool {
 }
 
 pub(crate) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
-    super::validate(new, errors);
+    // Nothing else is told of one that cannot be resized at all.
     for (is, why) in [
         (annotations::is_mirror(old), "static pods cannot be resized"),
         (old.text("spec.os.name") == "windows", "windows pods cannot be resized"),
     ] {
         if is {
-            *errors = Errors::default();
             errors.forbidden(&Path::NOWHERE, why);
             return;
         }
     }
+    super::validate(new, errors);
     let spec = Path::root("spec");
     if qos::class(new) != qos::class(old) {
         errors.invalid(&spec, qos::class(old), "Pod QOS Class may not change as a result of resizing");

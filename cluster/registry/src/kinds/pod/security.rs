@@ -113,18 +113,7 @@ fn namespace(name: &str) -> Option<&'static str> {
     // Where a slash comes first, slashes and dots have changed places.
     let swapped = name.find(['.', '/']).is_some_and(|at| name.get(at..).is_some_and(|rest| rest.starts_with('/')));
     let name: String = match swapped {
-        true => name
-            .chars()
-            .map(|c| {
-                if c == '/' {
-                    '.'
-                } else if c == '.' {
-                    '/'
-                } else {
-                    c
-                }
-            })
-            .collect(),
+        true => name.chars().map(exchanged).collect(),
         false => name.to_owned(),
     };
     let ipc = ["kernel.shm", "kernel.msg", "fs.mqueue."].iter().any(|prefix| name.starts_with(prefix));
@@ -132,6 +121,14 @@ fn namespace(name: &str) -> Option<&'static str> {
         return Some("hostIPC");
     }
     name.starts_with("net.").then_some("hostNetwork")
+}
+
+const fn exchanged(separator: char) -> char {
+    match separator {
+        '/' => '.',
+        '.' => '/',
+        other => other,
+    }
 }
 
 fn seccomp(profile: &Value, path: &Path<'_>, errors: &mut Errors) {

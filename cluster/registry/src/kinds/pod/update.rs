@@ -184,12 +184,11 @@ pub(crate) fn prepare(new: &mut Value, old: &Value) {
 
 /// The changes that `ephemeralcontainers` makes: nothing but new ones.
 pub(crate) fn ephemeral(new: &Value, old: &Value, errors: &mut Errors) {
-    super::validate(new, errors);
     if annotations::is_mirror(old) {
-        *errors = Errors::default();
         errors.forbidden(&Path::NOWHERE, "static pods do not support ephemeral containers");
         return;
     }
+    super::validate(new, errors);
     let path = Path::root("spec.ephemeralContainers");
     let now = new.items("spec.ephemeralContainers");
     for had in old.items("spec.ephemeralContainers") {

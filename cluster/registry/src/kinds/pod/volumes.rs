@@ -38,6 +38,20 @@ pub(crate) fn validate<'a>(volumes: &'a [Value], path: &Path<'_>, errors: &mut E
     known
 }
 
+/// Of a pod without an account, none projects a token of it.
+pub(crate) fn no_tokens(volumes: &[Value], path: &Path<'_>, errors: &mut Errors) {
+    const WHY: &str = "must not be specified when serviceAccountName is not set";
+    for (at, volume) in volumes.iter().enumerate() {
+        let item = path.index(at);
+        let sources = item.child("projected.sources");
+        let all = volume.items("projected.sources").iter().enumerate();
+        for (at, _) in all.filter(|(_, source)| source.has("serviceAccountToken")) {
+            let source = sources.index(at);
+            errors.forbidden(&source.child("serviceAccountToken"), WHY);
+        }
+    }
+}
+
 fn mode(value: &Value, path: &Path<'_>, errors: &mut Errors) {
     if let Some(mode) = value.as_i64().filter(|m| !(0..=0o777).contains(m)) {
         errors.invalid(path, mode, "must be a number between 0 and 0777 (octal), both inclusive");
