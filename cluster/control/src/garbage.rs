@@ -132,8 +132,13 @@ impl Controller for GarbageCollector {
                 plan.patch(object, "", references_patch(object, &solid)?);
             }
         } else if !waiting.is_empty() {
-            let blocks = dependents(snapshot, object).next().is_some();
-            plan.push(victim(if blocks { "Foreground" } else { "Background" }));
+            let mut own = dependents(snapshot, object).peekable();
+            let propagation = if own.peek().is_some() { "Foreground" } else { "Background" };
+            if own.any(|dependent| dependent.is_deleting() && has_finalizer(dependent, FOREGROUND)) {
+                // Owners and dependents may wait for each other in a circle: here it is opened.
+                plan.patch(object, "", references_patch(object, &unblocking(object))?);
+            }
+            plan.push(victim(propagation));
         } else if !dangling.is_empty() {
             // What the object itself was asked for when it was deleted stays; else in the background.
             plan.push(victim(match () {
@@ -154,6 +159,13 @@ impl GarbageCollector {
             .filter(|key| snapshot.get(key).is_some_and(|o| o.is_deleting() && has_finalizer(o, FOREGROUND)))
             .collect()
     }
+}
+
+/// The object's owner references, for none of which its owner waits.
+fn unblocking(object: &Object) -> Vec<OwnerReference> {
+    let mut all = references(&object.meta).to_vec();
+    all.iter_mut().for_each(|reference| reference.block_owner_deletion = Some(false));
+    all
 }
 
 fn drop_finalizer(object: &Object, finalizer: &str, plan: &mut Plan) {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Namespace, NamespaceCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kedge_api::event::whole_seconds;
-use kedge_api::resource::known::{EVENTS, NAMESPACES};
+use kedge_api::resource::known::{EVENTS, NAMESPACES, PODS};
 use kedge_api::{Change, GroupResource, Key, Snapshot, Status};
 
 use crate::controller::{Controller, Now, Plan, Step, Victim, read, value};
@@ -54,6 +54,10 @@ impl Controller for NamespaceDeletion {
         let mut held_by: BTreeMap<String, usize> = BTreeMap::new();
         let mut resources: Vec<_> =
             snapshot.resources().filter(|resource| snapshot.list(resource, &key.name).next().is_some()).collect();
+        if resources.iter().any(|resource| **resource == PODS) {
+            // What pods live by, network policies above all, stays until they are gone.
+            resources.retain(|resource| **resource == PODS);
+        }
         // Events last: what goes away may still have something to tell.
         resources.sort_by_key(|resource| (**resource == EVENTS, (*resource).clone()));
         for resource in resources {

@@ -33,7 +33,9 @@ impl Controller for ResourceQuotas {
         if key.resource == QUOTAS {
             // Its status is written by admission, too: counting at each charge would race with the object that was charged for.
             let hard = |object: &Option<Arc<Object>>| object.as_ref().map(|o| spec(o));
-            if change.after.is_some() && hard(&change.before) != hard(&change.after) {
+            if let Some(after) = &change.after
+                && (hard(&change.before) != hard(&change.after) || misled(after))
+            {
                 keys.push(key.clone());
             }
             return;
@@ -67,6 +69,13 @@ impl Controller for ResourceQuotas {
 
 fn spec(quota: &Object) -> Option<Value> {
     quota.decode::<Value>().ok()?.get("spec").cloned()
+}
+
+/// Whether someone else wrote limits into the status that are not the quota's.
+fn misled(quota: &Object) -> bool {
+    quota.decode::<Value>().is_ok_and(|quota| {
+        quota.pointer("/status/hard").is_some_and(|told| quota.pointer("/spec/hard").is_none_or(|hard| hard != told))
+    })
 }
 
 /// What an object takes by itself, whatever the quota; nothing is known of what cannot be read.
@@ -151,7 +160,9 @@ mod tests {
         let mut facts = Facts::default();
         let spec = json!({"hard": {"pods": "5"}});
         let fresh = facts.add(QUOTAS, quota(spec.clone(), json!({})));
-        let charged = facts.add(QUOTAS, quota(spec, json!({"used": {"pods": "1"}})));
+        let charged = facts.add(QUOTAS, quota(spec.clone(), json!({"used": {"pods": "1"}})));
+        let wrong = facts.add(QUOTAS, quota(spec.clone(), json!({"hard": {"pods": "7"}})));
+        let right = facts.add(QUOTAS, quota(spec, json!({"hard": {"pods": "5"}})));
         let (running, failed) = (facts.add(PODS, pod("a", "Running")), facts.add(PODS, pod("a", "Failed")));
         let woken = |before: Option<&Arc<Object>>, after: Option<&Arc<Object>>| {
             let key = before.or(after).unwrap().key.clone();
@@ -163,6 +174,8 @@ mod tests {
         };
         assert_eq!(woken(None, Some(&fresh)), 1);
         assert_eq!(woken(Some(&fresh), Some(&charged)), 0);
+        assert_eq!(woken(Some(&fresh), Some(&right)), 0);
+        assert_eq!(woken(Some(&fresh), Some(&wrong)), 1);
         assert_eq!(woken(None, Some(&running)), 0);
         assert_eq!(woken(Some(&running), Some(&running)), 0);
         assert_eq!(woken(Some(&running), Some(&failed)), 1);

@@ -1,57 +1,132 @@
-//! ReplicaSet: as many pods as asked for.
+//! ReplicaSet and ReplicationController: as many pods as asked for.
 //!
-//! Owns creation, deletion and the set's status; never knows of rollouts. Source: "ReplicaSet" of Kubernetes' documentation.
+//! Owns creation, deletion and the set's status; never knows of rollouts. A replication controller is read as the set that asks for the
+//! same, as upstream does. Source: "ReplicaSet" and "ReplicationController" of Kubernetes' documentation.
 
 use std::collections::HashMap;
 
 use k8s_openapi::api::apps::v1::{ReplicaSet, ReplicaSetCondition, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kedge_api::event::{reference, whole_seconds};
-use kedge_api::resource::known::{PODS, REPLICA_SETS};
+use kedge_api::resource::known::{PODS, REPLICA_SETS, REPLICATION_CONTROLLERS};
 use kedge_api::selector::Selector;
-use kedge_api::{Change, GroupResource, Key, Snapshot, Status};
+use kedge_api::{Change, GroupResource, Key, Object, Snapshot, Status};
+use serde_json::{Map, Value, json};
 
-use crate::controller::{Controller, Now, Plan, Step, Told, Victim, read, value};
+use crate::controller::{Controller, Now, Plan, Step, Told, Victim, value};
 use crate::owner::{Owner, controller_of, owner_keys, spec_selector};
 use crate::pods;
 
 /// Most pods created or deleted by one plan.
 const BURST: usize = 500;
 const FAILURE: &str = "ReplicaFailure";
-const WATCHES: &[GroupResource] = &[REPLICA_SETS, PODS];
 
-pub struct ReplicaSets;
+pub struct ReplicaSets(&'static Kind);
+
+impl ReplicaSets {
+    pub const SETS: Self = Self(&Kind {
+        name: "replicaset-controller",
+        account: "replicaset-controller",
+        kind: "ReplicaSet",
+        api_version: "apps/v1",
+        resource: REPLICA_SETS,
+        watches: &[REPLICA_SETS, PODS],
+        selector: spec_selector,
+        read: |object| object.decode(),
+    });
+    pub const CONTROLLERS: Self = Self(&Kind {
+        name: "replication-controller",
+        account: "replication-controller",
+        kind: "ReplicationController",
+        api_version: "v1",
+        resource: REPLICATION_CONTROLLERS,
+        watches: &[REPLICATION_CONTROLLERS, PODS],
+        selector: |object| {
+            as_set(object).ok().and_then(|set| Selector::from_label_selector(Some(&set.spec?.selector)).ok())
+        },
+        read: as_set,
+    });
+
+    fn resource(&self) -> &GroupResource {
+        &self.0.resource
+    }
+
+    fn owner<'a>(&self, set: &'a ReplicaSet, selector: &LabelSelector) -> Result<Owner<'a>, Status> {
+        Ok(Owner { kind: self.0.kind, api_version: self.0.api_version, ..Owner::of(set, Some(selector))? })
+    }
+
+    fn reference(&self, set: &ReplicaSet) -> ObjectReference {
+        ObjectReference {
+            kind: Some(self.0.kind.to_owned()),
+            api_version: Some(self.0.api_version.to_owned()),
+            ..reference(set)
+        }
+    }
+
+    fn read(&self, snapshot: &Snapshot, key: &Key) -> Result<Option<ReplicaSet>, Status> {
+        snapshot.get(key).map(|object| (self.0.read)(object)).transpose()
+    }
+}
+
+/// What sets its pods' number, and how it is read.
+struct Kind {
+    name: &'static str,
+    account: &'static str,
+    kind: &'static str,
+    api_version: &'static str,
+    resource: GroupResource,
+    watches: &'static [GroupResource],
+    selector: fn(&Object) -> Option<Selector>,
+    read: fn(&Object) -> Result<ReplicaSet, Status>,
+}
+
+/// A replication controller as a set: its selector is a plain map, all else is alike.
+fn as_set(object: &Object) -> Result<ReplicaSet, Status> {
+    let mut set: Map<String, Value> = object.decode()?;
+    if let Some(selector) = set.get_mut("spec").and_then(|spec| spec.get_mut("selector")) {
+        *selector = json!({"matchLabels": selector.take()});
+    }
+    set.insert("apiVersion".to_owned(), "apps/v1".into());
+    set.insert("kind".to_owned(), "ReplicaSet".into());
+    serde_json::from_value(Value::Object(set))
+        .map_err(|e| Status::internal(format!("reading {}: {e}", object.key.name)))
+}
 
 impl Controller for ReplicaSets {
     fn name(&self) -> &'static str {
-        "replicaset-controller"
+        self.0.name
+    }
+
+    fn account(&self) -> &'static str {
+        self.0.account
     }
 
     fn watches(&self) -> &'static [GroupResource] {
-        WATCHES
+        self.0.watches
     }
 
     fn keys(&self, snapshot: &Snapshot, change: &Change, keys: &mut Vec<Key>) {
-        if change.key.resource == REPLICA_SETS {
+        if change.key.resource == *self.resource() {
             keys.push(change.key.clone());
         } else {
-            owner_keys(snapshot, change, "ReplicaSet", &REPLICA_SETS, spec_selector, keys);
+            owner_keys(snapshot, change, self.0.kind, self.resource(), self.0.selector, keys);
         }
     }
 
     fn plan(&self, snapshot: &Snapshot, key: &Key, now: Now) -> Result<Plan, Status> {
         let mut plan = Plan::default();
-        let (Some(object), Some(set)) = (snapshot.get(key), read::<ReplicaSet>(snapshot, key)?) else {
+        let (Some(object), Some(set)) = (snapshot.get(key), self.read(snapshot, key)?) else {
             return Ok(plan);
         };
         let Some(spec) = &set.spec else { return Ok(plan) };
-        let owner = Owner::of(&set, Some(&spec.selector))?;
+        let owner = self.owner(&set, &spec.selector)?;
         let children = owner.claim(snapshot, &PODS, &mut plan)?;
         let all = children.iter().map(|pod| pod.decode::<Pod>()).collect::<Result<Vec<_>, _>>()?;
         let active: Vec<_> = children.iter().zip(&all).filter(|(_, pod)| pods::is_active(pod)).collect();
         let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
-        let told = Some(Told { about: reference(&set), successes: true });
+        let told = Some(Told { about: self.reference(&set), successes: true });
         if set.metadata.deletion_timestamp.is_none() {
             if let Some(template) = spec.template.as_ref().filter(|_| active.len() < wanted) {
                 let name = set.metadata.name.as_deref().unwrap_or_default();
@@ -99,7 +174,7 @@ impl Controller for ReplicaSets {
             fully_labeled_replicas: some(labelled),
             ready_replicas: some(ready),
             available_replicas: some(available),
-            terminating_replicas: Some(count(terminating)),
+            terminating_replicas: Some(count(terminating)).filter(|_| *self.resource() == REPLICA_SETS),
             observed_generation: set.metadata.generation,
             conditions: Some(conditions).filter(|c| !c.is_empty()),
         });
@@ -110,7 +185,7 @@ impl Controller for ReplicaSets {
     /// A refused creation or deletion stands in the set's status, and from there in its deployment's.
     fn failed(&self, snapshot: &Snapshot, key: &Key, now: Now, why: &Status) -> Result<Plan, Status> {
         let mut plan = Plan::default();
-        let (Some(object), Some(set)) = (snapshot.get(key), read::<ReplicaSet>(snapshot, key)?) else {
+        let (Some(object), Some(set)) = (snapshot.get(key), self.read(snapshot, key)?) else {
             return Ok(plan);
         };
         let mut after = set.clone();

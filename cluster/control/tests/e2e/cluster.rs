@@ -16,6 +16,8 @@ fn mapped(api_version: &str, kind: &str) -> Option<(GroupResource, bool)> {
         ("apps/v1", "ReplicaSet") => (REPLICA_SETS, true),
         ("apps/v1", "DaemonSet") => (DAEMON_SETS, true),
         ("batch/v1", "Job") => (JOBS, true),
+        ("v1", "ConfigMap") => (CONFIG_MAPS, true),
+        ("v1", "ReplicationController") => (REPLICATION_CONTROLLERS, true),
         ("v1", "Service") => (SERVICES, true),
         ("v1", "Node") => (NODES, false),
         _ => return None,
@@ -132,6 +134,75 @@ async fn owners_take_their_dependents_along_or_leave_them() {
     world.until("two run", |w| running(w) == 2).await;
     world.delete(DEPLOYMENTS, "default", "web", json!({})).await;
     world.until("all are gone", |w| w.list(&REPLICA_SETS).is_empty() && w.list(&PODS).is_empty()).await;
+}
+
+#[tokio::test]
+async fn owners_in_a_circle_do_not_wait_for_each_other() {
+    let world = start(5).await;
+    let map = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default"}});
+    let names = ["one", "two", "three"];
+    let mut uids = Vec::new();
+    for name in names {
+        uids.push(world.put(CONFIG_MAPS, map(name)).await["metadata"]["uid"].clone());
+    }
+    for (name, owner) in [(0, 2), (1, 0), (2, 1)] {
+        let reference = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": names[owner], "uid": uids[owner], "controller": true,
+            "blockOwnerDeletion": true});
+        let patch = json!({"metadata": {"ownerReferences": [reference]}});
+        world.patch(CONFIG_MAPS, "default", names[name], "", patch).await;
+    }
+    world.delete(CONFIG_MAPS, "default", "one", json!({"propagationPolicy": "Foreground"})).await;
+    world.until("all are gone", |w| names.iter().all(|name| w.get(&CONFIG_MAPS, "default", name).is_none())).await;
+}
+
+#[tokio::test]
+async fn what_pods_live_by_outlasts_them_in_a_namespace_that_goes() {
+    let world = start(5).await;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "slow", "namespace": "default", "finalizers": ["example.com/x"]},
+        "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    world.put(PODS, pod).await;
+    world
+        .put(
+            CONFIG_MAPS,
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kept", "namespace": "default"}}),
+        )
+        .await;
+    world.delete(NAMESPACES, "", "default", json!({})).await;
+    world
+        .until("only the pod is told", |w| {
+            let namespace = w.get(&NAMESPACES, "", "default").unwrap();
+            let mut conditions = namespace["status"]["conditions"].as_array().into_iter().flatten();
+            conditions.any(|c| c["message"] == "Some resources are remaining: pods has 1 resource instances")
+        })
+        .await;
+    assert!(world.get(&CONFIG_MAPS, "default", "kept").is_some());
+    world.patch(PODS, "default", "slow", "", json!({"metadata": {"finalizers": null}})).await;
+    world.until("all is gone", |w| w.list(&NAMESPACES).is_empty() && w.list(&CONFIG_MAPS).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_replication_controller_keeps_its_number_of_pods() {
+    let world = start(5).await;
+    world.put(REPLICATION_CONTROLLERS, json!({"apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "rc", "namespace": "default"},
+        "spec": {"replicas": 2, "selector": {"app": "rc"}, "template": template("rc", Value::Null)}})).await;
+    let status = |w: &World| w.get(&REPLICATION_CONTROLLERS, "default", "rc").unwrap()["status"].clone();
+    world.until("two run", |w| running(w) == 2 && status(w)["availableReplicas"] == 2).await;
+    assert_eq!(
+        status(&world),
+        json!({"replicas": 2, "fullyLabeledReplicas": 2, "readyReplicas": 2, "availableReplicas": 2, "observedGeneration": 1})
+    );
+    let pods = world.list(&PODS);
+    let owner = &pods[0]["metadata"]["ownerReferences"][0];
+    assert_eq!((&owner["apiVersion"], &owner["kind"]), (&json!("v1"), &json!("ReplicationController")));
+    let stranger = pods[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    world.patch(PODS, "default", &stranger, "", json!({"metadata": {"labels": {"app": "other"}}})).await;
+    world
+        .until("the stranger is let go and replaced", |w| {
+            running(w) == 3 && w.get(&PODS, "default", &stranger).unwrap()["metadata"]["ownerReferences"].is_null()
+        })
+        .await;
+    world.patch(REPLICATION_CONTROLLERS, "default", "rc", "", json!({"spec": {"replicas": 0}})).await;
+    world.until("only the stranger is left", |w| w.list(&PODS).len() == 1 && status(w)["replicas"] == 0).await;
 }
 
 #[tokio::test]

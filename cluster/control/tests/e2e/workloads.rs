@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::world::World;
 
 fn start(world: &Arc<World>) {
-    let controllers: Vec<Arc<dyn Controller>> = vec![Arc::new(Deployments), Arc::new(ReplicaSets)];
+    let controllers: Vec<Arc<dyn Controller>> = vec![Arc::new(Deployments), Arc::new(ReplicaSets::SETS)];
     let informer: Arc<dyn Informer> = world.clone();
     tokio::spawn(Runner::new(controllers, &|_| world.clone(), informer, Arc::default()).run());
     tokio::spawn(world.clone().run_agent());
