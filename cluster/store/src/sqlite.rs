@@ -10,6 +10,7 @@ mod check;
 mod damage;
 mod database;
 mod layout;
+mod rows;
 mod snapshot;
 mod volatile;
 mod writer;

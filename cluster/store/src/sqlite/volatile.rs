@@ -16,7 +16,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kedge_api::{Key, Object, Revision};
 
-use super::database::{Names, own};
+use super::database::own;
+use super::rows::Names;
 use super::snapshot::beside;
 use crate::memory::swap;
 use crate::{Error, Event, Expect, Range, Write, decode};
