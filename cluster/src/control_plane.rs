@@ -103,8 +103,11 @@ impl ControlPlane {
         let (pki_dir, state) = (settings.state.join("pki"), settings.state.clone());
         let (names, pki_clock) = (names(&settings, addresses), clock.clone());
         let pki = tokio::task::spawn_blocking(move || Pki::open(&pki_dir, names, pki_clock));
-        let options =
-            sqlite::Options { volatile: kedge_registry::volatile(), notes: settings.notes.clone(), max_bytes: None };
+        let options = sqlite::Options {
+            volatile: kedge_registry::volatile(),
+            notes: settings.notes.clone(),
+            ..Default::default()
+        };
         let file = state.join(DATABASE);
         let open = move || Sqlite::open_or_return(&state.join(DATABASE), options, || snapshots::list(&state));
         let (store, damage) = tokio::task::spawn_blocking(open).await??;

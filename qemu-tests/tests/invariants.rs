@@ -54,7 +54,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // The language, for what configurations demand of tokens and of requests.
     ("kedge-serve", &["kedge-api", "kedge-cel", "kedge-registry"]),
     ("kedge-stage1", &["kedge-config"]),
-    ("kedge-store", &["kedge-api"]),
+    ("kedge-store", &["kedge-api", "kedge-encrypt"]),
     ("kedge-watch", &["kedge-api", "kedge-store"]),
 ];
 

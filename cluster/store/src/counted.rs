@@ -9,7 +9,7 @@ use futures::stream::BoxStream;
 use kedge_api::metrics::{Family, Kind, Source, Text};
 use kedge_api::{GroupResource, Key, Object, Revision};
 
-use crate::{Commit, Error, Event, Expect, Range, Store, Summary, Write};
+use crate::{Commit, Error, Event, Expect, Listing, Range, Resealed, Store, Summary, Write};
 
 const SECONDS: &[f64] = &[
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
@@ -67,7 +67,7 @@ impl Store for Counted {
         self.count("get", Some(key.resource.clone()), self.inner.get(key)).await
     }
 
-    async fn list(&self, range: &Range) -> Result<(Revision, Vec<Arc<Object>>), Error> {
+    async fn list(&self, range: &Range) -> Result<Listing, Error> {
         let resource = match range {
             Range::All => None,
             Range::Resource(resource) | Range::Namespace(resource, _) => Some(resource.clone()),
@@ -95,6 +95,10 @@ impl Store for Counted {
 
     async fn check(&self) -> Result<Summary, Error> {
         self.count("check", None, self.inner.check()).await
+    }
+
+    async fn reseal(&self) -> Result<Resealed, Error> {
+        self.count("reseal", None, self.inner.reseal()).await
     }
 }
 

@@ -14,6 +14,7 @@ pub mod counted;
 mod document;
 mod hub;
 pub mod memory;
+mod place;
 pub mod sqlite;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use kedge_api::{GroupResource, Key, Object, Revision};
 pub use counted::Counted;
 pub use document::{Draft, EncodeError, decode, restamp};
 pub use memory::Memory;
+pub use place::place;
 pub use sqlite::{Sqlite, Summary};
 
 /// etcd's semantics: one revision counter over all keys, compare-and-swap as the only write, ordered events from a revision on.
@@ -33,8 +35,8 @@ pub use sqlite::{Sqlite, Summary};
 pub trait Store: Send + Sync {
     async fn get(&self, key: &Key) -> Result<Option<Arc<Object>>, Error>;
 
-    /// All objects in `range`, and the revision at which this is the whole truth.
-    async fn list(&self, range: &Range) -> Result<(Revision, Vec<Arc<Object>>), Error>;
+    /// All objects in `range`.
+    async fn list(&self, range: &Range) -> Result<Listing, Error>;
 
     /// Writes if `expect` holds. Returns after the write is as durable as its resource is meant to be.
     async fn commit(&self, expect: Expect, write: Write) -> Result<Commit, Error>;
@@ -47,10 +49,45 @@ pub trait Store: Send + Sync {
 
     /// Looks at everything that is durable, however long that takes.
     async fn check(&self) -> Result<Summary, Error>;
+
+    /// Writes anew what lies there otherwise than it would be written today, and leaves no trace of how it lay. No revision changes.
+    async fn reseal(&self) -> Result<Resealed, Error> {
+        Ok(Resealed::default())
+    }
 }
 
-/// How a value begins that lies encrypted in the database, as upstream marks it in etcd.
-pub const ENCRYPTED: &[u8] = b"k8s:enc:";
+/// What was in a range.
+#[derive(Clone, Debug, Default)]
+pub struct Listing {
+    /// At which this was the whole truth.
+    pub revision: Revision,
+    pub objects: Vec<Arc<Object>>,
+    /// Those that are there, too, but that no key opens.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// An object that is encrypted in a way that this server has no key for, or that was tampered with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    pub key: Key,
+    /// In upstream's words.
+    pub why: String,
+    /// What it says of itself: `secretbox key "a"`.
+    pub sealed_by: Option<String>,
+}
+
+impl Unreadable {
+    pub(crate) fn new(key: Key, stored: &[u8], why: &impl ToString) -> Self {
+        Self { key, why: why.to_string(), sealed_by: kedge_encrypt::sealed_by(stored) }
+    }
+}
+
+/// What [`Store::reseal`] did, and what it could not read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resealed {
+    pub rewritten: u64,
+    pub unreadable: Vec<Unreadable>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Range {
@@ -131,6 +168,10 @@ pub enum Error {
     Open { path: PathBuf, what: String },
     #[error("the database {} failed: {what}", path.display())]
     Database { path: PathBuf, what: String },
+    #[error("unable to transform key \"{place}\": {why}")]
+    Unreadable { place: String, why: String },
+    #[error("encrypting {place}: {why}")]
+    Seal { place: String, why: String },
     #[error("revision {asked} is no longer known; the oldest is {oldest}")]
     Compacted { asked: Revision, oldest: Revision },
     #[error("the store is closed")]

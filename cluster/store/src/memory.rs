@@ -9,7 +9,7 @@ use futures::stream::{self, BoxStream, StreamExt as _};
 use kedge_api::{Key, Object, Revision};
 
 use crate::hub::Hub;
-use crate::{Commit, Error, Event, Expect, Range, Store, Summary, Write};
+use crate::{Commit, Error, Event, Expect, Listing, Range, Store, Summary, Write};
 
 pub struct Memory {
     /// Orders writes among each other and against watches: revision, objects and hub change together.
@@ -45,9 +45,10 @@ impl Store for Memory {
         Ok(self.state().objects.get(key).cloned())
     }
 
-    async fn list(&self, range: &Range) -> Result<(Revision, Vec<Arc<Object>>), Error> {
+    async fn list(&self, range: &Range) -> Result<Listing, Error> {
         let state = self.state();
-        Ok((state.head, state.objects.values().filter(|o| range.contains(&o.key)).cloned().collect()))
+        let objects = state.objects.values().filter(|o| range.contains(&o.key)).cloned().collect();
+        Ok(Listing { revision: state.head, objects, unreadable: Vec::new() })
     }
 
     async fn commit(&self, expect: Expect, write: Write) -> Result<Commit, Error> {

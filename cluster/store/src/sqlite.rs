@@ -10,6 +10,7 @@ mod check;
 mod damage;
 mod database;
 mod layout;
+mod reseal;
 mod rows;
 mod snapshot;
 mod volatile;
@@ -22,9 +23,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream, StreamExt as _};
 use kedge_api::{GroupResource, Key, Object, Revision};
+use kedge_encrypt::Keys;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{Commit, Error, Event, Expect, Range, Store, Write};
+use crate::{Commit, Error, Event, Expect, Listing, Range, Resealed, Store, Write};
 pub use check::Summary;
 pub use damage::Damage;
 pub use snapshot::{inspect, restore};
@@ -46,6 +48,8 @@ pub struct Options {
     pub notes: Option<PathBuf>,
     /// The database file may not grow beyond this.
     pub max_bytes: Option<u64>,
+    /// By which values are written and read; whoever holds them, too, may replace them.
+    pub keys: Arc<Keys>,
 }
 
 pub struct Sqlite {
@@ -59,7 +63,7 @@ impl Sqlite {
         if std::fs::symlink_metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
             snapshot::create(&path)?;
         }
-        let database = Database::open(path.clone(), options.max_bytes)?;
+        let database = Database::open(path.clone(), options.max_bytes)?.with_keys(options.keys);
         if !database.check(Depth::Within(START_CHECK))?.whole {
             tracing::info!(path = %path.display(), "the database is large: its structure was not checked to the end");
         }
@@ -85,7 +89,7 @@ impl Store for Sqlite {
         self.ask(|reply| Job::Get { key: key.clone(), reply }).await
     }
 
-    async fn list(&self, range: &Range) -> Result<(Revision, Vec<Arc<Object>>), Error> {
+    async fn list(&self, range: &Range) -> Result<Listing, Error> {
         self.ask(|reply| Job::List { range: range.clone(), reply }).await
     }
 
@@ -107,5 +111,17 @@ impl Store for Sqlite {
 
     async fn check(&self) -> Result<Summary, Error> {
         self.ask(|reply| Job::Check { reply }).await
+    }
+
+    async fn reseal(&self) -> Result<Resealed, Error> {
+        let (mut done, mut after) = (Resealed::default(), Some(reseal::After::default()));
+        while let Some(from) = after {
+            let step = self.ask(|reply| Job::Reseal { after: from, reply }).await?;
+            done.rewritten += step.rewritten;
+            done.unreadable.extend(step.unreadable);
+            after = step.next;
+        }
+        self.ask(|reply| Job::Scrub { reply }).await?;
+        Ok(done)
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use kedge_api::resource::known;
 use kedge_api::{Key, Revision};
-use kedge_store::{Draft, Expect, Range, Sqlite, Store as _, Write, sqlite::Options};
+use kedge_store::{Draft, Expect, Listing, Range, Sqlite, Store as _, Write, sqlite::Options};
 use serde_json::json;
 
 const DATABASE: &str = "KEDGE_STORE_CRASH_DATABASE";
@@ -68,7 +68,7 @@ async fn acknowledged_writes_survive_a_kill_at_any_moment() {
         acknowledged.extend(acks.into_iter().filter(|(resource, ..)| resource == "configmaps"));
 
         let store = open(&path);
-        let (revision, objects) = store.list(&Range::All).await.unwrap();
+        let Listing { revision, objects, .. } = store.list(&Range::All).await.unwrap();
         assert!(revision >= newest);
         for (_, name, revision) in &acknowledged {
             let found = objects.iter().find(|o| *o.key.name == **name).unwrap_or_else(|| panic!("{name} is lost"));

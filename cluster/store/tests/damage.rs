@@ -26,8 +26,8 @@ async fn fill(store: &Sqlite, names: std::ops::Range<usize>) -> Revision {
 }
 
 async fn content(store: &Sqlite) -> Vec<(String, Vec<u8>)> {
-    let (_, objects) = store.list(&Range::All).await.unwrap();
-    objects.iter().map(|o| (o.key.to_string(), o.json.to_vec())).collect()
+    let listing = store.list(&Range::All).await.unwrap();
+    listing.objects.iter().map(|o| (o.key.to_string(), o.json.to_vec())).collect()
 }
 
 /// When the old handle's thread has let go of the file.
@@ -166,7 +166,8 @@ async fn a_snapshot_is_whole_while_writes_go_on() {
         // Written one after another, so what is there has no gap.
         let (copy, _) = open(&to, &[]).await.unwrap();
         let revisions: Vec<u64> = {
-            let mut all: Vec<u64> = copy.list(&Range::All).await.unwrap().1.iter().map(|o| o.revision.0).collect();
+            let mut all: Vec<u64> =
+                copy.list(&Range::All).await.unwrap().objects.iter().map(|o| o.revision.0).collect();
             all.sort_unstable();
             all
         };

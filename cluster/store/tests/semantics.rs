@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use kedge_api::resource::known;
 use kedge_api::{GroupResource, Key, Revision};
 use kedge_store::sqlite::Options;
-use kedge_store::{Draft, Error, Expect, Memory, Range, Sqlite, Store, Write};
+use kedge_store::{Draft, Error, Expect, Listing, Memory, Range, Sqlite, Store, Write};
 use serde_json::{Value, json};
 
 fn key(resource: GroupResource, name: &str) -> Key {
@@ -78,10 +78,10 @@ async fn a_watch_after_a_list_misses_nothing_and_is_in_order() {
             let key = key(resource, &format!("before-{n}"));
             store.commit(Expect::Absent, Write::Put(draft(&key, ""))).await.unwrap();
         }
-        let (revision, objects) = store.list(&Range::All).await.unwrap();
+        let Listing { revision, objects, .. } = store.list(&Range::All).await.unwrap();
         assert_eq!(objects.len(), 20);
-        assert_eq!(store.list(&Range::Resource(known::LEASES)).await.unwrap().1.len(), 7);
-        assert!(store.list(&Range::Namespace(known::LEASES, "other".into())).await.unwrap().1.is_empty());
+        assert_eq!(store.list(&Range::Resource(known::LEASES)).await.unwrap().objects.len(), 7);
+        assert!(store.list(&Range::Namespace(known::LEASES, "other".into())).await.unwrap().objects.is_empty());
         let writes = (0..40).map(|n| {
             let store = store.clone();
             async move {
@@ -102,7 +102,7 @@ async fn a_watch_after_a_list_misses_nothing_and_is_in_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_from_too_long_ago_is_refused() {
     each(async |store| {
-        let start = store.list(&Range::All).await.unwrap().0;
+        let start = store.list(&Range::All).await.unwrap().revision;
         for n in 0..300 {
             let key = key(known::LEASES, &format!("l{n}"));
             store.commit(Expect::Absent, Write::Put(draft(&key, ""))).await.unwrap();
@@ -127,7 +127,7 @@ async fn a_restart_keeps_what_is_durable_and_never_turns_back_the_revision() {
     }
     drop(store);
     let store = reopen(&dir).await;
-    let (revision, objects) = store.list(&Range::All).await.unwrap();
+    let Listing { revision, objects, .. } = store.list(&Range::All).await.unwrap();
     assert!(revision >= last);
     assert_eq!(objects.iter().map(|o| o.key.clone()).collect::<Vec<_>>(), [kept.clone(), custom]);
     let found = store.get(&kept).await.unwrap().unwrap();
@@ -172,7 +172,7 @@ async fn a_full_disk_fails_the_write_only_and_is_recovered_from() {
     assert!(matches!(&full, Error::Full { path: p } if *p == path), "{full}");
     assert!(full.to_string().contains("state.db"));
     assert!(written.len() > 2);
-    assert_eq!(store.list(&Range::All).await.unwrap().1.len(), written.len());
+    assert_eq!(store.list(&Range::All).await.unwrap().objects.len(), written.len());
     let lease = key(known::LEASES, "still-works");
     store.commit(Expect::Absent, Write::Put(draft(&lease, ""))).await.unwrap();
     for (key, revision) in written.drain(..2) {

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::{self, BoxStream, StreamExt as _};
-use kedge_api::{Change, GroupResource, Informer, Revision, Snapshot};
-use kedge_store::{Error as StoreError, Range, Store};
+use kedge_api::{Change, GroupResource, Informer, Key, Revision, Snapshot};
+use kedge_store::{Error as StoreError, Listing, Range, Store};
 use tokio::task::JoinHandle;
 
 pub use changes::{Changes, Ended};
@@ -53,13 +53,13 @@ impl Cache {
 
     /// As [`Cache::start`], but snapshots are kept for `keep`.
     pub async fn start_keeping(store: Arc<dyn Store>, keep: Duration) -> Result<Arc<Self>, StoreError> {
-        let (revision, objects) = store.list(&Range::All).await?;
+        let Listing { revision, objects, unreadable } = store.list(&Range::All).await?;
         let mut snapshot = Snapshot::default();
         for object in objects {
             snapshot.insert(object);
         }
         snapshot.revision = revision;
-        let shared = Arc::new(Shared::new(snapshot, keep));
+        let shared = Arc::new(Shared::new(snapshot, unreadable, keep));
         let pump = tokio::spawn(pump(store, shared.clone()));
         Ok(Arc::new(Self { shared, pump }))
     }
@@ -93,6 +93,17 @@ impl Cache {
     pub fn kept(&self, revision: Revision) -> Option<Snapshot> {
         let now = self.snapshot();
         if now.revision == revision { Some(now) } else { self.shared.kept.get(revision) }
+    }
+
+    /// Why the object cannot be read, if it is there and cannot.
+    pub fn unreadable(&self, key: &Key) -> Option<String> {
+        self.shared.read().unreadable.get(key).cloned()
+    }
+
+    /// The first object in `range` that cannot be read, and why.
+    pub fn first_unreadable(&self, range: &Range) -> Option<(Key, String)> {
+        let state = self.shared.read();
+        state.unreadable.iter().find(|(key, _)| range.contains(key)).map(|(key, why)| (key.clone(), why.clone()))
     }
 
     /// One resource as it was at `revision`; `None` if that is too long ago.
@@ -134,7 +145,7 @@ async fn pump(store: Arc<dyn Store>, shared: Arc<Shared>) {
                 }
             }
             Err(StoreError::Compacted { .. }) => match store.list(&Range::All).await {
-                Ok((revision, objects)) => shared.resync(revision, objects),
+                Ok(listing) => shared.resync(listing),
                 Err(error) => shared.lost("listing the store anew", &error),
             },
             Err(StoreError::Closed) => break,

@@ -1,12 +1,12 @@
 //! The state that the pump changes and everyone reads.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
-use kedge_api::{Change, GroupResource, Object, Revision, Snapshot};
-use kedge_store::Event;
+use kedge_api::{Change, GroupResource, Key, Revision, Snapshot};
+use kedge_store::{Event, Listing, Unreadable};
 use tokio::sync::{Notify, watch};
 
 use crate::Error;
@@ -26,6 +26,8 @@ pub(crate) struct Shared {
 
 pub(crate) struct State {
     pub(crate) snapshot: Snapshot,
+    /// What the store has and cannot read; empty as a rule.
+    pub(crate) unreadable: BTreeMap<Key, String>,
     rings: HashMap<GroupResource, Ring>,
     /// History begins here.
     floor: Revision,
@@ -83,10 +85,10 @@ impl State {
 }
 
 impl Shared {
-    pub(crate) fn new(snapshot: Snapshot, keep: Duration) -> Self {
-        let floor = snapshot.revision;
+    pub(crate) fn new(snapshot: Snapshot, unreadable: Vec<Unreadable>, keep: Duration) -> Self {
+        let (floor, unreadable) = (snapshot.revision, by_key(unreadable));
         Self {
-            state: RwLock::new(State { snapshot, rings: HashMap::new(), floor, closed: false }),
+            state: RwLock::new(State { snapshot, unreadable, rings: HashMap::new(), floor, closed: false }),
             waiters: Mutex::default(),
             head: watch::Sender::new(floor),
             kept: Kept::new(keep),
@@ -133,8 +135,9 @@ impl Shared {
     }
 
     /// Takes over a list of the whole store as if each difference had been an event.
-    pub(crate) fn resync(&self, revision: Revision, objects: Vec<Arc<Object>>) {
+    pub(crate) fn resync(&self, Listing { revision, objects, unreadable }: Listing) {
         self.write(|state| {
+            state.unreadable = by_key(unreadable);
             let before = state.snapshot.clone();
             let mut events: Vec<Event> = Vec::new();
             let mut listed = Snapshot::default();
@@ -215,8 +218,14 @@ impl Shared {
     }
 }
 
+fn by_key(unreadable: Vec<Unreadable>) -> BTreeMap<Key, String> {
+    unreadable.into_iter().map(|Unreadable { key, why, .. }| (key, why)).collect()
+}
+
 fn apply(state: &mut State, event: Event) {
     let Event { revision, key, after } = event;
+    // Whatever was written there now, it is not that.
+    state.unreadable.remove(&key);
     let before = match &after {
         Some(object) => {
             let before = state.snapshot.get(&key).cloned();

@@ -28,8 +28,17 @@ pub(crate) fn key(row: &Row, target: &Target) -> Key {
 }
 
 pub(crate) fn find(registry: &Registry, row: &Row, target: &Target) -> Result<Arc<Object>, Status> {
-    let found = registry.cache.snapshot().get(&key(row, target)).cloned();
-    found.ok_or_else(|| Status::not_found(&row.resource.id, &target.name))
+    let key = key(row, target);
+    let found = registry.cache.snapshot().get(&key).cloned();
+    found.ok_or_else(|| match registry.cache.unreadable(&key) {
+        Some(why) => unreadable(&why),
+        None => Status::not_found(&row.resource.id, &target.name),
+    })
+}
+
+/// What is there, but encrypted in a way that this server cannot read.
+pub(crate) fn unreadable(why: &str) -> Status {
+    Status::internal(format!("Internal error occurred: {why}"))
 }
 
 /// The object as this row shows it.

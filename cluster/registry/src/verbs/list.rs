@@ -7,7 +7,8 @@ use base64::alphabet::URL_SAFE;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
 use kedge_api::request::Payload;
 use kedge_api::status::Details;
-use kedge_api::{Answer, Object, Reason, Request, Revision, Snapshot, Status};
+use kedge_api::{Answer, Key, Object, Reason, Request, Revision, Snapshot, Status};
+use kedge_store::Range;
 use serde::{Deserialize, Serialize};
 
 use super::{answer, get, options};
@@ -35,6 +36,7 @@ pub(crate) async fn list(registry: &Registry, row: &Arc<Row>, request: &Request)
     options::list(&request.options, false)?;
     let selection = Selection::parse(row, &request.target.namespace, &request.options)?;
     let (snapshot, after) = moment(registry, row, request).await?;
+    all_readable(registry, row, &request.target.namespace, &selection)?;
     // Whoever takes any state has it from memory, whole.
     let continued = request.options.r#continue.is_some();
     let any = request.options.resource_version.as_deref() == Some("0") && !continued;
@@ -55,6 +57,21 @@ pub(crate) async fn list(registry: &Registry, row: &Arc<Row>, request: &Request)
         items,
     };
     Ok(answer(200, Vec::new(), payload))
+}
+
+/// One object that cannot be read fails the list that it would be in, in upstream's words.
+fn all_readable(registry: &Registry, row: &Row, namespace: &str, selection: &Selection) -> Result<(), Status> {
+    let found = match selection.name().filter(|_| !namespace.is_empty() || !row.resource.namespaced) {
+        // Who asks for one by its name does not read the others.
+        Some(name) => {
+            let key = Key::new(row.storage(), namespace, name);
+            registry.cache.unreadable(&key).map(|why| (key, why))
+        }
+        None if namespace.is_empty() => registry.cache.first_unreadable(&Range::Resource(row.storage())),
+        None => registry.cache.first_unreadable(&Range::Namespace(row.storage(), namespace.into())),
+    };
+    let told = |(key, why)| get::unreadable(&format!("unable to transform key {:?}: {why}", kedge_store::place(&key)));
+    found.map_or(Ok(()), |found| Err(told(found)))
 }
 
 struct Page {
@@ -78,7 +95,7 @@ fn page(
     let storage = row.storage();
     let mut items = Vec::new();
     if let Some(name) = selection.name().filter(|_| !namespace.is_empty() || !row.resource.namespaced) {
-        let key = kedge_api::Key::new(storage, namespace, name);
+        let key = Key::new(storage, namespace, name);
         items.extend(snapshot.get(&key).filter(|o| selection.matches(o)).cloned());
         return Page { items, next: None, remaining: None };
     }

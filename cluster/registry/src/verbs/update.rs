@@ -71,7 +71,9 @@ pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Req
     for _ in 0..ATTEMPTS {
         let object = match get::find(registry, row, &request.target) {
             Ok(object) => object,
-            Err(_) if row.strategy.create_on_update && editor.how == How::Main => {
+            Err(missing)
+                if missing.is(Reason::NotFound) && row.strategy.create_on_update && editor.how == How::Main =>
+            {
                 return editor.make(named(incoming, &request), Some(&author)).await;
             }
             Err(missing) => return Err(missing),
@@ -174,7 +176,7 @@ async fn apply(
         let object = get::find(registry, row, &request.target);
         let live: Option<Value> = match &object {
             Ok(object) => Some(get::alias(row, object.clone())?.decode()?),
-            Err(_) if editor.how == How::Main => None,
+            Err(missing) if missing.is(Reason::NotFound) && editor.how == How::Main => None,
             Err(missing) => return Err(missing.clone()),
         };
         let applied = author.apply(live.as_ref(), config, force)?;

@@ -9,7 +9,7 @@ use kedge_api::request::{Body, Options, PatchType, Payload};
 use kedge_api::resource::known;
 use kedge_api::{GroupResource, Key, Object, Reason, Revision, Verb};
 use kedge_registry::Registry;
-use kedge_store::{Commit, Error as StoreError, Event, Expect, Memory, Range, Store, Summary, Write};
+use kedge_store::{Commit, Error as StoreError, Event, Expect, Listing, Memory, Range, Store, Summary, Write};
 use kedge_watch::Cache;
 use serde_json::json;
 
@@ -220,7 +220,7 @@ impl Store for Hasty {
         self.0.get(key).await
     }
 
-    async fn list(&self, range: &Range) -> Result<(Revision, Vec<Arc<Object>>), StoreError> {
+    async fn list(&self, range: &Range) -> Result<Listing, StoreError> {
         self.0.list(range).await
     }
 

@@ -37,10 +37,10 @@ impl Database {
     pub(super) fn check(&self, depth: Depth) -> Result<Summary, Error> {
         let whole = self.check_structure(depth)?;
         let mut summary = Summary { revision: Revision(0), objects: 0, encrypted: 0, bytes: 0, layout: LAYOUT, whole };
-        self.rows(&Range::All, None, |row| {
+        self.rows(&Range::All, |row| {
             summary.revision = summary.revision.max(self.revision(row.revision)?);
             summary.objects += 1;
-            summary.encrypted += u64::from(row.value.starts_with(crate::ENCRYPTED));
+            summary.encrypted += u64::from(row.value.starts_with(kedge_encrypt::ENCRYPTED));
             summary.bytes += row.value.len() as u64;
             Ok(())
         })?;

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kedge_api::{Key, Object, Revision};
+use kedge_encrypt::Keys;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 
 use super::layout::{self, sum, sum_of_reserved};
-use crate::{Draft, Error, Expect, Write};
+use crate::{Draft, Error, Expect, Write, place};
 
 const PAGE: u64 = 4096;
 /// That SQLite knows.
@@ -18,6 +19,8 @@ const SMALLEST_PAGE: u64 = 512;
 pub(super) struct Database {
     connection: Connection,
     path: PathBuf,
+    /// By which values are written and read.
+    keys: Arc<Keys>,
 }
 
 /// An empty file for its owner alone, since Secrets are to lie in it; SQLite gives its log the same mode.
@@ -59,7 +62,11 @@ impl Database {
             let pages = i64::try_from(bytes / PAGE).unwrap_or(i64::MAX);
             connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(())).map_err(open)?;
         }
-        Ok(Self { connection, path })
+        Ok(Self { connection, path, keys: Arc::default() })
+    }
+
+    pub(super) fn with_keys(self, keys: Arc<Keys>) -> Self {
+        Self { keys, ..self }
     }
 
     /// Opens a file that nobody uses, to look at it.
@@ -72,11 +79,15 @@ impl Database {
             let what = format!("its layout is version {layout}, this program's is {}", layout::LAYOUT);
             return Err(Error::Open { path: path.to_owned(), what });
         }
-        Ok(Self { connection, path: path.to_owned() })
+        Ok(Self { connection, path: path.to_owned(), keys: Arc::default() })
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(super) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -152,6 +163,9 @@ impl Database {
         if !expect.holds(found) {
             return Ok(Err(Error::Conflict { key: key.clone(), expect, found }));
         }
+        if found.is_some() {
+            self.owe_for(key)?;
+        }
         match write {
             Write::Put(draft) => self.put(draft, revision).map(Some),
             Write::Delete(key) => self.delete(key).map(|()| None),
@@ -175,10 +189,13 @@ impl Database {
                    ON CONFLICT (resource, namespace, name) DO UPDATE SET revision = ?4, value = ?5, sum = ?6";
         let key = &object.key;
         let (resource, revision) = (key.resource.to_string(), number(revision));
-        let sum = sum(&resource, &key.namespace, &key.name, revision, &object.json);
+        let place = place(key);
+        let value = self.keys.seal(&key.resource, &place, &object.json);
+        let value = value.map_err(|error| Error::Seal { place, why: error.to_string() })?;
+        let sum = sum(&resource, &key.namespace, &key.name, revision, &value);
         self.connection
             .prepare_cached(sql)
-            .and_then(|mut s| s.execute(params![resource, key.namespace, key.name, revision, &*object.json, sum]))
+            .and_then(|mut s| s.execute(params![resource, key.namespace, key.name, revision, &*value, sum]))
             .map_err(|e| self.explain(&e))?;
         Ok(object)
     }

@@ -8,9 +8,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::check::{Depth, Summary};
 use super::database::Database;
+use super::reseal::{After, Step};
+use super::rows::Found;
 use super::volatile::Volatile;
 use crate::hub::Hub;
-use crate::{Commit, Error, Event, Expect, Range, Write};
+use crate::{Commit, Error, Event, Expect, Listing, Range, Write};
 
 /// Commits in one transaction at most.
 const BATCH: usize = 64;
@@ -31,7 +33,7 @@ pub(super) enum Job {
     },
     List {
         range: Range,
-        reply: Reply<(Revision, Vec<Arc<Object>>)>,
+        reply: Reply<Listing>,
     },
     Watch {
         after: Revision,
@@ -44,6 +46,15 @@ pub(super) enum Job {
     },
     Check {
         reply: Reply<Summary>,
+    },
+    /// Some rows after `after`, so that others come between.
+    Reseal {
+        after: After,
+        reply: Reply<Step>,
+    },
+    /// Leaves nothing of what the file once held in an old form.
+    Scrub {
+        reply: Reply<()>,
     },
 }
 
@@ -112,9 +123,9 @@ impl Writer {
                 let _ = reply.send(found);
             }
             Job::List { range, reply } => {
-                let listed = self.database.list(&range).map(|mut objects| {
+                let listed = self.database.list(&range).map(|Found { mut objects, unreadable }| {
                     objects.extend(self.volatile.within(&range));
-                    (self.head, objects)
+                    Listing { revision: self.head, objects, unreadable }
                 });
                 let _ = reply.send(listed);
             }
@@ -126,6 +137,12 @@ impl Writer {
             }
             Job::Check { reply } => {
                 let _ = reply.send(self.database.check(Depth::Whole));
+            }
+            Job::Reseal { after, reply } => {
+                let _ = reply.send(self.database.reseal(&after));
+            }
+            Job::Scrub { reply } => {
+                let _ = reply.send(self.database.scrub());
             }
             Job::Commit { expect, write, reply } => self.commit_durable(vec![Pending { expect, write, reply }]),
         }
