@@ -55,8 +55,8 @@ const VERBS: &[Verb] = &[
 /// How objects of one version of a definition behave.
 #[derive(Debug)]
 pub(crate) struct Version {
-    schema: Schema,
-    /// The version that objects are stored in.
+    schema: Arc<Schema>,
+    /// How objects are stored.
     stored: Arc<Stored>,
     pub(crate) scale: Option<Scale>,
     /// The definition is being deleted: nothing new may come.
@@ -65,8 +65,8 @@ pub(crate) struct Version {
 
 #[derive(Debug)]
 struct Stored {
-    api_version: String,
-    schema: Schema,
+    /// Of all versions, served or not. The first is what is written now; older objects stay in the version of their time.
+    schemas: Vec<(String, Arc<Schema>)>,
     /// Who converts between versions, where they differ in more than their name.
     conversion: Option<Conversion>,
 }
@@ -124,26 +124,31 @@ pub(crate) fn condition<'a>(definition: &'a Value, name: &str) -> Option<&'a str
 
 /// One row for each served version, the stored one first: it is the one that controllers mean who name none.
 fn rows(definition: &Value, webhooks: Webhooks<'_>) -> Vec<Row> {
+    let (versions, stored) = versions(definition, webhooks);
+    let served = versions.into_iter().zip(&stored.schemas).filter(|(version, _)| version.flag("served"));
+    served.map(|(version, (_, schema))| row(definition, version, schema, &stored)).collect()
+}
+
+/// That of the stored version, served or not.
+fn stored_row(definition: &Value, webhooks: Webhooks<'_>) -> Option<Row> {
+    let (versions, stored) = versions(definition, webhooks);
+    let (version, (_, schema)) = versions.into_iter().zip(&stored.schemas).next()?;
+    Some(row(definition, version, schema, &stored))
+}
+
+/// All versions, the stored one first, and how objects are stored.
+fn versions<'a>(definition: &'a Value, webhooks: Webhooks<'_>) -> (Vec<&'a Value>, Arc<Stored>) {
     let mut versions: Vec<&Value> = definition.items("spec.versions").iter().collect();
     versions.sort_by_key(|version| !version.flag("storage"));
-    let Some(first) = versions.first() else { return Vec::new() };
-    let stored = stored(definition, first, webhooks);
-    versions
-        .into_iter()
-        .filter(|version| version.flag("served"))
-        .map(|version| row(definition, version, &stored))
-        .collect()
+    let schema = |version: &&Value| {
+        let api_version = format!("{}/{}", definition.text("spec.group"), version.text("name"));
+        (api_version, Arc::new(Schema::of(version.look("schema.openAPIV3Schema"))))
+    };
+    let schemas = versions.iter().map(schema).collect();
+    (versions, Arc::new(Stored { schemas, conversion: Conversion::of(definition, webhooks) }))
 }
 
-fn stored(definition: &Value, version: &Value, webhooks: Webhooks<'_>) -> Arc<Stored> {
-    Arc::new(Stored {
-        api_version: format!("{}/{}", definition.text("spec.group"), version.text("name")),
-        schema: Schema::of(version.look("schema.openAPIV3Schema")),
-        conversion: Conversion::of(definition, webhooks),
-    })
-}
-
-fn row(definition: &Value, version: &Value, stored: &Arc<Stored>) -> Row {
+fn row(definition: &Value, version: &Value, schema: &Arc<Schema>, stored: &Arc<Stored>) -> Row {
     let names = definition.look("status.acceptedNames");
     let (group, terminating) = (definition.text("spec.group"), condition(definition, "Terminating") == Some("True"));
     let subresources: &'static [Subresource] =
@@ -192,7 +197,7 @@ fn row(definition: &Value, version: &Value, stored: &Arc<Stored>) -> Row {
     let scale = version.look("subresources.scale");
     let path = |name: &str| scale.text(name).trim_start_matches('.').to_owned();
     let custom = Version {
-        schema: Schema::of(version.look("schema.openAPIV3Schema")),
+        schema: schema.clone(),
         stored: stored.clone(),
         scale: scale.is_object().then(|| Scale {
             spec: path("specReplicasPath"),
@@ -230,6 +235,17 @@ fn deprecation(definition: &Value, version: &Value) -> String {
         .max_by_key(|v| version_rank(v));
     let instead = newer.map(|newer| format!("; use {group}/{newer} {kind}")).unwrap_or_default();
     format!("{group}/{name} {kind} is deprecated{instead}")
+}
+
+impl Stored {
+    /// What has been stored is made what the schema of its own version describes.
+    fn read(&self, value: &mut Value) {
+        let own = self.schemas.iter().find(|(api_version, _)| value.text("apiVersion") == api_version);
+        if let Some((_, schema)) = own.or(self.schemas.first()) {
+            shape::prune(value, schema, true);
+            shape::default(value, schema);
+        }
+    }
 }
 
 impl Version {
@@ -277,8 +293,7 @@ impl Version {
 
     /// From the stored form to that of this version.
     pub(crate) fn show(&self, resource: &Resource, value: &mut Value) -> Result<(), Status> {
-        shape::prune(value, &self.stored.schema, true);
-        shape::default(value, &self.stored.schema);
+        self.stored.read(value);
         self.convert(value, &resource.api_version(), &self.schema)
     }
 
@@ -302,10 +317,7 @@ impl Version {
         let to = resource.api_version();
         let stored: Vec<Value> = objects.iter().map(|object| object.decode()).collect::<Result<_, _>>()?;
         let mut values = stored.clone();
-        for value in &mut values {
-            shape::prune(value, &self.stored.schema, true);
-            shape::default(value, &self.stored.schema);
-        }
+        values.iter_mut().for_each(|value| self.stored.read(value));
         let foreign: Vec<&Value> = values.iter().filter(|value| value.text("apiVersion") != to).collect();
         let mut made = conversion.convert_all(&foreign, &to).await?.into_iter();
         for value in values.iter_mut().filter(|value| value.text("apiVersion") != to) {
@@ -319,7 +331,10 @@ impl Version {
 
     /// From this version's form to the stored one.
     pub(crate) fn keep(&self, value: &mut Value) -> Result<(), Status> {
-        self.convert(value, &self.stored.api_version, &self.stored.schema)
+        match self.stored.schemas.first() {
+            Some((to, schema)) => self.convert(value, to, schema),
+            None => Ok(()),
+        }
     }
 
     /// From the form of any version to that of this one.

@@ -22,9 +22,13 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::with(kedge_registry::Options::default()).await
+    }
+
+    async fn with(options: kedge_registry::Options) -> Self {
         let store: Arc<dyn Store> = Arc::new(Memory::new());
         let cache = Cache::start(store.clone()).await.unwrap();
-        let registry = Arc::new(Registry::new(store, cache, kedge_registry::Options::default()));
+        let registry = Arc::new(Registry::new(store, cache, options));
         bootstrap(&registry).await.unwrap();
         tokio::spawn(kedge_registry::follow(registry.clone()));
         Self { registry }
@@ -266,4 +270,62 @@ async fn an_api_service_stands_for_each_version() {
     world.value(Verb::Delete, &DEFINITIONS, "v1/things.e.com", Body::None).await.unwrap();
     world.until(&SERVICES, "v2.e.com", Result::is_err).await.unwrap_err();
     assert!(world.until(&SERVICES, "v1.e.com", Result::is_ok).await.is_ok());
+}
+
+/// Two versions that name the same by other words.
+struct Renames;
+
+#[async_trait::async_trait]
+impl kedge_registry::Webhooks for Renames {
+    async fn call(&self, _: &Value, _: Duration, review: &Value) -> Result<Value, String> {
+        let request = &review["request"];
+        let to = &request["desiredAPIVersion"];
+        let (old, new) = if to == "e.com/v2" { ("hostPort", "host") } else { ("host", "hostPort") };
+        let made = request["objects"].as_array().unwrap().iter().map(|object| {
+            let mut object = object.clone();
+            object["apiVersion"] = to.clone();
+            object[new] = object.as_object_mut().unwrap().remove(old).unwrap_or_default();
+            object
+        });
+        let made: Vec<Value> = made.collect();
+        Ok(json!({"response": {"uid": request["uid"], "result": {"status": "Success"}, "convertedObjects": made}}))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stored_in_an_older_version_keeps_what_only_that_version_knows() {
+    let options = kedge_registry::Options { webhooks: Some(Arc::new(Renames)), ..Default::default() };
+    let world = World::with(options).await;
+    let version = |name: &str, field: &str, stored: &str| {
+        json!({"name": name, "served": true, "storage": name == stored,
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": {field: {"type": "string"}}}}})
+    };
+    let versions = |stored: &str| json!([version("v1", "hostPort", stored), version("v2", "host", stored)]);
+    let mut definition = things();
+    definition["spec"]["versions"] = versions("v1");
+    definition["spec"]["conversion"] = json!({"strategy": "Webhook",
+        "webhook": {"clientConfig": {"url": "https://c.example"}, "conversionReviewVersions": ["v1"]}});
+    world.define(definition).await;
+    let body = |version: &str, name: &str, field: &str| -> Body {
+        json!({"apiVersion": format!("e.com/{version}"), "kind": "Thing", "metadata": {"name": name}, field: "h:1"})
+            .into()
+    };
+    world.value(Verb::Create, &THINGS, "v1", body("v1", "old", "hostPort")).await.unwrap();
+    world.merge(&DEFINITIONS, "v1/things.e.com", json!({"spec": {"versions": versions("v2")}})).await.unwrap();
+    let stored = |definition: &Result<Value, Status>| {
+        definition.as_ref().is_ok_and(|d| d["status"]["storedVersions"] == json!(["v1", "v2"]))
+    };
+    world.settled("things.e.com", stored).await.unwrap();
+    world.value(Verb::Create, &THINGS, "v2", body("v2", "new", "host")).await.unwrap();
+    for (version, field) in [("v1", "hostPort"), ("v2", "host")] {
+        let answer = world.call(Verb::List, &THINGS, version, Options::default(), Body::None).await.unwrap();
+        let Payload::List { items, .. } = answer.payload else { panic!("no list") };
+        let told: Vec<Value> = items.iter().map(|object| object.decode().unwrap()).collect();
+        assert!(told.iter().all(|object| object[field] == "h:1"), "{told:?}");
+        assert_eq!(told.len(), 2);
+        for name in ["old", "new"] {
+            let one = world.value(Verb::Get, &THINGS, &format!("{version}/{name}"), Body::None).await.unwrap();
+            assert_eq!(one[field], "h:1", "{one}");
+        }
+    }
 }

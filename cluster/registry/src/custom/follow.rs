@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use kedge_api::{GroupResource, Informer as _, Options, Snapshot, Status, Target, User, Verb};
 use serde_json::Value;
 
-use super::{DEFINITIONS, Made, established, names, row};
+use super::{DEFINITIONS, Made, established, names};
 use crate::Registry;
 use crate::admission::Writer;
 use crate::value::{Fill as _, Look as _};
@@ -123,10 +123,8 @@ async fn clean(registry: &Registry, snapshot: &Snapshot, definition: &Value, now
     if !definition.items("metadata.finalizers").iter().any(|f| f == FINALIZER) {
         return Ok(true);
     }
-    let stored = definition.items("spec.versions").iter().find(|version| version.flag("storage"));
-    if let Some(version) = stored.filter(|_| established(definition)) {
-        let row =
-            Arc::new(row(definition, version, &super::stored(definition, version, registry.options.webhooks.as_ref())));
+    let stored = super::stored_row(definition, registry.options.webhooks.as_ref());
+    if let Some(row) = stored.filter(|_| established(definition)).map(Arc::new) {
         let objects: Vec<_> = snapshot.list(&row.resource.id, "").cloned().collect();
         for object in objects.iter().filter(|object| !object.is_deleting()) {
             let target = target(row.resource.id.clone(), &object.key.namespace, &object.key.name);
