@@ -41,6 +41,20 @@ const SELECTABLE: &[&str] = &[
     "type",
 ];
 
+/// The same in the newer form's words, which has no name for where an event comes from.
+const NEW_SELECTABLE: &[&str] = &[
+    "regarding.kind",
+    "regarding.namespace",
+    "regarding.name",
+    "regarding.uid",
+    "regarding.apiVersion",
+    "regarding.resourceVersion",
+    "regarding.fieldPath",
+    "reason",
+    "reportingController",
+    "type",
+];
+
 /// Names in the core group's form and in the newer one's.
 const RENAMED: &[(&str, &str)] = &[
     ("involvedObject", "regarding"),
@@ -62,13 +76,13 @@ pub(crate) fn events_row() -> Row {
     let base = resource("events.k8s.io", "events", "event", "Event", "io.k8s.api.events.v1.Event", COLUMNS);
     let resource = Resource {
         short_names: Cow::Borrowed(&["ev"]),
-        selectable: SELECTABLE,
+        selectable: NEW_SELECTABLE,
         volatile: true,
         stored_in: Some(("", "v1")),
         ..base
     };
     let alias = Alias { resource: ("", "events"), show, keep };
-    let strategy = Strategy { validate: validate_new, error_group: Some(""), ..STRATEGY };
+    let strategy = Strategy { validate: validate_new, field: new_field, error_group: Some(""), ..STRATEGY };
     Row::alias(resource, strategy, alias)
 }
 
@@ -160,6 +174,16 @@ fn field(json: &[u8], field: &str) -> String {
             if component.is_empty() { pick(json, "reportingComponent") } else { component }
         }
         other => pick(json, other),
+    }
+}
+
+/// Of the newer form; what is kept has the older names.
+fn new_field(json: &[u8], field: &str) -> String {
+    match field {
+        "reportingController" => pick(json, "reportingComponent"),
+        other => other
+            .strip_prefix("regarding.")
+            .map_or_else(|| self::field(json, other), |rest| pick(json, &format!("involvedObject.{rest}"))),
     }
 }
 

@@ -203,10 +203,26 @@ async fn both_faces_of_an_event_show_one_object() {
     let patched = world.merge(at(&newer, "default", "e"), json!({"metadata": {"labels": {"a": "b"}}})).await;
     // The newer form demands an eventTime that this one has not.
     assert!(patched.unwrap_err().message.contains("eventTime: Required value"));
-    let select = Options { field_selector: Some("involvedObject.name=p,source=c".into()), ..Options::default() };
-    let answer = world.call(Verb::List, at(&known::EVENTS, "default", ""), select, Body::None).await.unwrap();
-    let Payload::List { items, .. } = answer.payload else { panic!("no list") };
-    assert_eq!(items.len(), 1);
+    let told = json!({"metadata": {"name": "n"}, "regarding": {"kind": "Pod", "namespace": "default", "name": "q"}, "type": "Normal", "reason": "r",
+        "action": "a", "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "c.io/c", "reportingInstance": "i"});
+    world.create(&newer, "default", told).await.unwrap();
+    // Each face has names of its own for what events are chosen by.
+    for (face, selector, found) in [
+        (&known::EVENTS, "involvedObject.name=p,source=c", Some(1)),
+        (&known::EVENTS, "reportingComponent=c.io/c", Some(1)),
+        (&known::EVENTS, "regarding.name=p", None),
+        (&newer, "regarding.name=q,reportingController=c.io/c,type=Normal", Some(1)),
+        (&newer, "reportingController=other", Some(0)),
+        (&newer, "involvedObject.name=p", None),
+    ] {
+        let select = Options { field_selector: Some(selector.into()), ..Options::default() };
+        let answer = world.call(Verb::List, at(face, "default", ""), select, Body::None).await;
+        let items = answer.ok().map(|answer| match answer.payload {
+            Payload::List { items, .. } => items.len(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(items, found, "{face} {selector}");
+    }
     world.delete(&newer, "default", "e", json!({})).await.unwrap();
     assert!(world.get(&known::EVENTS, "default", "e").await.is_err());
 }
