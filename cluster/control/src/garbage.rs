@@ -9,10 +9,9 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kedge_api::resource::known::{EVENTS, LEASES};
 use kedge_api::{Change, GroupResource, Key, Object, Snapshot, Status};
-use serde_json::{Value, json};
 
 use crate::controller::{Controller, Now, Plan, Step, Victim};
-use crate::owner::references_patch;
+use crate::owner::{drop_finalizer, has_finalizer, references_patch};
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
@@ -35,10 +34,6 @@ impl GarbageCollector {
 
 fn references(meta: &ObjectMeta) -> &[OwnerReference] {
     meta.owner_references.as_deref().unwrap_or_default()
-}
-
-fn has_finalizer(object: &Object, finalizer: &str) -> bool {
-    object.meta.finalizers.iter().flatten().any(|f| f == finalizer)
 }
 
 /// All objects that name `owner` as an owner. Those of a namespaced owner are in its namespace.
@@ -166,17 +161,6 @@ fn unblocking(object: &Object) -> Vec<OwnerReference> {
     let mut all = references(&object.meta).to_vec();
     all.iter_mut().for_each(|reference| reference.block_owner_deletion = Some(false));
     all
-}
-
-fn drop_finalizer(object: &Object, finalizer: &str, plan: &mut Plan) {
-    let left: Vec<_> = object.meta.finalizers.iter().flatten().filter(|f| *f != finalizer).collect();
-    let finalizers = if left.is_empty() { Value::Null } else { json!(left) };
-    let revision = object.revision.to_string();
-    plan.patch(
-        object,
-        "",
-        json!({"metadata": {"uid": object.uid(), "resourceVersion": revision, "finalizers": finalizers}}),
-    );
 }
 
 fn orphan(snapshot: &Snapshot, owner: &Object, plan: &mut Plan) -> Result<(), Status> {

@@ -21,6 +21,7 @@ pub mod nodelife;
 mod owner;
 pub mod podgc;
 mod pods;
+pub mod protection;
 pub mod queue;
 pub mod quota;
 pub mod replicaset;
@@ -70,6 +71,9 @@ pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
         Arc::new(garbage::GarbageCollector { mapper: options.mapper }),
         Arc::new(nodelife::NodeLifecycle),
         Arc::new(podgc::PodCollector),
+        Arc::new(protection::Protection::VOLUMES),
+        Arc::new(protection::Protection::CLAIMS),
+        Arc::new(protection::Protection::ATTRIBUTES),
         Arc::new(clusterroles::ClusterRoleAggregation),
         Arc::new(servicecidr::ServiceNetworks),
         Arc::new(certificates::Certificates { certify: options.certify }),
