@@ -11,6 +11,7 @@
 //!       └─ server, agent ─▶ hosted::run ─▶ services::table ─▶ Supervisor ─▶ SIGTERM
 //! ```
 
+mod ask;
 mod boot;
 mod console;
 mod gpt;

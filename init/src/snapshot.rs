@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use kedge_cluster::{Admin, AdminError, Summary, snapshots};
-use kedge_config::names::STATE_DIR;
+use kedge_cluster::{AdminError, Summary, snapshots};
 
-use crate::services::ADMIN_KUBECONFIG;
+use crate::ask;
 
 const USAGE: &str = "\
 usage: kedge snapshot save FILE      write the database as it is now to FILE, whether or not the server runs
@@ -21,24 +20,7 @@ usage: kedge snapshot save FILE      write the database as it is now to FILE, wh
 ";
 
 pub fn run(words: &[&str]) -> ExitCode {
-    match parse(words) {
-        None => {
-            eprint!("{USAGE}");
-            ExitCode::from(2)
-        }
-        Some((asked, data)) => {
-            match tokio::runtime::Runtime::new().context("start").and_then(|it| it.block_on(act(asked, &data))) {
-                Ok(text) => {
-                    print!("{text}");
-                    ExitCode::SUCCESS
-                }
-                Err(error) => {
-                    eprintln!("kedge: {error:#}");
-                    ExitCode::FAILURE
-                }
-            }
-        }
-    }
+    ask::run(USAGE, words, parse, act)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -49,28 +31,18 @@ enum Asked {
     Restore(PathBuf),
 }
 
-/// What is asked for, and the state directory.
-fn parse(words: &[&str]) -> Option<(Asked, PathBuf)> {
-    let (mut rest, mut data) = (Vec::new(), PathBuf::from(STATE_DIR));
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        match word.split_once('=') {
-            Some(("--data-dir", value)) => data = value.into(),
-            None if *word == "--data-dir" => data = words.next()?.into(),
-            _ => rest.push(*word),
-        }
-    }
-    let asked = match rest.as_slice() {
+fn parse(words: &[&str]) -> Option<Asked> {
+    Some(match words {
         ["save", file] => Asked::Save(file.into()),
         ["list"] => Asked::List,
         ["info", file] => Asked::Info(file.into()),
         ["restore", file] => Asked::Restore(file.into()),
         _ => return None,
-    };
-    Some((asked, data))
+    })
 }
 
-async fn act(asked: Asked, data: &Path) -> anyhow::Result<String> {
+async fn act(asked: Asked, data: PathBuf) -> anyhow::Result<String> {
+    let data = data.as_path();
     match asked {
         Asked::Save(file) => {
             let summary = save(data, &file).await?;
@@ -89,8 +61,7 @@ async fn act(asked: Asked, data: &Path) -> anyhow::Result<String> {
 /// Of the server that runs, else of the files that it left.
 async fn save(data: &Path, file: &Path) -> anyhow::Result<Summary> {
     anyhow::ensure!(!file.exists(), "{} exists", file.display());
-    let admin = fs::read_to_string(data.join(ADMIN_KUBECONFIG)).ok();
-    if let Some(admin) = admin.map(|text| Admin::of_kubeconfig(&text)).transpose()? {
+    if let Some(admin) = ask::admin(data)? {
         let partial = file.with_added_extension("partial");
         let options = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&partial);
         let mut written = options.with_context(|| format!("create {}", partial.display()))?;
@@ -122,11 +93,10 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_read() {
-        let data = |text: &str| PathBuf::from(text);
-        assert_eq!(parse(&["save", "a"]), Some((Asked::Save("a".into()), data(STATE_DIR))));
-        assert_eq!(parse(&["--data-dir", "d", "restore", "a"]), Some((Asked::Restore("a".into()), data("d"))));
-        assert_eq!(parse(&["list", "--data-dir=d"]), Some((Asked::List, data("d"))));
-        for nonsense in [&[][..], &["save"], &["save", "a", "b"], &["drop"], &["info", "--data-dir"]] {
+        assert_eq!(parse(&["save", "a"]), Some(Asked::Save("a".into())));
+        assert_eq!(parse(&["restore", "a"]), Some(Asked::Restore("a".into())));
+        assert_eq!(parse(&["list"]), Some(Asked::List));
+        for nonsense in [&[][..], &["save"], &["save", "a", "b"], &["drop"], &["info"]] {
             assert_eq!(parse(nonsense), None, "{nonsense:?}");
         }
     }
