@@ -27,7 +27,7 @@ use kedge_serve::document::Mistakes;
 use kedge_serve::pki::certify::{CertifyError, Wanted};
 use kedge_serve::pki::{Names, Pki, PkiError, Profile, Signer};
 use kedge_serve::registry::Served;
-use kedge_serve::server::{AssembleError, Front, InProcess, ListenError, Setup, assemble, follow, serve};
+use kedge_serve::server::{AssembleError, Front, InProcess, ListenError, Own, Setup, assemble, follow, serve};
 use kedge_serve::webhook::Webhooks;
 use kedge_store::sqlite::Damage;
 use kedge_store::{Counted, Sqlite, Store, sqlite};
@@ -39,6 +39,7 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::encryption::{self, Encryption, Rotation};
 use crate::snapshots::{self, DATABASE, Snapshots};
 use crate::{AuditSettings, Settings};
 
@@ -49,6 +50,8 @@ const TOKENS: &str = "tokens.csv";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("encryption at rest: {0}")]
+    Encryption(#[from] encryption::Error),
     #[error("opening the store: {0}")]
     Store(#[from] kedge_store::Error),
     #[error("the cluster's certificates: {0}")]
@@ -90,6 +93,8 @@ pub struct ControlPlane {
     _definitions: AbortOnDropHandle<()>,
     /// Takes them by themselves; ends with the control plane.
     _snapshots: AbortOnDropHandle<()>,
+    /// Writes what is stored as its keys say; ends with the control plane.
+    _rotation: AbortOnDropHandle<()>,
     damage: Option<Damage>,
     front: Arc<Front>,
     tls: Arc<rustls::ServerConfig>,
@@ -103,9 +108,12 @@ impl ControlPlane {
         let (pki_dir, state) = (settings.state.join("pki"), settings.state.clone());
         let (names, pki_clock) = (names(&settings, addresses), clock.clone());
         let pki = tokio::task::spawn_blocking(move || Pki::open(&pki_dir, names, pki_clock));
+        let encryption = Encryption::open(&settings.encryption, &state)?;
+        let keys = encryption.keys.clone();
         let options = sqlite::Options {
             volatile: kedge_registry::volatile(),
             notes: settings.notes.clone(),
+            keys: keys.clone(),
             ..Default::default()
         };
         let file = state.join(DATABASE);
@@ -117,6 +125,7 @@ impl ControlPlane {
         let counted = Arc::new(Counted::new(Arc::new(store), Some(file)));
         let store: Arc<dyn Store> = counted.clone();
         let snapshots = Arc::new(Snapshots::new(store.clone(), &settings.state));
+        let rotation = Arc::new(Rotation::new(encryption, store.clone(), snapshots.clone()));
         let cache = Cache::start(store.clone()).await?;
         let pki = Arc::new(pki.await??);
         let tokens = Arc::new(Tokens::new(pki.token_key(), clock.clone())?);
@@ -155,16 +164,18 @@ impl ControlPlane {
             health: health.clone(),
             clock,
             audit,
-            own: Some(snapshots.clone()),
+            own: Some(Arc::new(vec![snapshots.clone() as Arc<dyn Own>, rotation.clone()])),
             address: format!("{}:{}", settings.node, settings.api_port),
             stop,
         })?;
         let queues = Arc::<kedge_control::counted::Counted>::default();
         front.metrics().add(counted);
+        front.metrics().add(keys);
         front.metrics().add(cache.clone());
         front.metrics().add(registry.admission().clone());
         front.metrics().add(queues.clone());
         let automatic = AbortOnDropHandle::new(tokio::spawn(async move { snapshots.run().await }));
+        let rotating = AbortOnDropHandle::new(tokio::spawn(async move { rotation.run().await }));
         let plane = Self {
             settings,
             pki,
@@ -174,6 +185,7 @@ impl ControlPlane {
             queues,
             _definitions: definitions,
             _snapshots: automatic,
+            _rotation: rotating,
             damage,
             front,
             tls,

@@ -78,6 +78,7 @@ mod tests {
             api_port: 6443,
             access: crate::Access::default(),
             audit: None,
+            encryption: crate::Encryption::Off,
         }
     }
 

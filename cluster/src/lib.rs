@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod control_plane;
+mod encryption;
 mod kubernetes_service;
 mod node;
 mod own_node;
@@ -27,4 +28,4 @@ pub use kedge_serve::reach::Error as AdminError;
 pub use kedge_serve::reach::admin::Admin;
 pub use kedge_store::Summary;
 pub use node::{Node, NodeError, NodeOptions};
-pub use settings::{Access, AuditSettings, Given, Settings};
+pub use settings::{Access, AuditSettings, Encryption, Given, Settings};

@@ -32,6 +32,18 @@ pub struct Settings {
     pub access: Access,
     /// Without it, nothing is noted of requests.
     pub audit: Option<AuditSettings>,
+    pub encryption: Encryption,
+}
+
+/// What lies encrypted in the database, and by which keys.
+#[derive(Clone, Debug)]
+pub enum Encryption {
+    /// Nothing new. What an own key encrypted before is read, and written anew in the clear.
+    Off,
+    /// Secrets, by a key that the server makes.
+    Own,
+    /// What an `EncryptionConfiguration` says.
+    Given(Given),
 }
 
 /// What is noted of requests, and where.

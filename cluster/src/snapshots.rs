@@ -77,6 +77,13 @@ impl Snapshots {
         Ok((to, summary))
     }
 
+    /// One that makes room for its successors.
+    pub(crate) async fn take_automatic(&self) -> Result<Summary, Error> {
+        let (_, summary) = self.take(AUTOMATIC).await?;
+        self.forget();
+        Ok(summary)
+    }
+
     /// Takes one now and then, if anything was written since the last. Never ends.
     pub(crate) async fn run(&self) {
         let mut last = list(&self.state).first().and_then(|newest| inspect(newest).ok());
@@ -84,11 +91,8 @@ impl Snapshots {
         loop {
             match self.store.check().await {
                 Ok(now) if last.as_ref().is_some_and(|last| last.revision == now.revision) => {}
-                Ok(_) => match self.take(AUTOMATIC).await {
-                    Ok((_, summary)) => {
-                        last = Some(summary);
-                        self.forget();
-                    }
+                Ok(_) => match self.take_automatic().await {
+                    Ok(summary) => last = Some(summary),
                     Err(error) => tracing::warn!(%error, "taking a snapshot"),
                 },
                 // The next start sets it aside and returns to a snapshot; the ones there are must not make room for it.

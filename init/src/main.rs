@@ -24,6 +24,7 @@ mod pid1;
 mod power;
 mod reexec;
 mod request;
+mod secrets;
 mod services;
 mod shutdown;
 mod snapshot;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         }
         [role @ ("server" | "agent"), options @ ..] => hosted::run(role, options),
         ["snapshot", rest @ ..] => snapshot::run(rest),
+        ["secrets-encrypt", rest @ ..] => secrets::run(rest),
         ["--help" | "-h" | "help"] => {
             print!("{}", hosted::usage());
             ExitCode::SUCCESS

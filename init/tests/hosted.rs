@@ -3,6 +3,8 @@
 
 #[path = "../benches/api/client.rs"]
 mod client;
+#[path = "hosted/encryption.rs"]
+mod encryption;
 #[path = "hosted/storm.rs"]
 mod storm;
 
@@ -56,6 +58,10 @@ impl Server {
 
     /// One request with the certificates that stand in the kubeconfig.
     fn ask(&self, method: &str, path: &str, body: &Value) -> Value {
+        serde_json::from_slice(&self.answer(method, path, body)).unwrap()
+    }
+
+    fn answer(&self, method: &str, path: &str, body: &Value) -> Vec<u8> {
         let config = std::fs::read_to_string(self.data.join("admin.kubeconfig")).unwrap();
         let config: Value = serde_yaml::from_str(&config).unwrap();
         let file = |pointer: &str, name: &str| {
@@ -75,7 +81,7 @@ impl Server {
         let Output { status, stdout, stderr } =
             curl.arg(format!("https://127.0.0.1:{}{path}", self.port)).output().unwrap();
         assert!(status.success(), "curl: {}", String::from_utf8_lossy(&stderr));
-        serde_json::from_slice(&stdout).unwrap()
+        stdout
     }
 
     fn signal(&self, signal: &str) {

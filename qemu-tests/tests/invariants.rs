@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "kedge-api",
             "kedge-control",
+            "kedge-encrypt",
             "kedge-net",
             "kedge-node",
             "kedge-registry",

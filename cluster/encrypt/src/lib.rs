@@ -34,6 +34,17 @@ pub struct Opened<'a> {
     pub stale: bool,
 }
 
+/// One way in which values of some resources may lie, for an administrator to see.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Way<'a> {
+    pub rule: &'a Pattern,
+    pub provider: &'static str,
+    /// Its name; `identity` has none.
+    pub key: Option<&'a str>,
+    /// Whether new values lie so.
+    pub writes: bool,
+}
+
 /// The providers of each resource. One that no rule is about lies as it is.
 #[derive(Debug)]
 pub struct Keyring {
@@ -61,6 +72,14 @@ impl Keyring {
 
     fn providers(&self, resource: &GroupResource) -> &[Arc<Provider>] {
         self.rules.of(resource).filter(|found| !found.is_empty()).unwrap_or(&self.otherwise)
+    }
+
+    /// All ways in which values may lie, as the configuration has them.
+    pub fn ways(&self) -> impl Iterator<Item = Way<'_>> {
+        self.rules.all().flat_map(|(rule, providers)| {
+            let ways = providers.iter().flat_map(|provider| provider.ways());
+            ways.enumerate().map(move |(at, (provider, key))| Way { rule, provider, key, writes: at == 0 })
+        })
     }
 
     /// Whether new values of the resource are encrypted, and how that is told: `secretbox key "a"`.

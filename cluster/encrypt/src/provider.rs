@@ -82,6 +82,14 @@ impl Provider {
         format!("k8s:enc:{}:v1:", cipher.name())
     }
 
+    /// Its name with that of each of its keys.
+    pub(crate) fn ways(&self) -> Vec<(&'static str, Option<&str>)> {
+        match self {
+            Self::Identity => vec![("identity", None)],
+            Self::Keys(cipher, keys) => keys.iter().map(|key| (cipher.name(), Some(key.name.as_str()))).collect(),
+        }
+    }
+
     pub(crate) fn writes(&self) -> Option<String> {
         match self {
             Self::Identity => None,

@@ -62,6 +62,10 @@ impl Rules {
         Ok(Self(known))
     }
 
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&Pattern, &[Arc<Provider>])> {
+        self.0.iter().map(|(rule, providers)| (rule, providers.as_slice()))
+    }
+
     pub(crate) fn of(&self, resource: &GroupResource) -> Option<&[Arc<Provider>]> {
         let (name, group) = (resource.resource.as_str(), resource.group.as_str());
         self.0.iter().find(|(rule, _)| rule.matches(name, group)).map(|(_, providers)| providers.as_slice())

@@ -103,6 +103,8 @@ fn the_first_provider_and_its_first_key_write_and_all_read() {
     assert_eq!(open(&rotated, &sealed), Ok((PLAIN.to_vec(), true)));
     assert_eq!(open(&rotated, PLAIN), Ok((PLAIN.to_vec(), true)));
     assert_eq!(open(&rotated, &rotated.seal(&SECRETS, PLACE, PLAIN).unwrap()), Ok((PLAIN.to_vec(), false)));
+    let ways: Vec<_> = rotated.ways().map(|Way { provider, key, writes, .. }| (provider, key, writes)).collect();
+    assert_eq!(ways, [("aescbc", Some("new"), true), ("aescbc", Some("old"), false), ("identity", None, false)]);
     // On the way back: what is encrypted is read by those behind.
     let leaving = of_secrets(vec![Arc::new(Provider::Identity), both]);
     assert_eq!((leaving.writes(&SECRETS), &*leaving.seal(&SECRETS, PLACE, PLAIN).unwrap()), (None, PLAIN));

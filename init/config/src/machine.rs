@@ -143,6 +143,11 @@ pub struct Cluster {
     /// What the API server notes of requests; without it, nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audit: Option<Audit>,
+    /// Whether Secrets lie encrypted, by a key that the server makes.
+    pub secrets_encryption: bool,
+    /// What lies encrypted, and by which keys: an `EncryptionConfiguration` of Kubernetes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Document>,
 }
 
 /// Another document, in this one or in a file. A file is read again when it changes.
@@ -170,6 +175,8 @@ impl Default for Cluster {
             authorization: None,
             token_webhook: None,
             audit: None,
+            secrets_encryption: false,
+            encryption: None,
         }
     }
 }

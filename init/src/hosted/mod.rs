@@ -113,6 +113,9 @@ fn config(role: Role, options: &Options) -> anyhow::Result<MachineConfig> {
     }
     let port = options.https_port.map(|port| format!("cluster: {{apiPort: {port}}}\n"));
     sources.extend(port.map(|text| Source::new("command line", text)));
+    if options.secrets_encryption {
+        sources.push(Source::new("command line", "cluster: {secretsEncryption: true}\n".to_owned()));
+    }
     for (field, path) in &options.documents {
         let path = std::path::absolute(path).with_context(|| format!("find {}", path.display()))?;
         // Quoted as YAML wants it.

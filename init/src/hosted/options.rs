@@ -18,6 +18,7 @@ pub struct Options {
     /// Files of documents about the cluster, by their fields in the machine config.
     pub documents: Vec<(&'static str, PathBuf)>,
     pub audit: Option<Audit>,
+    pub secrets_encryption: bool,
 }
 
 impl Default for Options {
@@ -30,6 +31,7 @@ impl Default for Options {
             disable_controllers: false,
             documents: Vec::new(),
             audit: None,
+            secrets_encryption: false,
         }
     }
 }
@@ -144,6 +146,18 @@ const FLAGS: &[Flag] = &[
         help: "AuthorizationConfiguration: which authorizers are asked, in which order",
     },
     Flag {
+        name: "--secrets-encryption",
+        value: "",
+        takes: Takes::Nothing(|options| options.secrets_encryption = true),
+        help: "Secrets lie encrypted in the database, by a key that the server makes",
+    },
+    Flag {
+        name: "--encryption-provider-config",
+        value: "FILE",
+        takes: Takes::Document("encryption"),
+        help: "EncryptionConfiguration: what lies encrypted, and by which keys",
+    },
+    Flag {
         name: "--audit-policy-file",
         value: "FILE",
         takes: Takes::Path(|options, path| options.audit().policy_file = Some(path)),
@@ -187,6 +201,7 @@ pub fn usage() -> String {
 usage: kedge server [OPTION]...   run a server on this machine
        kedge agent  [OPTION]...   join this machine to a server
        kedge snapshot save|list|info|restore [FILE] [--data-dir DIR]
+       kedge secrets-encrypt status|rotate-keys [--data-dir DIR]
        kedge --version
 
 "
@@ -214,6 +229,7 @@ mod tests {
             disable_controllers: true,
             documents: vec![("authentication", "/c".into())],
             audit: None,
+            secrets_encryption: true,
         };
         let words = [
             "--config",
@@ -223,6 +239,7 @@ mod tests {
             "7443",
             "--disable-agent",
             "--disable-controllers",
+            "--secrets-encryption",
             "--authentication-config=/c",
         ];
         assert_eq!(Options::parse(&words).unwrap(), expected);

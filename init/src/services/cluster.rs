@@ -15,7 +15,9 @@ use crate::request::Request;
 use crate::supervisor::{Handle, Service};
 use anyhow::Context;
 use host::MachineHost;
-use kedge_cluster::{Access, AuditSettings, ControlPlane, Given, IpNet, LogOptions, Node, NodeOptions, Settings};
+use kedge_cluster::{
+    Access, AuditSettings, ControlPlane, Encryption, Given, IpNet, LogOptions, Node, NodeOptions, Settings,
+};
 use kedge_config::machine::{Audit, AuditLog, Document, Taint};
 use kedge_config::names;
 use std::future::Future;
@@ -131,6 +133,11 @@ fn settings(machine: &Machine) -> anyhow::Result<Settings> {
             authentication: given("cluster.authentication", cluster.authentication.as_ref()),
             authorization: given("cluster.authorization", cluster.authorization.as_ref()),
             token_webhook: given("cluster.tokenWebhook", cluster.token_webhook.as_ref()),
+        },
+        encryption: match given("cluster.encryption", cluster.encryption.as_ref()) {
+            Some(given) => Encryption::Given(given),
+            None if cluster.secrets_encryption => Encryption::Own,
+            None => Encryption::Off,
         },
         audit: cluster.audit.as_ref().map(|audit| audit_settings(audit, &machine.state)).transpose()?,
     })

@@ -11,7 +11,7 @@
 //! ```
 
 pub mod certify;
-mod disk;
+pub mod disk;
 pub mod kubeconfig;
 mod mint;
 mod profile;

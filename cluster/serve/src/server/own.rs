@@ -1,6 +1,7 @@
 //! Paths below `/kedge`, which upstream has not: authorized as all paths are, answered by whoever put the server together.
 
 use std::fs::File;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::TryStreamExt as _;
@@ -28,6 +29,19 @@ pub enum OwnAnswer {
 pub trait Own: Send + Sync + 'static {
     /// `verb` as roles have it, `path` behind `/kedge/`; `None` where there is nothing of that name.
     async fn answer(&self, verb: &str, path: &[&str]) -> Option<Result<OwnAnswer, Status>>;
+}
+
+/// Whoever knows the path first answers.
+#[async_trait]
+impl Own for Vec<Arc<dyn Own>> {
+    async fn answer(&self, verb: &str, path: &[&str]) -> Option<Result<OwnAnswer, Status>> {
+        for own in self {
+            if let Some(answer) = own.answer(verb, path).await {
+                return Some(answer);
+            }
+        }
+        None
+    }
 }
 
 pub(super) async fn answer(own: &dyn Own, verb: &str, path: &str) -> Result<Response<Body>, Status> {

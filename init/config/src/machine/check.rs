@@ -27,6 +27,7 @@ const LAWS: &[(Path, Law)] = &[
     (&["cluster", "authorization"], |config| document("authorization", config.cluster.authorization.as_ref())),
     (&["cluster", "tokenWebhook"], |config| document("tokenWebhook", config.cluster.token_webhook.as_ref())),
     (&["cluster", "audit"], audit),
+    (&["cluster", "encryption"], encryption),
     (&["node", "labels"], node_labels),
     (&["node", "maxPods"], max_pods),
     (&["sysctls"], sysctls),
@@ -145,6 +146,12 @@ fn audit(config: &MachineConfig) -> Option<String> {
     (!one).then(|| "audit needs either the field \"policy\" or the field \"policyFile\"".into())
 }
 
+fn encryption(config: &MachineConfig) -> Option<String> {
+    let given = config.cluster.encryption.as_ref()?;
+    let both = || "encryption has keys of its own, expected either it or secretsEncryption".to_owned();
+    document("encryption", Some(given)).or_else(|| config.cluster.secrets_encryption.then(both))
+}
+
 fn node_ports(config: &MachineConfig) -> Option<String> {
     let ports = config.cluster.node_ports;
     (ports.first == 0 || ports.first > ports.last)
@@ -241,6 +248,10 @@ mod tests {
             ("cluster:\n  clusterDomain: \"\"\n", "kedge.yaml:2:3: clusterDomain \"\""),
             ("cluster:\n  nodePorts: {first: 2, last: 1}\n", "kedge.yaml:2:3: nodePorts 2 to 1"),
             ("cluster:\n  apiPort: 0\n", "kedge.yaml:2:3: port 0"),
+            (
+                "cluster:\n  secretsEncryption: true\n  encryption: {path: /a}\n",
+                "kedge.yaml:3:3: encryption has keys of its own, expected either it or secretsEncryption",
+            ),
             ("cluster:\n  authentication: {}\n", "kedge.yaml:2:3: authentication, expected either \"content\" or"),
             ("cluster:\n  authentication: {path: a}\n", "kedge.yaml:2:3: path \"a\" of authentication, expected an"),
             (
