@@ -13,6 +13,7 @@ pub(crate) mod json_path;
 mod merge;
 mod names;
 mod register;
+mod remove;
 pub(crate) mod rules;
 pub(crate) mod schema;
 pub(crate) mod shape;
@@ -34,8 +35,8 @@ use crate::table::{Row, Table};
 use crate::value::{Fill as _, Look as _};
 use conversion::Conversion;
 pub use follow::follow;
-pub(crate) use follow::mark;
 pub(crate) use names::{is_protected, is_url};
+pub(crate) use remove::mark;
 use schema::Schema;
 
 pub(crate) const DEFINITIONS: GroupResource = GroupResource::of("apiextensions.k8s.io", "customresourcedefinitions");

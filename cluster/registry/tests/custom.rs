@@ -329,3 +329,39 @@ async fn what_was_stored_in_an_older_version_keeps_what_only_that_version_knows(
         }
     }
 }
+
+/// Does not answer while the test runs.
+struct Hangs(tokio::sync::watch::Receiver<bool>);
+
+#[async_trait::async_trait]
+impl kedge_registry::Webhooks for Hangs {
+    async fn call(&self, _: &Value, _: Duration, _: &Value) -> Result<Value, String> {
+        let _ = self.0.clone().wait_for(|over| *over).await;
+        Err("over".to_owned())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_webhook_that_never_answers_holds_up_its_own_definition_alone() {
+    let (over, hangs) = tokio::sync::watch::channel(false);
+    let options = kedge_registry::Options { webhooks: Some(Arc::new(Hangs(hangs))), ..Default::default() };
+    let world = World::with(options).await;
+    let mut definition = things();
+    definition["spec"]["conversion"] = json!({"strategy": "Webhook",
+        "webhook": {"clientConfig": {"url": "https://c.example"}, "conversionReviewVersions": ["v1"]}});
+    world.define(definition.clone()).await;
+    world.value(Verb::Create, &THINGS, "v1", thing("v1", json!({}))).await.unwrap();
+    let mut versions = definition["spec"]["versions"].clone();
+    versions[0]["storage"] = false.into();
+    versions[1]["storage"] = true.into();
+    world.merge(&DEFINITIONS, "v1/things.e.com", json!({"spec": {"versions": versions}})).await.unwrap();
+    world.value(Verb::Delete, &DEFINITIONS, "v1/things.e.com", Body::None).await.unwrap();
+    let mut other = things();
+    other["metadata"]["name"] = "others.e.com".into();
+    other["spec"]["names"] = json!({"plural": "others", "kind": "Other"});
+    world.define(other).await;
+    world.value(Verb::Delete, &DEFINITIONS, "v1/others.e.com", Body::None).await.unwrap();
+    assert!(world.settled("others.e.com", Result::is_err).await.is_err());
+    assert!(world.value(Verb::Get, &DEFINITIONS, "v1/things.e.com", Body::None).await.is_ok());
+    drop(over);
+}

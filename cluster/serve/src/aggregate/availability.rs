@@ -48,6 +48,8 @@ impl Verdict {
 /// What a server was last looked at with, and when it is again.
 struct Looked {
     inputs: String,
+    /// What was found.
+    good: bool,
     failures: u32,
     again: Instant,
 }
@@ -98,7 +100,10 @@ async fn look(
     let work = services.iter().filter_map(|service| {
         let inputs = service.remote.as_ref().map(|remote| inputs(remote, snapshot));
         let due = match (&inputs, looked.get(&service.name)) {
-            (Some(inputs), Some(before)) => before.inputs != *inputs || before.again <= now,
+            (Some(inputs), Some(before)) => {
+                // Someone else may have written another state than was found.
+                before.inputs != *inputs || before.again <= now || before.good != service.available
+            }
             (Some(_), None) => true,
             (None, _) => !service.available,
         };
@@ -124,7 +129,7 @@ async fn look(
         let before = looked.remove(&service.name).filter(|before| before.inputs == inputs);
         let failures = if good { 0 } else { before.map_or(0, |before| before.failures) + 1 };
         let wait = if good { AGAIN } else { AGAIN.min(SOON.saturating_mul(1 << failures.min(10))) };
-        looked.insert(service.name.clone(), Looked { inputs, failures, again: Instant::now() + wait });
+        looked.insert(service.name.clone(), Looked { inputs, good, failures, again: Instant::now() + wait });
     }
 }
 

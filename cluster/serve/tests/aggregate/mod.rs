@@ -186,6 +186,9 @@ async fn a_kind_of_another_server_is_got_through_ours() {
     assert!(world.feed(&["create"], &service.to_string()).good);
     until(&world, &condition, r#""message":"all checks passed","reason":"Passed","status":"True""#);
     assert!(world.run(&["get", "apiservices"]).contains("harbour/boats"));
+    let forget = r#"{"status":{"conditions":[]}}"#;
+    world.run(&["patch", "apiservice", "v1.boats.example.com", "--subresource=status", "--type=merge", "-p", forget]);
+    until(&world, &condition, r#""reason":"Passed","status":"True""#);
 
     assert!(world.run(&["get", "bt", "a"]).starts_with("NAME   AGE\na"));
     assert_eq!(world.run(&["get", "boats", "-o", "jsonpath={.items[*].spec.sails}"]), "3");
