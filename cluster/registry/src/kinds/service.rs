@@ -1,6 +1,9 @@
 //! Service. Its addresses and node ports are taken from what the cache shows as used, so that a crash can leak none.
 
+mod addresses;
 mod allocate;
+mod families;
+mod update;
 mod validate;
 
 use std::borrow::Cow;
@@ -49,7 +52,7 @@ pub(crate) fn row() -> Row {
         prepare_create: |service| service.set("status", json!({"loadBalancer": {}})),
         prepare_update,
         validate: validate::service,
-        validate_update: validate::update,
+        validate_update: update::update,
         validate_status: validate::status,
         warnings,
         allocate: Some(allocate::allocate),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use kedge_api::request::{Body, Options, PatchType, Payload, WatchEvent};
+use kedge_api::resource::known;
 use kedge_api::{GroupResource, Reason, Verb};
 use serde_json::{Value, json};
 
@@ -103,5 +104,56 @@ async fn every_kind_is_created_watched_updated_patched_and_deleted() {
         expected.insert(0, "added");
         expected.push("deleted");
         assert_eq!(seen, expected, "{id}");
+    }
+}
+
+/// What services are made with, what is then merged into them, and what is said to that: nothing, if it is right.
+#[tokio::test]
+async fn services_keep_what_they_were_given_and_agree_with_themselves() {
+    const RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    const DUAL: &str = "must be 'RequireDualStack' or 'PreferDualStack' when multiple";
+    let world = World::new().await;
+    let balanced = json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": 31_000});
+    let headless = json!({"clusterIP": "None", "ports": null});
+    let cases = [
+        (balanced.clone(), json!({"spec": {"healthCheckNodePort": 31_001}}),
+            "spec.healthCheckNodePort: Forbidden: field is immutable".to_owned()),
+        (balanced.clone(), json!({"spec": {"healthCheckNodePort": null}}), String::new()),
+        (balanced.clone(), json!({"spec": {"externalTrafficPolicy": "Cluster"}}), String::new()),
+        (balanced, json!({"spec": {"externalTrafficPolicy": "Cluster", "healthCheckNodePort": 31_001}}),
+            "spec.healthCheckNodePort: Invalid value: 31001: may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'".into()),
+        (headless.clone(), json!({"spec": {"type": "NodePort", "ports": [{"port": 80}]}}),
+            "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services".into()),
+        (headless.clone(), json!({"spec": {"type": "LoadBalancer", "ports": [{"port": 80}]}}),
+            "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for LoadBalancer services".into()),
+        (headless.clone(), json!({"spec": {"ipFamilies": ["IPv6"]}}),
+            "spec.ipFamilyPolicy: Invalid value: \"RequireDualStack\": must be 'SingleStack' to release the secondary IP family".into()),
+        (headless, json!({"spec": {"ipFamilyPolicy": "SingleStack"}}), String::new()),
+        (json!({"clusterIP": "10.43.9.9"}), json!({"spec": {"clusterIPs": ["10.43.9.8"], "clusterIP": "10.43.9.8"}}),
+            "spec.clusterIPs[0]: Invalid value: [\"10.43.9.8\"]: may not change once set".into()),
+        (json!({"clusterIP": "10.43.9.9"}), json!({"spec": {"clusterIPs": ["10.43.9.9", "fd00::1"]}}),
+            format!("[spec.ipFamilyPolicy: Invalid value: \"SingleStack\": {DUAL} cluster IPs are specified, spec.clusterIPs[1]: Invalid value: [\"10.43.9.9\",\"fd00::1\"]: IPv6 is not configured on this cluster]")),
+        (json!({}), json!({"spec": {"ipFamilies": ["IPv4", "IPv6"]}}),
+            format!("spec.ipFamilyPolicy: Invalid value: \"SingleStack\": {DUAL} IP families are specified")),
+        (json!({}), json!({"spec": {"ports": [{"port": 80, "nodePort": 31_002}]}}),
+            "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'".into()),
+        (json!({}), json!({"metadata": {"annotations": {RANGES: "10.0.0.0/8"}}}),
+            format!("metadata.annotations[{RANGES}]: Forbidden: may only be used when `type` is 'LoadBalancer'")),
+        (json!({"type": "LoadBalancer"}), json!({"metadata": {"annotations": {RANGES: " 10.0.0.0/8, 11.0.0.0/8 "}}}), String::new()),
+        (json!({"type": "LoadBalancer"}), json!({"metadata": {"annotations": {RANGES: "10.0.0.0/8,x"}}}),
+            format!("metadata.annotations[{RANGES}]: Invalid value: \"x\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)")),
+        (json!({}), json!({"metadata": {"annotations": {"service.kubernetes.io/topology-mode": "Auto", "service.kubernetes.io/topology-aware-hints": "Disabled"}}}),
+            "metadata.annotations[service.kubernetes.io/topology-mode]: Invalid value: \"Auto\": must match annotations[service.kubernetes.io/topology-aware-hints] when both are specified".into()),
+    ];
+    for (spec, change, why) in cases {
+        let mut service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+        for (field, value) in spec.as_object().unwrap() {
+            service["spec"][field] = value.clone();
+        }
+        world.create(&known::SERVICES, "default", service).await.unwrap();
+        let wanted = if why.is_empty() { why } else { format!("Service \"s\" is invalid: {why}") };
+        let said = world.merge(at(&known::SERVICES, "default", "s"), change.clone()).await.err();
+        assert_eq!(said.map(|status| status.message).unwrap_or_default(), wanted, "{change}");
+        world.delete(&known::SERVICES, "default", "s", json!({})).await.unwrap();
     }
 }

@@ -8,7 +8,7 @@ use kedge_api::resource::known;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{needs_health_port, needs_node_port, validate};
+use super::{addresses, families, needs_health_port, needs_node_port};
 use crate::allocation::Others;
 use crate::errors::{Errors, Path};
 use crate::kinds::ip_address;
@@ -77,11 +77,15 @@ pub(super) fn allocate(others: &Others<'_>, new: &mut Value, old: Option<&Value>
     if new.text("spec.type") == "ExternalName" {
         return;
     }
-    validate::addresses(new, old, errors);
+    addresses::validate(new, old, errors);
     if !errors.is_empty() {
         return;
     }
-    families(new, errors);
+    let one = new.text("spec.clusterIP").to_owned();
+    if new.items("spec.clusterIPs").is_empty() && !one.is_empty() {
+        new.set("spec.clusterIPs", json!([one]));
+    }
+    families::choose(new, old, errors);
     if !errors.is_empty() {
         return;
     }
@@ -92,43 +96,9 @@ pub(super) fn allocate(others: &Others<'_>, new: &mut Value, old: Option<&Value>
     }
 }
 
-/// The cluster has one family, IPv4.
-fn families(new: &mut Value, errors: &mut Errors) {
-    let path = Path::root("spec.ipFamilies");
-    let headless = new.text("spec.clusterIP") == "None";
-    let free = headless && new.look("spec.selector").as_object().is_none_or(serde_json::Map::is_empty);
-    if new.text("spec.ipFamilyPolicy").is_empty() {
-        let policy = if free && new.items("spec.ipFamilies").len() != 1 { "RequireDualStack" } else { "SingleStack" };
-        new.set("spec.ipFamilyPolicy", policy);
-    }
-    if free {
-        // Its addresses come from elsewhere: any family may be asked for.
-        let mut families = new.items("spec.ipFamilies").to_vec();
-        if families.is_empty() {
-            families.push("IPv4".into());
-        }
-        if families.len() == 1 && new.text("spec.ipFamilyPolicy") != "SingleStack" {
-            families.push(if families.first() == Some(&json!("IPv4")) { "IPv6".into() } else { "IPv4".into() });
-        }
-        new.set("spec.ipFamilies", families);
-        return;
-    }
-    for (at, family) in new.items("spec.ipFamilies").iter().enumerate() {
-        if family != "IPv4" {
-            errors.invalid(&path.index(at), family.clone(), "not configured on this cluster");
-        }
-    }
-    if new.text("spec.ipFamilyPolicy") == "RequireDualStack" {
-        let why = "this cluster is not configured for dual-stack services";
-        errors.invalid(&Path::root("spec.ipFamilyPolicy"), "RequireDualStack", why);
-    }
-    new.fill("spec.ipFamilies", json!(["IPv4"]));
-}
-
 fn address(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &Used, errors: &mut Errors) {
     let wanted = new.text("spec.clusterIP").to_owned();
     if wanted == "None" {
-        new.set("spec.clusterIPs", json!(["None"]));
         return;
     }
     let path = Path::root("spec.clusterIPs");
@@ -146,16 +116,14 @@ fn address(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &Use
         }
         return;
     }
-    if new.items("spec.clusterIPs").is_empty() {
-        new.set("spec.clusterIPs", json!([wanted]));
-    }
     // Whether it may change is for the rules to say.
     if old.is_some_and(|old| !old.text("spec.clusterIP").is_empty()) {
         return;
     }
     let shown = json!([wanted]);
     match wanted.parse::<Ipv4Addr>() {
-        Err(_) => errors.invalid(&path.index(0), shown, "IPv6 is not configured on this cluster"),
+        // An address of another family was refused with its family.
+        Err(_) => {}
         Ok(address) if !usable.iter().any(|network| network.contains(address)) => {
             let why = format!("failed to allocate IP {wanted}: the provided network does not match the current range");
             errors.invalid(&path, shown, &why);
@@ -247,11 +215,10 @@ fn node_ports(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &
             None => {}
         }
     }
-    if needs_health_port(new) {
+    // One that it had stays its own; that it may not change is for the rules to say.
+    if needs_health_port(new) && !old.is_some_and(needs_health_port) {
         let path = Path::root("spec.healthCheckNodePort");
-        let same = old.and_then(|o| o.int("spec.healthCheckNodePort"));
-        match new.int("spec.healthCheckNodePort") {
-            Some(wanted) if same == Some(wanted) => {}
+        match new.int("spec.healthCheckNodePort").filter(|port| *port != 0) {
             Some(wanted) => {
                 let taken = |n: u16| used.ports.contains(&n) || mine.contains(&n);
                 if u16::try_from(wanted).ok().filter(|n| range.contains(n)).is_none_or(taken) {

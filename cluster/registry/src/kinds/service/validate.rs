@@ -1,7 +1,6 @@
 //! The rules of services.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
@@ -13,9 +12,11 @@ use crate::names;
 use crate::value::Look as _;
 
 const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
+const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 const POLICIES: &[&str] = &["Cluster", "Local"];
 
 pub(super) fn service(service: &Value, errors: &mut Errors) {
+    topology(service, errors);
     let spec = Path::root("spec");
     let kind = service.text("spec.type");
     let headless = service.text("spec.clusterIP") == "None";
@@ -25,12 +26,9 @@ pub(super) fn service(service: &Value, errors: &mut Errors) {
     if kind == "ExternalName" {
         external_name(service, errors);
     }
-    if kind == "LoadBalancer" && headless {
-        errors.invalid(
-            &spec.child("clusterIPs"),
-            json!(["None"]),
-            "may not be set to 'None' for LoadBalancer services",
-        );
+    if ["LoadBalancer", "NodePort"].contains(&kind) && headless {
+        let why = format!("may not be set to 'None' for {kind} services");
+        errors.invalid(&spec.child("clusterIPs").index(0), "None", &why);
     }
     ports(service, errors);
     selector(service, errors);
@@ -39,8 +37,22 @@ pub(super) fn service(service: &Value, errors: &mut Errors) {
     if !TYPES.contains(&kind) {
         errors.not_supported(&spec.child("type"), kind, TYPES);
     }
-    traffic(service, errors);
+    numbers(service, errors);
     load_balancer(service, errors);
+    traffic(service, errors);
+}
+
+/// The older name of the annotation may stand beside the newer one, if both say the same.
+fn topology(service: &Value, errors: &mut Errors) {
+    const MODE: &str = "service.kubernetes.io/topology-mode";
+    const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+    let annotations = service.look("metadata.annotations");
+    if let (Some(mode), Some(hints)) = (annotations.get(MODE).and_then(Value::as_str), annotations.get(HINTS))
+        && hints != mode
+    {
+        let why = format!("must match annotations[{HINTS}] when both are specified");
+        errors.invalid(&Path::root("metadata.annotations").key(MODE), mode, &why);
+    }
 }
 
 fn external_name(service: &Value, errors: &mut Errors) {
@@ -63,7 +75,6 @@ fn external_name(service: &Value, errors: &mut Errors) {
 
 fn ports(service: &Value, errors: &mut Errors) {
     let root = Path::root("spec.ports");
-    let kind = service.text("spec.type");
     let list = service.items("spec.ports");
     let mut seen_names = HashSet::new();
     for (at, port) in list.iter().enumerate() {
@@ -99,12 +110,26 @@ fn ports(service: &Value, errors: &mut Errors) {
         if let Some(text) = port.look("appProtocol").as_str() {
             errors.all_invalid(&path.child("appProtocol"), text, names::qualified(text));
         }
-        if port.int("nodePort").is_some() && !["NodePort", "LoadBalancer"].contains(&kind) {
-            errors.forbidden(&path.child("nodePort"), &format!("may not be used when `type` is '{kind}'"));
+    }
+}
+
+/// Each number is one port's.
+fn numbers(service: &Value, errors: &mut Errors) {
+    let root = Path::root("spec.ports");
+    let list = service.items("spec.ports");
+    let outside = || list.iter().enumerate().filter_map(|(at, port)| Some((at, port, port.int("nodePort")?)));
+    if service.text("spec.type") == "ClusterIP" {
+        for (at, ..) in outside() {
+            errors.forbidden(&root.index(at).child("nodePort"), "may not be used when `type` is 'ClusterIP'");
         }
     }
     let mut seen = HashSet::new();
-    let mut seen_nodes = HashSet::new();
+    for (at, port, node_port) in outside() {
+        if !seen.insert((port.text("protocol"), node_port)) {
+            errors.duplicate(&root.index(at).child("nodePort"), node_port);
+        }
+    }
+    let mut seen = HashSet::new();
     for (at, port) in list.iter().enumerate() {
         let number = port.int("port").unwrap_or(0);
         let path = root.index(at);
@@ -112,11 +137,6 @@ fn ports(service: &Value, errors: &mut Errors) {
             let shown = json!({"Name": "", "Protocol": port.text("protocol"), "AppProtocol": null, "Port": number, "TargetPort": 0, "NodePort": 0});
             const FIELDS: &[&str] = &["Name", "Protocol", "AppProtocol", "Port", "TargetPort", "NodePort"];
             errors.duplicate_json(&path, &ordered(&shown, FIELDS), "");
-        }
-        if let Some(node) = port.int("nodePort")
-            && !seen_nodes.insert((port.text("protocol"), node))
-        {
-            errors.duplicate(&path.child("nodePort"), node);
         }
     }
 }
@@ -143,59 +163,6 @@ fn affinity(service: &Value, errors: &mut Errors) {
     }
 }
 
-/// Addresses and families, checked before any is chosen.
-pub(super) fn addresses(service: &Value, old: Option<&Value>, errors: &mut Errors) {
-    let all: Vec<&str> = service.items("spec.clusterIPs").iter().filter_map(Value::as_str).collect();
-    let one = service.text("spec.clusterIP");
-    let path = Path::root("spec.clusterIPs");
-    let list = || service.look("spec.clusterIPs").clone();
-    match all.first() {
-        Some(_) if one.is_empty() => errors.invalid(&path, list(), "must be empty when `clusterIP` is not specified"),
-        Some(first) if *first != one => errors.invalid(&path, list(), "first value must match `clusterIP`"),
-        _ => {}
-    }
-    families(service, errors);
-    let before = errors.len();
-    let had = old.map(|old| old.items("spec.clusterIPs")).unwrap_or_default();
-    // The list follows the single value where it was not given.
-    let addresses = if all.is_empty() && !one.is_empty() { vec![one] } else { all };
-    for (at, text) in addresses.iter().enumerate() {
-        if at == 0 && *text == "None" {
-            if addresses.len() > 1 {
-                errors.invalid(&path, list(), "'None' must be the first and only value");
-            }
-        } else if had.get(at).and_then(Value::as_str) != Some(*text) {
-            address::ip(text, &path.index(at), errors);
-        }
-    }
-    // What is no address is of no family.
-    let all_right = errors.len() == before;
-    if addresses.len() > 2 {
-        errors.invalid(&path, list(), "may only hold up to 2 values");
-    }
-    if all_right {
-        families_match(service, &addresses, errors);
-    }
-}
-
-fn families_match(service: &Value, addresses: &[&str], errors: &mut Errors) {
-    let path = Path::root("spec.clusterIPs");
-    let parsed: Vec<IpAddr> = addresses.iter().filter_map(|text| text.parse().ok()).collect();
-    let sixes = parsed.iter().filter(|ip| ip.is_ipv6()).count();
-    if addresses.len() > 1 && (sixes == 0 || sixes == parsed.len()) {
-        let list = service.look("spec.clusterIPs").clone();
-        errors.invalid(&path, list, "may specify no more than one IP for each IP family");
-    }
-    for (at, (ip, family)) in parsed.iter().zip(service.items("spec.ipFamilies")).enumerate() {
-        let is = if ip.is_ipv6() { "IPv6" } else { "IPv4" };
-        if family.as_str().is_some_and(|family| ["IPv4", "IPv6"].contains(&family) && family != is) {
-            let wanted = family.as_str().unwrap_or_default();
-            let why = format!("expected an {wanted} value as indicated by `ipFamilies[{at}]`");
-            errors.invalid(&path.index(at), ip.to_string(), &why);
-        }
-    }
-}
-
 fn external_addresses(service: &Value, errors: &mut Errors) {
     let root = Path::root("spec.externalIPs");
     for (at, text) in service.items("spec.externalIPs").iter().enumerate() {
@@ -203,25 +170,6 @@ fn external_addresses(service: &Value, errors: &mut Errors) {
         if let Some(ip) = address::ip(text.as_str().unwrap_or_default(), &path, errors) {
             address::reachable(ip, &path, errors);
         }
-    }
-}
-
-fn families(service: &Value, errors: &mut Errors) {
-    const FAMILIES: &[&str] = &["IPv4", "IPv6"];
-    const STACKS: &[&str] = &["PreferDualStack", "RequireDualStack", "SingleStack"];
-    let root = Path::root("spec.ipFamilies");
-    let mut seen = HashSet::new();
-    for (at, family) in service.items("spec.ipFamilies").iter().enumerate() {
-        let text = family.as_str().unwrap_or_default();
-        if !FAMILIES.contains(&text) {
-            errors.not_supported(&root.index(at), text, FAMILIES);
-        } else if !seen.insert(text) {
-            errors.duplicate(&root.index(at), text);
-        }
-    }
-    let policy = service.text("spec.ipFamilyPolicy");
-    if !policy.is_empty() && !STACKS.contains(&policy) {
-        errors.not_supported(&Path::root("spec.ipFamilyPolicy"), policy, STACKS);
     }
 }
 
@@ -237,6 +185,7 @@ fn traffic(service: &Value, errors: &mut Errors) {
     } else if !POLICIES.contains(&external) {
         errors.not_supported(&path, external, POLICIES);
     }
+    health(service, errors);
     let internal = service.text("spec.internalTrafficPolicy");
     if !internal.is_empty() && !POLICIES.contains(&internal) {
         errors.not_supported(&Path::root("spec.internalTrafficPolicy"), internal, POLICIES);
@@ -246,9 +195,19 @@ fn traffic(service: &Value, errors: &mut Errors) {
     if !distribution.is_empty() && !DISTRIBUTIONS.contains(&distribution) {
         errors.not_supported(&Path::root("spec.trafficDistribution"), distribution, DISTRIBUTIONS);
     }
-    if let Some(port) = service.int("spec.healthCheckNodePort").filter(|_| !super::needs_health_port(service)) {
+}
+
+/// The port on which nodes tell a load balancer whether they have endpoints.
+fn health(service: &Value, errors: &mut Errors) {
+    let path = Path::root("spec.healthCheckNodePort");
+    let Some(port) = service.int("spec.healthCheckNodePort").filter(|port| *port != 0) else { return };
+    if super::needs_health_port(service) {
+        for why in names::port_number(port) {
+            errors.invalid(&path, port, &why);
+        }
+    } else {
         let why = "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
-        errors.invalid(&Path::root("spec.healthCheckNodePort"), port, why);
+        errors.invalid(&path, port, why);
     }
 }
 
@@ -263,6 +222,18 @@ fn load_balancer(service: &Value, errors: &mut Errors) {
     for (at, range) in ranges.iter().enumerate() {
         address::cidr(range.as_str().unwrap_or_default().trim(), &path.index(at), errors);
     }
+    // The annotation came before the field, and counts where the field is empty.
+    let annotation = service.look("metadata.annotations").get(SOURCE_RANGES).and_then(Value::as_str);
+    if let Some(text) = annotation.filter(|_| ranges.is_empty()) {
+        let root = Path::root("metadata.annotations");
+        let path = root.key(SOURCE_RANGES);
+        if !is {
+            errors.forbidden(&path, WHY);
+        }
+        for range in text.trim().split(',').filter(|_| !text.trim().is_empty()) {
+            address::cidr(range.trim(), &path, errors);
+        }
+    }
     if service.has("spec.allocateLoadBalancerNodePorts") && !is {
         errors.forbidden(&Path::root("spec.allocateLoadBalancerNodePorts"), WHY);
     }
@@ -273,24 +244,6 @@ fn load_balancer(service: &Value, errors: &mut Errors) {
         } else {
             errors.forbidden(&path, WHY);
         }
-    }
-}
-
-pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
-    let named = |s: &Value| s.text("spec.type") == "ExternalName";
-    let (now, before) = (new.look("spec.clusterIPs"), old.text("spec.clusterIP"));
-    if !named(new) && !named(old) && !before.is_empty() && new.text("spec.clusterIP") != before {
-        let path = Path::root("spec.clusterIPs");
-        let first = path.index(0);
-        let shown = if now.is_null() { json!([new.text("spec.clusterIP")]) } else { now.clone() };
-        errors.invalid(&first, shown, "may not change once set");
-    }
-    let class = "spec.loadBalancerClass";
-    if new.text("spec.type") == "LoadBalancer"
-        && old.text("spec.type") == "LoadBalancer"
-        && new.look(class) != old.look(class)
-    {
-        errors.invalid(&Path::root(class), new.look(class).clone(), "may not change once set");
     }
 }
 
