@@ -144,6 +144,28 @@ async fn what_a_missing_key_hides_is_named_and_hinders_nothing_else() {
     assert_eq!(store.reseal().await.unwrap().rewritten, 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_process_had_begun_to_write_goes_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.db");
+    let keys = Arc::new(Keys::new(ring(&[NEW], false)));
+    let store = open(&path, &keys).await;
+    store.commit(Expect::Absent, put(SECRETS, "a", "quiet")).await.unwrap();
+    let before = content(&store).await;
+    let log = dir.path().join("state.db-wal");
+    let mut written = std::fs::read(&log).unwrap();
+    assert!(!written.is_empty());
+    drop(store);
+    drop(open(&path, &keys).await);
+    // As the log is when a process ends within a transaction: what was committed, and pages that no commit follows.
+    written.extend("hush ".repeat(5000).bytes());
+    std::fs::write(&log, written).unwrap();
+    let store = open(&path, &keys).await;
+    assert_eq!(store.reseal().await.unwrap().rewritten, 0);
+    assert_eq!(found(dir.path(), "hush"), 0);
+    assert_eq!(content(&store).await, before);
+}
+
 const DATABASE: &str = "KEDGE_STORE_RESEAL_DATABASE";
 
 /// Not a test of its own: the child that the test below kills. Turns the keys over and over, and says when it does.

@@ -102,11 +102,13 @@ impl Database {
         noted.map_err(|e| self.explain(&e))
     }
 
-    /// SQLite leaves what was replaced in free pages and in the log until it needs their room: now it does, if that is owed.
+    /// SQLite leaves what was replaced in free pages and in the log until it needs their room: now it does, if that is owed. The log goes in
+    /// any case: a process that was killed leaves in it what it had begun to write, and no note of that.
     pub(super) fn scrub(&self) -> Result<(), Error> {
         let scrubbed = self.connection().table_exists(None, "unscrubbed").and_then(|owed| {
-            let sql = "VACUUM; PRAGMA wal_checkpoint(TRUNCATE); DROP TABLE unscrubbed;";
-            if owed { self.connection().execute_batch(sql) } else { Ok(()) }
+            const LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE);";
+            const ALL: &str = "VACUUM; PRAGMA wal_checkpoint(TRUNCATE); DROP TABLE unscrubbed;";
+            self.connection().execute_batch(if owed { ALL } else { LOG })
         });
         scrubbed.map_err(|e| self.explain(&e))
     }
