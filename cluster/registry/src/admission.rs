@@ -43,8 +43,6 @@ use crate::value::Look as _;
 use crate::verbs::incoming::Expected;
 
 pub use counted::Counted;
-pub(crate) use tolerations::tolerate;
-pub use webhook::Webhooks;
 
 const INGRESSES: GroupResource = GroupResource::of("networking.k8s.io", "ingresses");
 

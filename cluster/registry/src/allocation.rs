@@ -4,23 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use kedge_api::{Snapshot, Status};
+use kedge_api::Status;
 use serde_json::Value;
 
+use crate::Registry;
 use crate::errors::Errors;
+use crate::strategy::Others;
 use crate::table::Row;
 use crate::value::Look as _;
-use crate::{Registry, Settings};
-
-/// Among whom is chosen, and by what rules.
-pub(crate) struct Others<'a> {
-    pub(crate) snapshot: &'a Snapshot,
-    /// Objects that are not in the snapshot yet, but have chosen already.
-    pub(crate) pending: &'a [Arc<Value>],
-    pub(crate) settings: &'a Settings,
-    /// Nothing will be stored.
-    pub(crate) dry_run: bool,
-}
 
 /// Objects on their way into the store, with what was chosen for them.
 #[derive(Default)]
@@ -70,7 +61,7 @@ pub(crate) fn allocate<'a>(
     let others = Others { snapshot: &snapshot, pending: &chosen, settings: &registry.options.settings, dry_run };
     let mut errors = Errors::default();
     allocate(&others, new, old, &mut errors);
-    errors.of_row(row, new.text("metadata.name"))?;
+    row.refuse(errors, new.text("metadata.name"))?;
     if dry_run {
         return Ok(None);
     }

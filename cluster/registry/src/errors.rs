@@ -6,8 +6,6 @@ use kedge_api::status::{Cause, Details};
 use kedge_api::{Reason, Resource, Status};
 use serde_json::Value;
 
-use crate::table::Row;
-
 /// Where in an object: built on the stack on the way down, written out only for an error.
 #[derive(Clone, Copy)]
 pub(crate) struct Path<'a> {
@@ -308,13 +306,6 @@ impl Errors {
             message: format!("{qualified} {} is invalid: {text}", quote(name)),
             details: Some(Box::new(details)),
         })
-    }
-
-    pub(crate) fn of_row(self, row: &Row, name: &str) -> Result<(), Status> {
-        match row.strategy.error_group {
-            Some(group) => self.into_result(group, &row.resource.kind, name),
-            None => self.of(&row.resource, name),
-        }
     }
 
     pub(crate) fn of(self, resource: &Resource, name: &str) -> Result<(), Status> {

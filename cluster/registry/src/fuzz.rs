@@ -15,7 +15,7 @@ use crate::value::{DEEPEST, Look as _, is_deeper};
 use crate::{patch, structure};
 
 fn row(kind: &str) -> Option<&'static Arc<Row>> {
-    static TABLE: LazyLock<Table> = LazyLock::new(Table::builtin);
+    static TABLE: LazyLock<Table> = LazyLock::new(crate::kinds::table);
     TABLE.rows().find(|row| row.resource.kind == kind)
 }
 

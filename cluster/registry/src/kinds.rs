@@ -55,14 +55,30 @@ mod webhook_configuration;
 pub(crate) mod workload;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use kedge_api::resource::{Column, Subresource};
+use kedge_api::resource::Column;
 use kedge_api::{GroupResource, Resource, Verb};
 
-use crate::table::Row;
+pub(crate) use crate::table::{READ_WRITE, SCALE, STATUS};
+use crate::table::{Row, Table};
+
+/// The table of the built-in kinds.
+pub(crate) fn table() -> Table {
+    Table::of(rows().into_iter().map(Arc::new).collect())
+}
+
+/// Resources that the store keeps in memory only.
+pub fn volatile() -> Vec<GroupResource> {
+    rows()
+        .into_iter()
+        .filter(|row| row.resource.volatile && row.stored_as.is_none())
+        .map(|row| row.resource.id)
+        .collect()
+}
 
 /// All built-in rows, in the order of discovery.
-pub(crate) fn rows() -> Vec<Row> {
+fn rows() -> Vec<Row> {
     let mut rows = vec![
         admission_policy::mutating_row(),
         admission_policy_binding::mutating_row(),
@@ -144,14 +160,6 @@ pub(crate) const ALL: &[Verb] = &[
 
 /// The category of what changes how the API itself behaves.
 pub(crate) const API_EXTENSIONS: &[&str] = &["api-extensions"];
-
-pub(crate) const READ_WRITE: &[Verb] = &[Verb::Get, Verb::Patch, Verb::Update];
-
-/// The `status` subresource.
-pub(crate) const STATUS: Subresource = Subresource { name: "status", kind: "", group_version: None, verbs: READ_WRITE };
-
-pub(crate) const SCALE: Subresource =
-    Subresource { name: "scale", kind: "Scale", group_version: Some(("autoscaling", "v1")), verbs: READ_WRITE };
 
 /// As `resource`, of the cluster.
 pub(crate) fn cluster_resource(

@@ -11,11 +11,13 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod age;
 mod allocation;
 mod apply;
 mod custom;
 mod diff;
 mod errors;
+mod expressions;
 #[doc(hidden)]
 pub mod fuzz;
 mod gojson;
@@ -26,16 +28,18 @@ mod names;
 mod networks;
 mod notes;
 mod patch;
+mod pick;
 pub mod print;
 mod select;
+mod settings;
 mod strategy;
 mod structure;
 mod table;
+mod tasks;
 mod value;
 mod verbs;
+mod webhooks;
 
-use std::net::Ipv4Addr;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -46,10 +50,14 @@ use kedge_watch::Cache;
 use serde_json::Value;
 use tokio::sync::watch;
 
-pub use admission::{Counted, Webhooks};
+pub use admission::Counted;
+pub use kinds::volatile;
 pub use notes::noting;
-pub use table::{Row, Table, volatile};
+pub use settings::Settings;
+pub use table::{Row, Table};
+pub use tasks::follow;
 pub use verbs::bootstrap::bootstrap;
+pub use webhooks::Webhooks;
 
 /// Signs tokens of service accounts.
 #[async_trait]
@@ -69,22 +77,6 @@ pub trait Permissions: Send + Sync {
 pub trait Guard: Send + Sync {
     /// `old` is what is there already.
     fn may_write(&self, who: &User, target: &Target, new: &Value, old: Option<&Value>) -> Result<(), Status>;
-}
-
-/// The cluster's settings that behaviour depends on.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Network and prefix length of service addresses.
-    pub service_network: (Ipv4Addr, u8),
-    pub node_ports: RangeInclusive<u16>,
-    /// Where the API server listens.
-    pub api_port: u16,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { service_network: (Ipv4Addr::new(10, 43, 0, 0), 16), node_ports: 30000..=32767, api_port: 6443 }
-    }
 }
 
 #[derive(Clone)]
@@ -128,7 +120,7 @@ pub struct Registry {
 
 impl Registry {
     pub fn new(store: Arc<dyn Store>, cache: Arc<Cache>, options: Options) -> Self {
-        let table = custom::table(&Table::builtin(), &cache.snapshot(), options.webhooks.as_ref());
+        let table = custom::rows::table(&kinds::table(), &cache.snapshot(), options.webhooks.as_ref());
         let table = watch::Sender::new(Arc::new(table));
         Self {
             store,
@@ -200,12 +192,6 @@ impl Registry {
             Verb::Connect => Err(no_method()),
         }
     }
-}
-
-/// What the server does about its objects by itself: custom resources are served as they are defined, and addresses of services are noted.
-/// Never ends.
-pub async fn follow(registry: Arc<Registry>) {
-    tokio::join!(custom::follow(registry.clone()), networks::follow(registry));
 }
 
 /// Takes the body out of a request that creates an object of `resource`: of its kind and structure, with what there is to warn of in it. For

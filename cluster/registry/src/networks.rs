@@ -3,27 +3,22 @@
 //! networks are ready, and which may go, is for a controller to say.
 //!
 //! ```text
-//! follow ─▶ plan (of services, addresses, networks) ─▶ Steps ─▶ carry_out
+//! plan (of services, addresses, networks) ─▶ Steps ─▶ tasks::addresses
 //! usable, kept ─▶ kinds::service::allocate
 //! ```
 //! Source: "Cluster IP allocation" of Kubernetes' documentation, KEP-1880.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-use std::time::Duration;
 
-use futures::{FutureExt as _, StreamExt as _};
 use kedge_api::resource::known::{IP_ADDRESSES, SERVICE_CIDRS, SERVICES};
-use kedge_api::{Informer as _, Key, Object, Reason, Snapshot, Status, Verb};
+use kedge_api::{Key, Object, Snapshot};
 use serde::Deserialize;
-use serde_json::json;
 
-use crate::verbs::bootstrap;
-use crate::{Registry, Settings};
+use crate::settings::Settings;
 
-const MANAGED: (&str, &str) = ("ipaddress.kubernetes.io/managed-by", "ipallocator.k8s.io");
-const AGAIN: Duration = Duration::from_secs(5);
+/// The label of addresses that follow services.
+pub(crate) const MANAGED: (&str, &str) = ("ipaddress.kubernetes.io/managed-by", "ipallocator.k8s.io");
 
 /// A network of IPv4, which is the family that services have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,14 +131,15 @@ struct NotedSpec {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
-struct Parent {
-    resource: String,
-    namespace: String,
-    name: String,
+pub(crate) struct Parent {
+    pub(crate) resource: String,
+    pub(crate) namespace: String,
+    pub(crate) name: String,
 }
 
+/// What keeps the objects true.
 #[derive(Debug, PartialEq)]
-enum Step {
+pub(crate) enum Step {
     Note(IpAddr, Parent),
     Forget(String),
     /// The network that there is from the start.
@@ -172,7 +168,8 @@ fn taken(snapshot: &Snapshot) -> BTreeMap<IpAddr, Parent> {
     taken
 }
 
-fn plan(snapshot: &Snapshot) -> Vec<Step> {
+/// What is to be written now.
+pub(crate) fn plan(snapshot: &Snapshot) -> Vec<Step> {
     let taken = taken(snapshot);
     let mut steps = Vec::new();
     let mut missing = taken.clone();
@@ -198,66 +195,12 @@ fn plan(snapshot: &Snapshot) -> Vec<Step> {
     steps
 }
 
-/// Keeps networks and addresses true while services come and go. Never ends.
-pub(crate) async fn follow(registry: Arc<Registry>) {
-    loop {
-        let (_, mut changes) = registry.cache.subscribe(&[SERVICES, IP_ADDRESSES, SERVICE_CIDRS]);
-        loop {
-            let settled = converge(&registry).await.unwrap_or_else(|error| {
-                tracing::warn!(error = error.message, "addresses of services");
-                false
-            });
-            tokio::select! {
-                change = changes.next() => match change {
-                    // What came meanwhile is looked at once.
-                    Some(_) => while let Some(Some(_)) = changes.next().now_or_never() {},
-                    None => break,
-                },
-                () = tokio::time::sleep(AGAIN), if !settled => {}
-            }
-        }
-        tokio::time::sleep(AGAIN).await;
-    }
-}
-
-/// Gives whether nothing is left to do.
-async fn converge(registry: &Registry) -> Result<bool, Status> {
-    let steps = plan(&registry.cache.snapshot());
-    let settled = steps.is_empty();
-    for step in steps {
-        match carry_out(registry, step).await {
-            // Someone else was there before: the next look tells.
-            Err(status) if status.is(Reason::NotFound) || status.is(Reason::AlreadyExists) => {}
-            other => other?,
-        }
-    }
-    Ok(settled)
-}
-
-async fn carry_out(registry: &Registry, step: Step) -> Result<(), Status> {
-    match step {
-        Step::Default => bootstrap::service_network(registry).await,
-        Step::Note(address, parent) => {
-            let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-            let labels = json!({"ipaddress.kubernetes.io/ip-family": family, MANAGED.0: MANAGED.1});
-            let Parent { resource, namespace, name } = parent;
-            let object = json!({
-                "apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
-                "metadata": {"name": address.to_string(), "labels": labels},
-                "spec": {"parentRef": {"group": "", "resource": resource, "namespace": namespace, "name": name}},
-            });
-            bootstrap::write(registry, Verb::Create, IP_ADDRESSES, object).await
-        }
-        Step::Forget(name) => {
-            bootstrap::write(registry, Verb::Delete, IP_ADDRESSES, json!({"metadata": {"name": name}})).await
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use kedge_api::{GroupResource, Revision};
-    use serde_json::Value;
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::value::{Fill as _, Look as _};

@@ -1,15 +1,27 @@
 //! How one resource behaves: functions that the verbs call, each with a default that does nothing.
 
+use std::sync::Arc;
+
 use kedge_api::{Resource, Snapshot, User};
 use serde_json::Value;
 
-use crate::allocation::Others;
 use crate::errors::Errors;
 use crate::names;
+use crate::settings::Settings;
 
 /// What admission may look at beside the object: the state at the moment.
 pub(crate) struct Scope<'a> {
     pub(crate) snapshot: &'a Snapshot,
+}
+
+/// Among whom is chosen, and by what rules.
+pub(crate) struct Others<'a> {
+    pub(crate) snapshot: &'a Snapshot,
+    /// Objects that are not in the snapshot yet, but have chosen already.
+    pub(crate) pending: &'a [Arc<Value>],
+    pub(crate) settings: &'a Settings,
+    /// Nothing will be stored.
+    pub(crate) dry_run: bool,
 }
 
 pub(crate) type Allocate = fn(&Others<'_>, new: &mut Value, old: Option<&Value>, &mut Errors);
@@ -105,7 +117,7 @@ impl Strategy {
         on_delete: |_| {},
         marks_grace: true,
         may_delete: |_| Ok(()),
-        field: crate::select::pick,
+        field: crate::pick::pick,
     };
 
     /// A resource with `spec`, `status` and generation.

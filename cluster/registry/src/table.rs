@@ -3,11 +3,20 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use kedge_api::{GroupResource, Resource};
+use kedge_api::resource::Subresource;
+use kedge_api::{GroupResource, Resource, Status, Verb};
 
-use crate::custom::Version;
-use crate::kinds;
+use crate::custom::version::Version;
+use crate::errors::Errors;
 use crate::strategy::Strategy;
+
+pub(crate) const READ_WRITE: &[Verb] = &[Verb::Get, Verb::Patch, Verb::Update];
+
+/// The `status` subresource.
+pub(crate) const STATUS: Subresource = Subresource { name: "status", kind: "", group_version: None, verbs: READ_WRITE };
+
+pub(crate) const SCALE: Subresource =
+    Subresource { name: "scale", kind: "Scale", group_version: Some(("autoscaling", "v1")), verbs: READ_WRITE };
 
 /// One served resource.
 pub struct Row {
@@ -45,6 +54,14 @@ impl Row {
         self.stored_as.map_or_else(|| self.resource.id.clone(), |a| GroupResource::of(a.resource.0, a.resource.1))
     }
 
+    /// What was found wrong with an object, if anything was.
+    pub(crate) fn refuse(&self, errors: Errors, name: &str) -> Result<(), Status> {
+        match self.strategy.error_group {
+            Some(group) => errors.into_result(group, &self.resource.kind, name),
+            None => errors.of(&self.resource, name),
+        }
+    }
+
     pub(crate) fn list_kind(&self) -> String {
         self.resource.list_kind()
     }
@@ -59,11 +76,7 @@ pub struct Table {
 }
 
 impl Table {
-    pub(crate) fn builtin() -> Self {
-        Self::of(kinds::rows().into_iter().map(Arc::new).collect())
-    }
-
-    fn of(rows: Vec<Arc<Row>>) -> Self {
+    pub(crate) fn of(rows: Vec<Arc<Row>>) -> Self {
         let mut by_id: HashMap<_, Vec<_>> = HashMap::new();
         for (at, row) in rows.iter().enumerate() {
             by_id.entry(row.resource.id.clone()).or_default().push(at);
@@ -127,13 +140,4 @@ impl Table {
         let is = |r: &&Arc<Resource>| r.kind == kind && r.version == version && r.id.group.as_str() == group;
         self.resources.iter().find(is).map(|r| (r.id.clone(), r.namespaced))
     }
-}
-
-/// Resources that the store keeps in memory only.
-pub fn volatile() -> Vec<GroupResource> {
-    kinds::rows()
-        .into_iter()
-        .filter(|row| row.resource.volatile && row.stored_as.is_none())
-        .map(|row| row.resource.id)
-        .collect()
 }

@@ -242,7 +242,7 @@ mod tests {
             dry_run: false,
         };
         let asked = Asked::of(&row, &attributes, &object);
-        Criteria::of_webhook(&webhook).seen(&Table::builtin(), &snapshot, &asked).unwrap().is_some()
+        Criteria::of_webhook(&webhook).seen(&crate::kinds::table(), &snapshot, &asked).unwrap().is_some()
     }
 
     fn rule(resources: &[&str]) -> Value {
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn another_version_of_the_resource_counts_unless_the_letter_does() {
-        let table = Table::builtin();
+        let table = crate::kinds::table();
         let scaler = GroupResource::of("autoscaling", "horizontalpodautoscalers");
         let newer = table.find(&scaler, "v2").unwrap();
         let target = json!({"type": "Utilization", "averageUtilization": 50});

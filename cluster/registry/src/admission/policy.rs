@@ -6,7 +6,6 @@
 //! ```
 //! Source: "Validating Admission Policy" and "Mutating Admission Policy" of Kubernetes' documentation.
 
-pub(crate) mod compile;
 pub(in crate::admission) mod evaluate;
 mod params;
 
@@ -16,11 +15,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kedge_api::{GroupResource, Key, Object, Reason, Revision, Snapshot, Status};
 use serde_json::{Value, json};
 
-use self::compile::Policy;
 use self::evaluate::{Run, Verdict};
 use super::matching::{self, Asked, Criteria, Seen};
 use super::{Attributes, Writer, webhook};
 use crate::Registry;
+use crate::expressions::Policy;
 use crate::notes;
 use crate::table::Row;
 use crate::value::Look as _;

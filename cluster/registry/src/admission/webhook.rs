@@ -12,9 +12,8 @@ mod hook;
 pub(super) mod review;
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use async_trait::async_trait;
 use futures::future::join_all;
 use kedge_api::{GroupResource, Reason, Status};
 use serde_json::Value;
@@ -31,14 +30,6 @@ use crate::table::Row;
 
 const MUTATING: GroupResource = GroupResource::of("admissionregistration.k8s.io", "mutatingwebhookconfigurations");
 const VALIDATING: GroupResource = GroupResource::of("admissionregistration.k8s.io", "validatingwebhookconfigurations");
-
-/// Calls webhooks: the way to them is not the registry's.
-#[async_trait]
-pub trait Webhooks: Send + Sync {
-    /// Posts `review` to where a webhook's `clientConfig` says, and gives the object that it answers. What went wrong is said as Go's
-    /// HTTP client does, e.g. `Post "https://…": dial tcp 10.0.0.1:443: connect: connection refused`.
-    async fn call(&self, config: &Value, timeout: Duration, review: &Value) -> Result<Value, String>;
-}
 
 /// Whether a webhook changed the object. Called again with `again`, only those of it are asked.
 pub(super) struct Round {

@@ -4,7 +4,7 @@ use kedge_api::resource::CustomColumn;
 use serde_json::Value;
 
 use super::json_path::JsonPath;
-use crate::kinds::columns::since;
+use crate::age::since;
 use crate::value::Look as _;
 
 const CREATED: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be \

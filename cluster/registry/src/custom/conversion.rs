@@ -10,8 +10,8 @@ use kedge_api::{Reason, Status};
 use serde_json::{Value, json};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-use crate::admission::Webhooks;
 use crate::value::{Fill as _, Look as _};
+use crate::webhooks::Webhooks;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Objects of one question: an answer has an end.

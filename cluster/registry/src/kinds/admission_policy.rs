@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::admission_rule::{self as rule, FAILURE_POLICIES, GROUP, REINVOCATION_POLICIES};
 use super::{API_EXTENSIONS, STATUS, cluster_resource, columns, conditions};
-use crate::admission::policy::compile::{self, Sees, environment};
 use crate::errors::{Errors, Path};
+use crate::expressions::{self, Sees, environment};
 use crate::names;
 use crate::strategy::Strategy;
 use crate::table::Row;
@@ -243,7 +243,7 @@ fn validate_mutation(mutation: &Value, environment: &Environment, path: &Path<'_
     match mutation.look(own) {
         Value::Null => errors.required(&path.child(own), &format!("must be specified when patchType is {kind}")),
         patch => {
-            let wanted = [compile::mutation(kind)];
+            let wanted = [expressions::mutation(kind)];
             rule::validate_expression(patch, "expression", environment, &wanted, &path.child(own), errors);
         }
     }

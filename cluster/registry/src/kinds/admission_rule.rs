@@ -6,8 +6,8 @@ use kedge_cel::{Environment, Type};
 use serde_json::{Value, json};
 
 use super::pod::affinity::label_selector;
-use crate::admission::policy::compile::compile;
 use crate::errors::{Errors, Path};
+use crate::expressions::compile;
 use crate::names;
 use crate::value::{Fill as _, Look as _};
 
@@ -203,7 +203,7 @@ pub(super) fn validate_expression(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::policy::compile::Sees;
+    use crate::expressions::Sees;
 
     #[test]
     fn all_excludes_some() {
@@ -229,7 +229,7 @@ mod tests {
     fn conditions_are_told_apart_by_name() {
         let wrong = |conditions: Value| {
             let mut errors = Errors::default();
-            let environment = crate::admission::policy::compile::environment(Sees::Webhook, Default::default());
+            let environment = crate::expressions::environment(Sees::Webhook, Default::default());
             validate_conditions(
                 &json!({ "matchConditions": conditions }),
                 &environment,

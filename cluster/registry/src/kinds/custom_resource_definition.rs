@@ -13,7 +13,8 @@ use kedge_api::resource::Column;
 use serde_json::{Value, json};
 
 use super::{STATUS, resource};
-use crate::custom::{self, DEFINITIONS};
+use crate::custom::rows::DEFINITIONS;
+use crate::custom::status;
 use crate::errors::{Errors, Path};
 use crate::strategy::Strategy;
 use crate::structure::conform;
@@ -58,9 +59,9 @@ pub(crate) fn row() -> Row {
         validate: validate::spec,
         validate_update,
         validate_status,
-        // The first request to delete marks it; `custom::follow` lets it go.
+        // The first request to delete marks it; `tasks::removal` lets it go.
         held: |crd| !crd.has("metadata.deletionTimestamp"),
-        on_delete: custom::mark,
+        on_delete: status::mark,
         marks_grace: false,
         ..Strategy::SPEC
     };
@@ -143,7 +144,7 @@ fn validate_create(crd: &Value, errors: &mut Errors) {
 }
 
 fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
-    let immutable: &[&str] = if custom::condition(old, "Established") == Some("True") {
+    let immutable: &[&str] = if status::condition(old, "Established") == Some("True") {
         &["spec.scope", "spec.names.kind", "spec.group", "spec.names.plural"]
     } else {
         &["spec.group", "spec.names.plural"]

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{columns, resource};
 use crate::errors::{Errors, Path};
 use crate::names;
-use crate::select::pick;
+use crate::pick::pick;
 use crate::strategy::Strategy;
 use crate::table::{Alias, Row};
 use crate::value::{Fill as _, Look as _};

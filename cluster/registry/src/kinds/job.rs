@@ -12,7 +12,7 @@ use super::columns::{self, count};
 use super::{STATUS, resource, workload};
 use crate::errors::{Errors, Path, quote};
 use crate::golang;
-use crate::select::pick;
+use crate::pick::pick;
 use crate::strategy::Strategy;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};

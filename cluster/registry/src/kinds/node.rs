@@ -49,7 +49,7 @@ pub(crate) fn row() -> Row {
         validate,
         validate_update,
         warnings,
-        field: |json, field| match crate::select::pick(json, field).as_str() {
+        field: |json, field| match crate::pick::pick(json, field).as_str() {
             "" => "false".into(),
             set => set.into(),
         },

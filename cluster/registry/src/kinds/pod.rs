@@ -139,7 +139,7 @@ fn grace(pod: &Value, wanted: Option<i64>) -> i64 {
 }
 
 fn field(json: &[u8], field: &str) -> String {
-    let text = crate::select::pick(json, field);
+    let text = crate::pick::pick(json, field);
     match field {
         "spec.hostNetwork" if text.is_empty() => "false".into(),
         "status.podIPs" => {

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::admission_rule::{self as rule, FAILURE_POLICIES, GROUP, REINVOCATION_POLICIES};
 use super::{API_EXTENSIONS, cluster_resource, columns};
-use crate::admission::policy::compile::{Sees, environment};
 use crate::errors::{Errors, Path};
+use crate::expressions::{Sees, environment};
 use crate::names;
 use crate::strategy::Strategy;
 use crate::table::Row;

@@ -67,7 +67,7 @@ pub(crate) async fn store(
     if let Some(custom) = &row.custom {
         custom.validate(&object, None, &mut errors);
     }
-    errors.of_row(row, object.text("metadata.name"))?;
+    row.refuse(errors, object.text("metadata.name"))?;
     warnings.extend((strategy.warnings)(&object, None));
     admission::validate(registry, row, &mut writer, Operation::Create, &object, None).await?;
     warnings.append(&mut writer.warnings);

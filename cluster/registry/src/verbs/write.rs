@@ -133,7 +133,7 @@ pub(crate) async fn replace(
         }
         How::Special => {}
     }
-    errors.of_row(row, new.text("metadata.name"))?;
+    row.refuse(errors, new.text("metadata.name"))?;
     count_generation(&mut new, old, row, how);
     admission::validate(registry, row, writer, Operation::Update, &new, Some(old)).await?;
     let name = &old_object.key.name;

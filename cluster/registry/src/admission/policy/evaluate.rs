@@ -9,11 +9,11 @@ use kedge_cel::value::Key as CelKey;
 use kedge_cel::{Failure, Program, Value as Cel, Variables};
 use serde_json::{Map, Value, json};
 
-use super::compile::{Named, Policy};
 use crate::Registry;
 use crate::admission::Writer;
 use crate::admission::matching::Asked;
 use crate::admission::webhook::review;
+use crate::expressions::{Named, Policy};
 use crate::value::Look as _;
 
 /// What one expression may cost, and all of a policy.

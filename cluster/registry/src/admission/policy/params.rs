@@ -6,9 +6,9 @@ use kedge_api::{Key, Snapshot};
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use super::compile::Policy;
 use crate::Registry;
 use crate::admission::matching::Asked;
+use crate::expressions::Policy;
 use crate::value::Look as _;
 use crate::verbs::get;
 

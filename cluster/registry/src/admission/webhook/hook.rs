@@ -8,7 +8,8 @@ use serde_json::Value;
 use crate::Registry;
 use crate::admission::Writer;
 use crate::admission::matching::{self, Asked, Criteria, Seen};
-use crate::admission::policy::{compile, evaluate};
+use crate::admission::policy::evaluate;
+use crate::expressions;
 use crate::value::Look as _;
 
 /// What all conditions of a webhook may cost.
@@ -66,7 +67,7 @@ impl Hook {
 impl Hook {
     /// Whether its conditions hold. Where that cannot be told, the failure policy tells.
     fn is_meant(&self, registry: &Registry, writer: &Writer<'_>, asked: &Asked<'_>) -> Result<bool, Status> {
-        let conditions = compile::conditions(&self.webhook);
+        let conditions = expressions::conditions(&self.webhook);
         if conditions.is_empty() {
             return Ok(true);
         }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::schema;
 use crate::custom::json_path::JsonPath;
-use crate::custom::{is_protected, is_url};
+use crate::custom::status::{is_protected, is_url};
 use crate::errors::{Errors, Path, quote};
 use crate::names;
 use crate::value::Look as _;

@@ -222,6 +222,25 @@ pub(crate) fn source(volume: &mut Value) {
     }
 }
 
+/// How long a pod is patient with a node in trouble, in seconds.
+const PATIENCE: i64 = 300;
+
+/// Patience with a node in trouble, unless the pod says how much it has.
+pub(crate) fn tolerate(pod: &mut Value) {
+    let mut tolerations = pod.items("spec.tolerations").to_vec();
+    for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
+        let tolerated = tolerations.iter().any(|t| {
+            let same = t.text("key") == key || t.text("key").is_empty();
+            same && ["NoExecute", ""].contains(&t.text("effect"))
+        });
+        if !tolerated {
+            tolerations
+                .push(json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": PATIENCE}));
+        }
+    }
+    pod.set("spec.tolerations", tolerations);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

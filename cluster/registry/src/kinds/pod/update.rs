@@ -179,7 +179,7 @@ pub(crate) fn prepare(new: &mut Value, old: &Value) {
             new.set(field, old.look(field).clone());
         }
     }
-    crate::admission::tolerate(new);
+    super::default::tolerate(new);
 }
 
 /// The changes that `ephemeralcontainers` makes: nothing but new ones.

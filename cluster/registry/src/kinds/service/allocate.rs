@@ -9,10 +9,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{addresses, families, needs_health_port, needs_node_port};
-use crate::allocation::Others;
 use crate::errors::{Errors, Path};
 use crate::kinds::ip_address;
 use crate::networks::{self, Network, mask};
+use crate::strategy::Others;
 use crate::value::{Fill as _, Look as _};
 
 #[derive(Default)]

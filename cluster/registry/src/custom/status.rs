@@ -1,4 +1,5 @@
-//! Who is called what: of two definitions of a group that want one name, the first has it.
+//! The status of a definition: who is called what (of two definitions of a group that want one name, the first has it), and the marks of
+//! one that goes.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -7,12 +8,15 @@ use crate::errors::quote;
 use crate::metadata::stamp;
 use crate::value::{Fill as _, Look as _};
 
+/// Holds a definition until its objects have gone.
+pub(crate) const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
+
 /// Names that are resources, as they stand in `names`, and the reason that a definition is told when one is taken.
 const RESOURCES: [(&str, &str); 2] = [("plural", "PluralConflict"), ("singular", "SingularConflict")];
 const KINDS: [(&str, &str); 2] = [("kind", "KindConflict"), ("listKind", "ListKindConflict")];
 
 /// The status that a definition should have, given all of them.
-pub(super) fn status(definition: &Value, all: &[Value], now: Timestamp) -> Value {
+pub(crate) fn of(definition: &Value, all: &[Value], now: Timestamp) -> Value {
     let group = definition.text("spec.group");
     let name = definition.text("metadata.name");
     let others = all.iter().filter(|d| d.text("spec.group") == group && d.text("metadata.name") != name);
@@ -58,7 +62,7 @@ pub(super) fn status(definition: &Value, all: &[Value], now: Timestamp) -> Value
     let free = conflict.is_none();
     let (reason, message) = conflict.unwrap_or(("NoConflicts", "no conflicts found".to_owned()));
     set(&mut status, "NamesAccepted", free, reason, &message, now);
-    match (super::condition(definition, "Established"), free) {
+    match (condition(definition, "Established"), free) {
         (Some("True"), _) => {}
         (_, true) => {
             set(&mut status, "Established", true, "InitialNamesAccepted", "the initial names have been accepted", now);
@@ -121,6 +125,32 @@ pub(crate) fn is_url(text: &str) -> bool {
         .is_some_and(|(scheme, rest)| !scheme.is_empty() && !rest.is_empty() && !rest.starts_with('/'))
 }
 
+pub(crate) fn established(definition: &Value) -> bool {
+    condition(definition, "Established") == Some("True")
+}
+
+/// The status of a condition.
+pub(crate) fn condition<'a>(definition: &'a Value, name: &str) -> Option<&'a str> {
+    definition.items("status.conditions").iter().find(|c| c.text("type") == name).map(|c| c.text("status"))
+}
+
+/// That a definition is going, or has gone.
+pub(crate) fn terminating(definition: &mut Value, holds: bool, reason: &str, message: &str, now: Timestamp) {
+    set(definition.slot("status"), "Terminating", holds, reason, message, now);
+}
+
+/// The marks of a definition that is to go, beside its deletion's time.
+pub(crate) fn mark(definition: &mut Value) {
+    let mut finalizers = definition.items("metadata.finalizers").to_vec();
+    if !finalizers.iter().any(|f| f == FINALIZER) {
+        finalizers.push(FINALIZER.into());
+    }
+    definition.set("metadata.finalizers", finalizers);
+    let now = definition.text("metadata.deletionTimestamp").parse().unwrap_or(Timestamp::UNIX_EPOCH);
+    let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
+    terminating(definition, true, "InstanceDeletionPending", message, now);
+}
+
 /// Sets a condition; its time moves only with its status.
 pub(super) fn set(status: &mut Value, name: &str, holds: bool, reason: &str, message: &str, now: Timestamp) {
     let holds = if holds { "True" } else { "False" };
@@ -154,7 +184,7 @@ mod tests {
 
     fn settle(definition: &mut Value, all: &[Value]) -> Vec<String> {
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
-        let status = status(definition, all, now);
+        let status = of(definition, all, now);
         let told = status
             .items("conditions")
             .iter()

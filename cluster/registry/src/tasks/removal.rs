@@ -11,13 +11,13 @@ use kedge_api::{Informer as _, Reason, Status, Verb};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::follow::{AGAIN, change, own, target, writer};
-use super::{DEFINITIONS, established, names, stored_row};
+use super::AGAIN;
+use super::definitions::{change, own, target, writer};
 use crate::Registry;
+use crate::custom::rows::{DEFINITIONS, stored_row};
+use crate::custom::status::{FINALIZER, established, terminating};
 use crate::value::{Fill as _, Look as _};
 use crate::verbs::delete::{Wish, delete_one};
-
-const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 /// Removes definitions until dropped.
 pub(super) async fn follow(registry: Arc<Registry>) {
@@ -104,20 +104,4 @@ async fn clean(registry: &Registry, definition: &Value, now: Timestamp) -> Resul
     })
     .await?;
     Ok(true)
-}
-
-fn terminating(definition: &mut Value, holds: bool, reason: &str, message: &str, now: Timestamp) {
-    names::set(definition.slot("status"), "Terminating", holds, reason, message, now);
-}
-
-/// The marks of a definition that is to go, beside its deletion's time.
-pub(crate) fn mark(definition: &mut Value) {
-    let mut finalizers = definition.items("metadata.finalizers").to_vec();
-    if !finalizers.iter().any(|f| f == FINALIZER) {
-        finalizers.push(FINALIZER.into());
-    }
-    definition.set("metadata.finalizers", finalizers);
-    let now = definition.text("metadata.deletionTimestamp").parse().unwrap_or(Timestamp::UNIX_EPOCH);
-    let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
-    terminating(definition, true, "InstanceDeletionPending", message, now);
 }

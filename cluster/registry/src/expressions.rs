@@ -111,42 +111,42 @@ pub(crate) fn mutation(patch_type: &str) -> Type {
     }
 }
 
-pub(super) type Compiled = Result<Program, String>;
+pub(crate) type Compiled = Result<Program, String>;
 
-pub(super) struct Validation {
-    pub(super) expression: String,
-    pub(super) program: Compiled,
-    pub(super) message_program: Option<Program>,
-    pub(super) message: String,
-    pub(super) reason: String,
+pub(crate) struct Validation {
+    pub(crate) expression: String,
+    pub(crate) program: Compiled,
+    pub(crate) message_program: Option<Program>,
+    pub(crate) message: String,
+    pub(crate) reason: String,
 }
 
 /// A condition, variable or mutation.
-pub(in crate::admission) struct Named {
-    pub(super) name: String,
-    pub(super) expression: String,
-    pub(super) program: Compiled,
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) expression: String,
+    pub(crate) program: Compiled,
 }
 
 /// A policy, ready to be asked.
 pub(crate) struct Policy {
-    pub(super) value: Value,
-    pub(super) conditions: Vec<Named>,
-    pub(super) variables: Vec<Named>,
-    pub(super) validations: Vec<Validation>,
-    pub(super) mutations: Vec<Named>,
+    pub(crate) value: Value,
+    pub(crate) conditions: Vec<Named>,
+    pub(crate) variables: Vec<Named>,
+    pub(crate) validations: Vec<Validation>,
+    pub(crate) mutations: Vec<Named>,
 }
 
 impl Policy {
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.value.text("metadata.name")
     }
 
-    pub(super) fn ignores_failures(&self) -> bool {
+    pub(crate) fn ignores_failures(&self) -> bool {
         self.value.text("spec.failurePolicy") == "Ignore"
     }
 
-    pub(super) fn compile(value: Value) -> Self {
+    pub(crate) fn compile(value: Value) -> Self {
         let patches = !value.items("spec.mutations").is_empty();
         let sees = Sees::Policy { params: value.has("spec.paramKind"), patches };
         let mut types = BTreeMap::new();
@@ -186,7 +186,7 @@ impl Policy {
 }
 
 /// A webhook's conditions, which see less than a policy's.
-pub(in crate::admission) fn conditions(webhook: &Value) -> Vec<Named> {
+pub(crate) fn conditions(webhook: &Value) -> Vec<Named> {
     let conditions = webhook.items("matchConditions");
     if conditions.is_empty() {
         return Vec::new();
