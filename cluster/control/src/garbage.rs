@@ -11,7 +11,8 @@ use kedge_api::resource::known::{EVENTS, LEASES};
 use kedge_api::{Change, GroupResource, Key, Object, Snapshot, Status};
 
 use crate::controller::{Controller, Now, Plan, Step, Victim};
-use crate::owner::{drop_finalizer, has_finalizer, references_patch};
+use crate::finalizer;
+use crate::owner::references_patch;
 
 const FOREGROUND: &str = "foregroundDeletion";
 const ORPHAN: &str = "orphan";
@@ -64,12 +65,12 @@ impl Controller for GarbageCollector {
         match (&change.before, &change.after) {
             (before, Some(after)) => {
                 let finalized =
-                    after.is_deleting() && (has_finalizer(after, FOREGROUND) || has_finalizer(after, ORPHAN));
+                    after.is_deleting() && (finalizer::holds(after, FOREGROUND) || finalizer::holds(after, ORPHAN));
                 let disowned = before.as_ref().is_none_or(|b| references(&b.meta) != references(&after.meta));
                 if finalized || (disowned && !references(&after.meta).is_empty()) {
                     keys.push(after.key.clone());
                 }
-                if finalized && has_finalizer(after, FOREGROUND) {
+                if finalized && finalizer::holds(after, FOREGROUND) {
                     keys.extend(dependents(snapshot, after).map(|dependent| dependent.key.clone()));
                 }
                 if after.is_deleting() || disowned {
@@ -88,16 +89,16 @@ impl Controller for GarbageCollector {
         let mut plan = Plan::default();
         let Some(object) = snapshot.get(key) else { return Ok(plan) };
         if object.is_deleting() {
-            if has_finalizer(object, ORPHAN) {
+            if finalizer::holds(object, ORPHAN) {
                 orphan(snapshot, object, &mut plan)?;
-            } else if has_finalizer(object, FOREGROUND) {
+            } else if finalizer::holds(object, FOREGROUND) {
                 let blocks = |dependent: &Arc<Object>| {
                     let mut own = references(&dependent.meta).iter().filter(|r| r.uid == object.uid());
                     own.any(|reference| reference.block_owner_deletion == Some(true))
                 };
                 // Each dependent is planned on its own; the owner goes when none that blocks it is left.
                 if !dependents(snapshot, object).any(blocks) {
-                    drop_finalizer(object, FOREGROUND, &mut plan);
+                    finalizer::lift(object, FOREGROUND, &mut plan);
                 }
             }
             return Ok(plan);
@@ -109,7 +110,7 @@ impl Controller for GarbageCollector {
                 None => solid.push(reference.clone()),
                 Some(owner) => match snapshot.get(&owner).filter(|owner| owner.uid() == reference.uid) {
                     None => dangling.push(reference.clone()),
-                    Some(owner) if owner.is_deleting() && has_finalizer(owner, FOREGROUND) => {
+                    Some(owner) if owner.is_deleting() && finalizer::holds(owner, FOREGROUND) => {
                         waiting.push(reference.clone())
                     }
                     Some(_) => solid.push(reference.clone()),
@@ -129,7 +130,7 @@ impl Controller for GarbageCollector {
         } else if !waiting.is_empty() {
             let mut own = dependents(snapshot, object).peekable();
             let propagation = if own.peek().is_some() { "Foreground" } else { "Background" };
-            if own.any(|dependent| dependent.is_deleting() && has_finalizer(dependent, FOREGROUND)) {
+            if own.any(|dependent| dependent.is_deleting() && finalizer::holds(dependent, FOREGROUND)) {
                 // Owners and dependents may wait for each other in a circle: here it is opened.
                 plan.patch(object, "", references_patch(object, &unblocking(object))?);
             }
@@ -137,8 +138,8 @@ impl Controller for GarbageCollector {
         } else if !dangling.is_empty() {
             // What the object itself was asked for when it was deleted stays; else in the background.
             plan.push(victim(match () {
-                () if has_finalizer(object, ORPHAN) => "Orphan",
-                () if has_finalizer(object, FOREGROUND) => "Foreground",
+                () if finalizer::holds(object, ORPHAN) => "Orphan",
+                () if finalizer::holds(object, FOREGROUND) => "Foreground",
                 () => "Background",
             }));
         }
@@ -151,7 +152,7 @@ impl GarbageCollector {
     fn waiting_owners(&self, snapshot: &Snapshot, object: &Object) -> Vec<Key> {
         let owners = references(&object.meta).iter().filter_map(|r| self.key_of(r, &object.key.namespace));
         owners
-            .filter(|key| snapshot.get(key).is_some_and(|o| o.is_deleting() && has_finalizer(o, FOREGROUND)))
+            .filter(|key| snapshot.get(key).is_some_and(|o| o.is_deleting() && finalizer::holds(o, FOREGROUND)))
             .collect()
     }
 }
@@ -174,7 +175,7 @@ fn orphan(snapshot: &Snapshot, owner: &Object, plan: &mut Plan) -> Result<(), St
         // The finalizer goes when the snapshot shows that nobody refers to the owner any more.
         plan.again_after(std::time::Duration::ZERO);
     } else {
-        drop_finalizer(owner, ORPHAN, plan);
+        finalizer::lift(owner, ORPHAN, plan);
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ pub mod counted;
 pub mod daemonset;
 pub mod deployment;
 pub mod endpoints;
+mod finalizer;
 pub mod garbage;
 mod hash;
 pub mod job;

@@ -1,4 +1,4 @@
-//! Who owns what: controller references, the adoption and release of objects by selector, and finalizers.
+//! Who owns what: controller references, and the adoption and release of objects by selector.
 //!
 //! Owns the rules that all controllers with children share; never knows a child's kind.
 //! Source: "Owners and Dependents" of Kubernetes' documentation.
@@ -103,22 +103,6 @@ pub fn references_patch(object: &Object, references: &[OwnerReference]) -> Resul
 
 pub fn controller_of(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.iter().flatten().find(|reference| reference.controller == Some(true))
-}
-
-pub fn has_finalizer(object: &Object, finalizer: &str) -> bool {
-    object.meta.finalizers.iter().flatten().any(|f| f == finalizer)
-}
-
-/// Takes a finalizer off an object that has not changed since.
-pub fn drop_finalizer(object: &Object, finalizer: &str, plan: &mut Plan) {
-    let left: Vec<_> = object.meta.finalizers.iter().flatten().filter(|f| *f != finalizer).collect();
-    let finalizers = if left.is_empty() { Value::Null } else { json!(left) };
-    let revision = object.revision.to_string();
-    plan.patch(
-        object,
-        "",
-        json!({"metadata": {"uid": object.uid(), "resourceVersion": revision, "finalizers": finalizers}}),
-    );
 }
 
 /// The keys of owners of `kind` that a child's change concerns: its controller before and after, or, of a child that nobody controls,

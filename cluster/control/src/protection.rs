@@ -9,7 +9,7 @@ use kedge_api::{Change, GroupResource, Key, Object, Snapshot, Status};
 use serde_json::Value;
 
 use crate::controller::{Controller, Now, Plan};
-use crate::owner::{drop_finalizer, has_finalizer};
+use crate::finalizer;
 use crate::pods;
 
 pub struct Protection(&'static Rule);
@@ -59,7 +59,7 @@ impl Controller for Protection {
     }
 
     fn keys(&self, snapshot: &Snapshot, change: &Change, keys: &mut Vec<Key>) {
-        let waits = |object: &Object| object.is_deleting() && has_finalizer(object, self.0.finalizer);
+        let waits = |object: &Object| object.is_deleting() && finalizer::holds(object, self.0.finalizer);
         if change.key.resource == self.0.resource {
             keys.extend(change.after.iter().filter(|object| waits(object)).map(|object| object.key.clone()));
         } else if change.before.is_some() {
@@ -74,10 +74,10 @@ impl Controller for Protection {
         let mut plan = Plan::default();
         if let Some(object) = snapshot.get(key)
             && object.is_deleting()
-            && has_finalizer(object, self.0.finalizer)
+            && finalizer::holds(object, self.0.finalizer)
             && !(self.0.used)(snapshot, object)?
         {
-            drop_finalizer(object, self.0.finalizer, &mut plan);
+            finalizer::lift(object, self.0.finalizer, &mut plan);
         }
         Ok(plan)
     }
