@@ -13,6 +13,8 @@ pub(crate) struct Selection {
     fields: FieldSelector,
     namespace: String,
     row: Arc<Row>,
+    /// Some term is about more than the object's key.
+    by_content: bool,
 }
 
 impl Selection {
@@ -39,7 +41,8 @@ impl Selection {
                 }));
             }
         }
-        Ok(Self { labels, fields, namespace: namespace.to_owned(), row: row.clone() })
+        let by_content = fields.terms.iter().any(|term| !term.field.starts_with("metadata."));
+        Ok(Self { labels, fields, namespace: namespace.to_owned(), row: row.clone(), by_content })
     }
 
     /// All objects of the resource.
@@ -52,7 +55,7 @@ impl Selection {
         self.fields.required("metadata.name")
     }
 
-    pub(crate) fn matches(&self, object: &Object) -> bool {
+    pub(crate) fn matches(&self, object: &Arc<Object>) -> bool {
         if !self.namespace.is_empty() && *object.key.namespace != *self.namespace {
             return false;
         }
@@ -62,14 +65,24 @@ impl Selection {
                 return false;
             }
         }
+        // What cannot be shown is not left out, so that who shows it says why.
+        let Ok(shown) = self.shown(object) else { return true };
         self.fields.terms.iter().all(|term| {
             let equal = match term.field.as_str() {
                 "metadata.name" => *object.key.name == *term.value,
                 "metadata.namespace" => *object.key.namespace == *term.value,
-                field => (self.row.strategy.field)(&object.json, field) == term.value,
+                field => (self.row.strategy.field)(&shown.json, field) == term.value,
             };
             equal == term.equal
         })
+    }
+
+    /// The object in the form that its selectable fields are of: other versions of a custom resource have other fields, or other defaults.
+    fn shown(&self, object: &Arc<Object>) -> Result<Arc<Object>, Status> {
+        match &self.row.custom {
+            Some(custom) if self.by_content => custom.shown(&self.row.resource, object.clone()),
+            _ => Ok(object.clone()),
+        }
     }
 
     /// How this selection sees a change: what leaves it is deleted, what enters it is new.

@@ -272,6 +272,58 @@ async fn an_api_service_stands_for_each_version() {
     assert!(world.until(&SERVICES, "v1.e.com", Result::is_ok).await.is_ok());
 }
 
+#[tokio::test]
+async fn a_watch_ends_when_what_it_watches_is_shown_in_another_way() {
+    let world = World::new().await;
+    world.define(things()).await;
+    let Payload::Watch(events) =
+        world.call(Verb::Watch, &THINGS, "v1", Options::default(), Body::None).await.unwrap().payload
+    else {
+        panic!("no watch")
+    };
+    let mut versions = things()["spec"]["versions"].clone();
+    versions[0]["schema"]["openAPIV3Schema"]["properties"]["more"] = json!({"type": "string"});
+    world.merge(&DEFINITIONS, "v1/things.e.com", json!({"spec": {"versions": versions}})).await.unwrap();
+    let events: Vec<_> = tokio::time::timeout(Duration::from_secs(60), events.collect()).await.unwrap();
+    assert!(events.is_empty(), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_write_that_changes_nothing_keeps_the_defaults_of_its_time() {
+    let world = World::new().await;
+    let mut plain = things();
+    let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/a/default";
+    *plain.pointer_mut(spec).unwrap() = Value::Null;
+    plain["spec"]["versions"].as_array_mut().unwrap().truncate(1);
+    world.define(plain.clone()).await;
+    let made = world.value(Verb::Create, &THINGS, "v1", thing("v1", json!({}))).await.unwrap();
+    *plain.pointer_mut(spec).unwrap() = 7.into();
+    world
+        .merge(&DEFINITIONS, "v1/things.e.com", json!({"spec": {"versions": plain["spec"]["versions"]}}))
+        .await
+        .unwrap();
+    let read = world.until(&THINGS, "t", |found| found.as_ref().unwrap()["spec"]["a"] == 7).await.unwrap();
+    assert_eq!(read["metadata"]["resourceVersion"], made["metadata"]["resourceVersion"]);
+    // Now the default is stored, and so outlives its schema; what has it already is left alone.
+    let kept = world.value(Verb::Update, &THINGS, "v1/t", read.clone().into()).await.unwrap();
+    assert_ne!(kept["metadata"]["resourceVersion"], read["metadata"]["resourceVersion"]);
+    assert_eq!(kept["metadata"]["generation"], 1);
+    assert_eq!(world.value(Verb::Update, &THINGS, "v1/t", kept.clone().into()).await.unwrap(), kept);
+    *plain.pointer_mut(spec).unwrap() = Value::Null;
+    world
+        .merge(&DEFINITIONS, "v1/things.e.com", json!({"spec": {"versions": plain["spec"]["versions"]}}))
+        .await
+        .unwrap();
+    let fresh = |name: &str| json!({"apiVersion": "e.com/v1", "kind": "Thing", "metadata": {"name": name}, "spec": {}});
+    for at in 0.. {
+        let other = world.value(Verb::Create, &THINGS, "v1", fresh(&format!("f{at}")).into()).await.unwrap();
+        if other["spec"] == json!({}) {
+            break;
+        }
+    }
+    assert_eq!(world.value(Verb::Get, &THINGS, "v1/t", Body::None).await.unwrap()["spec"], json!({"a": 7}));
+}
+
 /// Two versions that name the same by other words.
 struct Renames;
 
@@ -328,6 +380,40 @@ async fn what_was_stored_in_an_older_version_keeps_what_only_that_version_knows(
             assert_eq!(one[field], "h:1", "{one}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_version_is_selected_by_its_own_fields() {
+    let options = kedge_registry::Options { webhooks: Some(Arc::new(Renames)), ..Default::default() };
+    let world = World::with(options).await;
+    let version = |name: &str, field: &str| {
+        json!({"name": name, "served": true, "storage": name == "v1", "selectableFields": [{"jsonPath": format!(".{field}")}],
+            "schema": {"openAPIV3Schema": {"type": "object", "properties": {field: {"type": "string"}}}}})
+    };
+    let mut definition = things();
+    definition["spec"]["versions"] = json!([version("v1", "hostPort"), version("v2", "host")]);
+    definition["spec"]["conversion"] = json!({"strategy": "Webhook",
+        "webhook": {"clientConfig": {"url": "https://c.example"}, "conversionReviewVersions": ["v1"]}});
+    world.define(definition).await;
+    let chosen = |field: &str| Options { field_selector: Some(format!("{field}=h:1")), ..Options::default() };
+    let watched = world.call(Verb::Watch, &THINGS, "v2", chosen("host"), Body::None).await.unwrap();
+    let Payload::Watch(mut events) = watched.payload else { panic!("no watch") };
+    for (name, host) in [("other", "h:2"), ("one", "h:1")] {
+        let body = json!({"apiVersion": "e.com/v2", "kind": "Thing", "metadata": {"name": name}, "host": host});
+        world.value(Verb::Create, &THINGS, "v2", body.into()).await.unwrap();
+    }
+    for (version, field) in [("v1", "hostPort"), ("v2", "host")] {
+        let answer = world.call(Verb::List, &THINGS, version, chosen(field), Body::None).await.unwrap();
+        let Payload::List { items, .. } = answer.payload else { panic!("no list") };
+        assert_eq!(items.iter().map(|o| &*o.key.name).collect::<Vec<_>>(), ["one"], "{version}");
+    }
+    let Some(Ok(WatchEvent::Object(change))) = events.next().await else { panic!("no event") };
+    assert_eq!(&*change.key.name, "one");
+    let gone = world.call(Verb::DeleteCollection, &THINGS, "v2", chosen("host"), Body::None).await;
+    assert!(gone.is_ok(), "{gone:?}");
+    let Some(Ok(WatchEvent::Object(change))) = events.next().await else { panic!("no event") };
+    assert!(change.after.is_none());
+    assert!(world.value(Verb::Get, &THINGS, "v1/other", Body::None).await.is_ok());
 }
 
 /// Does not answer while the test runs.

@@ -88,7 +88,9 @@ fn versions<'a>(definition: &'a Value, webhooks: Webhooks<'_>) -> (Vec<&'a Value
         (api_version, Arc::new(Schema::of(version.look("schema.openAPIV3Schema"))))
     };
     let schemas = versions.iter().map(schema).collect();
-    (versions, Arc::new(Stored { schemas, conversion: Conversion::of(definition, webhooks) }))
+    let meta = definition.look("metadata");
+    let made_of = (meta.text("uid").to_owned(), meta.int("generation").unwrap_or_default());
+    (versions, Arc::new(Stored { schemas, conversion: Conversion::of(definition, webhooks), made_of }))
 }
 
 fn row(definition: &Value, version: &Value, schema: &Arc<Schema>, stored: &Arc<Stored>) -> Row {

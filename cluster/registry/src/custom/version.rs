@@ -29,6 +29,8 @@ pub(super) struct Stored {
     pub(super) schemas: Vec<(String, Arc<Schema>)>,
     /// Who converts between versions, where they differ in more than their name.
     pub(super) conversion: Option<Conversion>,
+    /// The definition's identity and generation, which stand for all that it says.
+    pub(super) made_of: (String, i64),
 }
 
 /// Dotted paths of what `scale` shows.
@@ -57,6 +59,11 @@ impl Version {
         unknown.extend(shape::prune(value, &self.schema, true));
         shape::default(value, &self.schema);
         Ok(unknown)
+    }
+
+    /// Both show objects in the same way.
+    pub(crate) fn is_made_as(&self, other: &Self) -> bool {
+        self.stored.made_of == other.stored.made_of
     }
 
     /// How objects of this version merge.

@@ -92,10 +92,13 @@ pub(crate) async fn watch(registry: &Registry, row: &Arc<Row>, request: &Request
     Ok(answer(200, Vec::new(), Payload::Watch(events.boxed())))
 }
 
-/// Completes when the table has no such row any more.
+/// Completes when the table has this row no more: the resource is gone, or shown in another way from now on.
 async fn gone(tables: &mut Option<tables::Receiver<Arc<Table>>>, row: &Row) {
-    let Some(tables) = tables else { return std::future::pending().await };
-    let served = |table: &Arc<Table>| table.find(&row.resource.id, &row.resource.version).is_some();
+    let (Some(tables), Some(custom)) = (tables, &row.custom) else { return std::future::pending().await };
+    let served = |table: &Arc<Table>| {
+        let now = table.find(&row.resource.id, &row.resource.version).and_then(|row| row.custom.as_ref());
+        now.is_some_and(|now| now.is_made_as(custom))
+    };
     // An error means that the server ends, which ends the changes as well.
     let _closed = tables.wait_for(|table| !served(table)).await;
 }

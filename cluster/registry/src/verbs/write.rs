@@ -137,7 +137,7 @@ pub(crate) async fn replace(
     count_generation(&mut new, old, row, how);
     admission::validate(registry, row, writer, Operation::Update, &new, Some(old)).await?;
     let name = &old_object.key.name;
-    if is_unchanged(&new, old) {
+    if is_unchanged(&new, old) && is_kept(row, &mut new, old, old_object)? {
         let unchanged = registry.cache.snapshot().get(&old_object.key).cloned();
         return Ok(unchanged.filter(|o| o.revision == old_object.revision).map(Written::Same));
     }
@@ -239,6 +239,25 @@ fn is_unchanged(new: &Value, old: &Value) -> bool {
     same(new.look("metadata"), old.look("metadata"), &["resourceVersion", "managedFields"])
         && same(new, old, &["metadata"])
         && crate::apply::same_but_for_times(new, old)
+}
+
+/// The stored form is that of now: it has all defaults of a custom resource's schema, in the version that is stored now.
+fn is_kept(row: &Row, new: &mut Value, old: &Value, old_object: &Object) -> Result<bool, Status> {
+    let Some(custom) = &row.custom else { return Ok(true) };
+    match old.look("metadata").get("managedFields") {
+        // Times of their own make no change.
+        Some(managed) => new.set("metadata.managedFields", managed.clone()),
+        None => {
+            new.cut("metadata.managedFields");
+        }
+    }
+    let mut kept = new.clone();
+    custom.keep(&mut kept)?;
+    let mut stored: Value = old_object.decode()?;
+    for value in [&mut kept, &mut stored] {
+        value.cut("metadata.resourceVersion");
+    }
+    Ok(kept == stored)
 }
 
 /// Being deleted, with no finalizer left and no time to wait for.
