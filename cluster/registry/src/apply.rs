@@ -110,7 +110,7 @@ impl<'a> Author<'a> {
 
     /// Notes in `new`, which comes from the client, what it changes of `old`; without an old one all of it is new. Both are in their stored
     /// form.
-    pub(crate) fn track(&self, old: Option<&Value>, new: &mut Value) {
+    pub(crate) fn track(&self, old: Option<&Value>, new: &mut Value) -> Result<(), Status> {
         let empty = Value::Object(Map::new());
         let old = old.unwrap_or(&empty);
         let said = new.cut("metadata.managedFields").unwrap_or_default();
@@ -128,26 +128,28 @@ impl<'a> Author<'a> {
         let convert = |value: &Value, version: &str| self.convert(value, version);
         let terms = Terms { root: self.root, manager: &self.manager, ignored: &self.ignored, convert: &convert };
         match self.row.stored_as {
-            None => update::updated(&terms, old, new, &mut entries, &self.stamp),
+            None => update::updated(&terms, old, new, &mut entries, &self.stamp)?,
             Some(face) => {
                 let show = |value: &Value| {
                     let mut shown = value.clone();
                     (face.show)(&mut shown);
                     shown
                 };
-                update::updated(&terms, &show(old), &show(new), &mut entries, &self.stamp);
+                update::updated(&terms, &show(old), &show(new), &mut entries, &self.stamp)?;
             }
         }
         managed::cap(&mut entries);
         if let Some(list) = managed::encode(entries) {
             new.set("metadata.managedFields", list);
         }
+        Ok(())
     }
 
     /// An object in this row's form, in that of another version of the same resource.
-    fn convert(&self, value: &Value, version: &str) -> Option<(Place<'_>, Value)> {
+    fn convert(&self, value: &Value, version: &str) -> Result<Option<(Place<'_>, Value)>, Status> {
         let storage = self.row.storage();
-        let other = self.table.rows().find(|row| row.storage() == storage && row.resource.api_version() == version)?;
+        let is = |row: &&Arc<Row>| row.storage() == storage && row.resource.api_version() == version;
+        let Some(other) = self.table.rows().find(is) else { return Ok(None) };
         let mut value = value.clone();
         if let Some(face) = self.row.stored_as {
             (face.keep)(&mut value);
@@ -156,9 +158,9 @@ impl<'a> Author<'a> {
             (face.show)(&mut value);
         }
         if let Some(custom) = &other.custom {
-            custom.convert_to(&other.resource, &mut value).ok()?;
+            custom.convert_to(&other.resource, &mut value)?;
         }
-        Some((root_of(other), value))
+        Ok(Some((root_of(other), value)))
     }
 
     /// `live` as this row shows it, or nothing, with `config` applied by this author: an object yet to be conformed and defaulted, with its
@@ -179,8 +181,8 @@ impl<'a> Author<'a> {
         let terms = Terms { root: self.root, manager: &manager, ignored: &self.ignored, convert: &convert };
         let kubectl = manager.name == last_applied::KUBECTL;
         let before = entries.clone();
-        let mut found = update::applied(&terms, &base, config, &mut entries, force);
-        if let Err(conflicts) = &mut found
+        let mut found = update::applied(&terms, &base, config, &mut entries, force)?;
+        if let Applied::Conflicts(conflicts) = &mut found
             && kubectl
             && let Some(allowed) = last_applied::allowed(self.root, &base, &manager.api_version)
         {
@@ -190,10 +192,11 @@ impl<'a> Author<'a> {
             });
             if conflicts.is_empty() {
                 entries = before;
-                found = update::applied(&terms, &base, config, &mut entries, true);
+                found = update::applied(&terms, &base, config, &mut entries, true)?;
             }
         }
-        let mut object = match found.map_err(|conflicts| conflicted(&conflicts))? {
+        let mut object = match found {
+            Applied::Conflicts(conflicts) => return Err(conflicted(&conflicts)),
             Applied::Same => base,
             Applied::Changed(object) => {
                 for entry in entries.iter_mut().filter(|e| e.manager.is(&manager)) {

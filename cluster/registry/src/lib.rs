@@ -175,7 +175,7 @@ impl Registry {
             return Err(no_method());
         }
         if let Some(made) = row.strategy.made {
-            return verbs::made::read(row, &request, &made());
+            return verbs::made::read(row, &request, &made()).await;
         }
         match request.verb {
             Verb::Get => verbs::get::get(self, row, &request).await,

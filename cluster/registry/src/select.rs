@@ -80,7 +80,7 @@ impl Selection {
     /// The object in the form that its selectable fields are of: other versions of a custom resource have other fields, or other defaults.
     fn shown(&self, object: &Arc<Object>) -> Result<Arc<Object>, Status> {
         match &self.row.custom {
-            Some(custom) if self.by_content => custom.shown(&self.row.resource, object.clone()),
+            Some(custom) if self.by_content => custom.shown_here(&self.row.resource, object.clone()),
             _ => Ok(object.clone()),
         }
     }

@@ -427,16 +427,22 @@ impl kedge_registry::Webhooks for Hangs {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+/// On one thread: whoever waits for the webhook leaves it to others.
+#[tokio::test]
 async fn a_webhook_that_never_answers_holds_up_its_own_definition_alone() {
     let (over, hangs) = tokio::sync::watch::channel(false);
     let options = kedge_registry::Options { webhooks: Some(Arc::new(Hangs(hangs))), ..Default::default() };
-    let world = World::with(options).await;
+    let world = Arc::new(World::with(options).await);
     let mut definition = things();
     definition["spec"]["conversion"] = json!({"strategy": "Webhook",
         "webhook": {"clientConfig": {"url": "https://c.example"}, "conversionReviewVersions": ["v1"]}});
     world.define(definition.clone()).await;
     world.value(Verb::Create, &THINGS, "v1", thing("v1", json!({}))).await.unwrap();
+    let readers = (0..50).map(|_| {
+        let world = Arc::clone(&world);
+        tokio::spawn(async move { world.value(Verb::Get, &THINGS, "v2/t", Body::None).await })
+    });
+    let readers: Vec<_> = readers.collect();
     let mut versions = definition["spec"]["versions"].clone();
     versions[0]["storage"] = false.into();
     versions[1]["storage"] = true.into();
@@ -449,5 +455,29 @@ async fn a_webhook_that_never_answers_holds_up_its_own_definition_alone() {
     world.value(Verb::Delete, &DEFINITIONS, "v1/others.e.com", Body::None).await.unwrap();
     assert!(world.settled("others.e.com", Result::is_err).await.is_err());
     assert!(world.value(Verb::Get, &DEFINITIONS, "v1/things.e.com", Body::None).await.is_ok());
-    drop(over);
+    assert!(readers.iter().all(|reader| !reader.is_finished()));
+    over.send(true).unwrap();
+    for reader in readers {
+        let told = reader.await.unwrap().unwrap_err().message;
+        assert_eq!(told, "conversion webhook for e.com/v1, Kind=Thing failed: over");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_owns_what_is_not_forgotten_because_a_webhook_fails() {
+    let (over, hangs) = tokio::sync::watch::channel(false);
+    let options = kedge_registry::Options { webhooks: Some(Arc::new(Hangs(hangs))), ..Default::default() };
+    let world = World::with(options).await;
+    let mut definition = things();
+    definition["spec"]["conversion"] = json!({"strategy": "Webhook",
+        "webhook": {"clientConfig": {"url": "https://c.example"}, "conversionReviewVersions": ["v1"]}});
+    world.define(definition).await;
+    let made = world.value(Verb::Create, &THINGS, "v1", thing("v1", json!({"a": 2}))).await.unwrap();
+    let mut owners = made["metadata"]["managedFields"].clone();
+    owners[0]["apiVersion"] = "e.com/v2".into();
+    over.send(true).unwrap();
+    let patch = json!({"metadata": {"managedFields": owners}, "spec": {"a": 3}});
+    let failed = world.merge(&THINGS, "v1/t", patch).await.unwrap_err();
+    assert_eq!(failed.message, "conversion webhook for e.com/v1, Kind=Thing failed: over");
+    assert_eq!(world.value(Verb::Get, &THINGS, "v1/t", Body::None).await.unwrap(), made);
 }

@@ -130,7 +130,7 @@ async fn pay(registry: &Registry, bills: &[Bill]) -> Result<bool, Status> {
     let Some(row) = registry.table().get(&QUOTAS).cloned() else { return Ok(true) };
     for Bill { object, charged } in bills {
         let Key { namespace, name, .. } = &object.key;
-        let draft = write::draft(Key::new(QUOTAS, namespace, name), charged, &row)?;
+        let draft = write::draft(Key::new(QUOTAS, namespace, name), charged, &row).await?;
         match write::commit(registry, Expect::Revision(object.revision), Write::Put(draft)).await {
             Ok(_) => {}
             Err(StoreError::Conflict { .. }) => return Ok(false),

@@ -28,19 +28,19 @@ fn apply_as(
 ) -> Result<Value, Vec<String>> {
     let manager = Manager { name: name.into(), applies: true, api_version: "v1".into(), subresource: String::new() };
     let ignored = Set::default();
-    let terms = Terms { root, manager: &manager, ignored: &ignored, convert: &|_, _| None };
-    match applied(&terms, live, config, entries, force) {
-        Ok(Applied::Same) => Ok(live.clone()),
-        Ok(Applied::Changed(object)) => Ok(object),
-        Err(conflicts) => Err(conflicts.iter().flat_map(|c| c.fields.paths()).collect()),
+    let terms = Terms { root, manager: &manager, ignored: &ignored, convert: &|_, _| Ok(None) };
+    match applied(&terms, live, config, entries, force).unwrap() {
+        Applied::Same => Ok(live.clone()),
+        Applied::Changed(object) => Ok(object),
+        Applied::Conflicts(conflicts) => Err(conflicts.iter().flat_map(|c| c.fields.paths()).collect()),
     }
 }
 
 fn update_as(root: Place<'_>, name: &str, old: &Value, entries: &mut Vec<Entry>, new: &Value) {
     let manager = Manager { name: name.into(), applies: false, api_version: "v1".into(), subresource: String::new() };
     let ignored = Set::default();
-    let terms = Terms { root, manager: &manager, ignored: &ignored, convert: &|_, _| None };
-    updated(&terms, old, new, entries, "2026-01-01T00:00:00Z");
+    let terms = Terms { root, manager: &manager, ignored: &ignored, convert: &|_, _| Ok(None) };
+    updated(&terms, old, new, entries, "2026-01-01T00:00:00Z").unwrap();
 }
 
 fn owned(entries: &[Entry], name: &str) -> Vec<String> {

@@ -1,5 +1,8 @@
 //! Who owns what after a write: pure functions from two versions of an object and the entries so far to the entries after.
 
+use std::collections::BTreeMap;
+
+use kedge_api::Status;
 use serde_json::Value;
 
 use super::compare::{Comparison, compare, fields};
@@ -9,7 +12,7 @@ use super::place::Place;
 use super::set::Set;
 
 /// An object in the form of another version, with the schema of that; `None` if there is no such version.
-pub(crate) type Convert<'a> = &'a dyn Fn(&Value, &str) -> Option<(Place<'a>, Value)>;
+pub(crate) type Convert<'a> = &'a dyn Fn(&Value, &str) -> Result<Option<(Place<'a>, Value)>, Status>;
 
 /// Who writes, and in what terms.
 pub(crate) struct Terms<'a> {
@@ -27,37 +30,36 @@ pub(crate) struct Conflict {
     pub(crate) fields: Set,
 }
 
-/// What every owner but the writer loses: what was given a new value, and what is gone.
-fn settle(
+/// What was given a new value and what is gone, as each version says it that the entries are in; `None` of one that is served no more.
+type Versions = BTreeMap<String, Option<(Set, Set)>>;
+
+fn versions(
     terms: &Terms<'_>,
     diff: &Comparison,
     old: &Value,
     new: &Value,
-    entries: &mut Vec<Entry>,
-    spares: impl Fn(&Manager) -> bool,
-) -> Vec<Conflict> {
-    let written = diff.written();
+    entries: &[Entry],
+) -> Result<Versions, Status> {
+    let own = (terms.manager.api_version.clone(), Some((diff.written(), diff.removed.clone())));
+    let mut versions = Versions::from([own]);
+    for version in entries.iter().map(|entry| &entry.manager.api_version) {
+        if !versions.contains_key(version) {
+            let both = (terms.convert)(old, version)?.zip((terms.convert)(new, version)?);
+            let diff = both.map(|((root, old), (_, new))| compare(root, &old, &new).without(terms.ignored));
+            versions.insert(version.clone(), diff.map(|diff| (diff.written(), diff.removed)));
+        }
+    }
+    Ok(versions)
+}
+
+/// What every owner but those that are spared loses: what was given a new value, and what is gone.
+fn settle(versions: &Versions, entries: &mut Vec<Entry>, spares: impl Fn(&Manager) -> bool) -> Vec<Conflict> {
     let mut conflicts = Vec::new();
-    let mut others: Vec<(String, Option<(Set, Set)>)> = Vec::new();
     entries.retain_mut(|entry| {
         if spares(&entry.manager) {
             return true;
         }
-        let version = entry.manager.api_version.clone();
-        let (written, removed) = if version == terms.manager.api_version {
-            (&written, &diff.removed)
-        } else {
-            if !others.iter().any(|(v, _)| *v == version) {
-                let both = (terms.convert)(old, &version).zip((terms.convert)(new, &version));
-                let diff = both.map(|((root, old), (_, new))| compare(root, &old, &new).without(terms.ignored));
-                others.push((version.clone(), diff.map(|diff| (diff.written(), diff.removed))));
-            }
-            match others.iter().find(|(v, _)| *v == version) {
-                Some((_, Some((written, removed)))) => (written, removed),
-                // A version that is served no more.
-                Some((_, None)) | None => return false,
-            }
-        };
+        let Some(Some((written, removed))) = versions.get(&entry.manager.api_version) else { return false };
         if !entry.may_own(written) && !entry.may_own(removed) {
             return true;
         }
@@ -76,15 +78,21 @@ fn settle(
 }
 
 /// After a write of the whole object: the writer owns what it changed. `stamp` is the time of its entry if it did.
-pub(crate) fn updated(terms: &Terms<'_>, old: &Value, new: &Value, entries: &mut Vec<Entry>, stamp: &str) {
+pub(crate) fn updated(
+    terms: &Terms<'_>,
+    old: &Value,
+    new: &Value,
+    entries: &mut Vec<Entry>,
+    stamp: &str,
+) -> Result<(), Status> {
     let diff = compare(terms.root, old, new).without(terms.ignored);
     if diff.is_empty() {
-        return;
+        return Ok(());
     }
-    settle(terms, &diff, old, new, entries, |_| false);
+    settle(&versions(terms, &diff, old, new, entries)?, entries, |_| false);
     let own = diff.written().difference(super::unowned());
     if own.is_empty() {
-        return;
+        return Ok(());
     }
     let time = Some(stamp.to_owned());
     match entries.iter_mut().find(|entry| entry.manager.is(terms.manager)) {
@@ -94,6 +102,7 @@ pub(crate) fn updated(terms: &Terms<'_>, old: &Value, new: &Value, entries: &mut
         }
         None => entries.push(Entry::new(terms.manager.clone(), time, own)),
     }
+    Ok(())
 }
 
 /// What an apply makes of an object.
@@ -102,6 +111,8 @@ pub(crate) enum Applied {
     Changed(Value),
     /// It says what the object says already.
     Same,
+    /// Nothing: others own what it says.
+    Conflicts(Vec<Conflict>),
 }
 
 /// Lays `config` over `live`. Without `force`, fields of others that get new values are conflicts, and nothing is done.
@@ -111,7 +122,7 @@ pub(crate) fn applied(
     config: &Value,
     entries: &mut Vec<Entry>,
     force: bool,
-) -> Result<Applied, Vec<Conflict>> {
+) -> Result<Applied, Status> {
     let merged = merge(terms.root, live, config);
     let set = fields(terms.root, config).without(terms.ignored);
     let last = entries.iter().position(|e| e.manager.is(terms.manager)).map(|at| entries.remove(at));
@@ -122,9 +133,10 @@ pub(crate) fn applied(
         None => merged,
     };
     let diff = compare(terms.root, live, &new).without(terms.ignored);
-    let conflicts = settle(terms, &diff, live, &new, entries, |manager| manager.is(terms.manager));
+    let versions = versions(terms, &diff, live, &new, entries)?;
+    let conflicts = settle(&versions, entries, |manager| manager.is(terms.manager));
     if !force && !conflicts.is_empty() {
-        return Err(conflicts);
+        return Ok(Applied::Conflicts(conflicts));
     }
     for entry in entries.iter_mut().filter(|e| e.manager.is(terms.manager)) {
         entry.keep(entry.set().difference(super::unowned()));

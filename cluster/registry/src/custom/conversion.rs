@@ -9,6 +9,7 @@ use std::time::Duration;
 use kedge_api::{Reason, Status};
 use serde_json::{Value, json};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Semaphore;
 
 use crate::value::{Fill as _, Look as _};
 use crate::webhooks::Webhooks;
@@ -16,6 +17,8 @@ use crate::webhooks::Webhooks;
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Objects of one question: an answer has an end.
 const BATCH: usize = 1000;
+/// Who makes a thread wait for a webhook at the same time. Threads are few, and a webhook that hangs must not take those that others need.
+static WAITING: Semaphore = Semaphore::const_new(6);
 
 /// Who converts the objects of a definition, and how to ask.
 #[derive(Clone)]
@@ -54,10 +57,13 @@ impl Conversion {
         Ok(made)
     }
 
-    /// One object. Reading one is quick and does not wait, but for this. So that all who read need not be made to wait for the few rows
-    /// that ask someone else, the thread waits, after it has given its other tasks away.
-    pub(super) fn convert(&self, object: &Value, to: &str) -> Result<Value, Status> {
+    /// One object, for who decides purely and cannot wait, but here must: who owns the fields of another version, what a policy says of one.
+    /// The thread waits, after it has given its other tasks away.
+    pub(super) fn convert_here(&self, object: &Value, to: &str) -> Result<Value, Status> {
         let objects = [object];
+        let Ok(_turn) = WAITING.try_acquire() else {
+            return Err(failed(&objects, "too many wait for conversions"));
+        };
         let made = match Handle::try_current() {
             Ok(handle) if handle.runtime_flavor() == RuntimeFlavor::MultiThread => {
                 tokio::task::block_in_place(|| handle.block_on(self.ask(&objects, to)))
@@ -171,7 +177,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_webhook_makes_one_version_of_another() {
         let object = json!({"apiVersion": "e.com/v1", "kind": "K", "metadata": {"name": "a", "generation": 1}, "hostPort": "h:1"});
-        let made = conversion().convert(&object, "e.com/v2").unwrap();
+        let made = conversion().convert_here(&object, "e.com/v2").unwrap();
         assert_eq!(made["metadata"], json!({"name": "a", "generation": 1, "labels": {"by": "https://c", "of": "1"}}));
         assert_eq!((&made["apiVersion"], &made["host"]), (&json!("e.com/v2"), &json!("h:1")));
         let other = json!({"apiVersion": "e.com/v1", "kind": "K", "metadata": {"name": "b"}, "hostPort": "h:2"});

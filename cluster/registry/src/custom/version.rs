@@ -101,16 +101,24 @@ impl Version {
     }
 
     /// From the stored form to that of this version.
-    pub(crate) fn show(&self, resource: &Resource, value: &mut Value) -> Result<(), Status> {
+    pub(crate) async fn show(&self, resource: &Resource, value: &mut Value) -> Result<(), Status> {
         self.stored.read(value);
-        self.convert(value, &resource.api_version(), &self.schema)
+        self.convert(value, &resource.api_version(), &self.schema).await
     }
 
     /// The object as this version shows it: the very same one if nothing is to be changed in it.
-    pub(crate) fn shown(&self, resource: &Resource, object: Arc<Object>) -> Result<Arc<Object>, Status> {
+    pub(crate) async fn shown(&self, resource: &Resource, object: Arc<Object>) -> Result<Arc<Object>, Status> {
         let stored: Value = object.decode()?;
         let mut value = stored.clone();
-        self.show(resource, &mut value)?;
+        self.show(resource, &mut value).await?;
+        if value == stored { Ok(object) } else { encoded(&object, &value) }
+    }
+
+    /// The same where nobody can be waited for.
+    pub(crate) fn shown_here(&self, resource: &Resource, object: Arc<Object>) -> Result<Arc<Object>, Status> {
+        let stored: Value = object.decode()?;
+        let mut value = stored.clone();
+        self.show_here(resource, &mut value)?;
         if value == stored { Ok(object) } else { encoded(&object, &value) }
     }
 
@@ -121,7 +129,11 @@ impl Version {
         objects: Vec<Arc<Object>>,
     ) -> Result<Vec<Arc<Object>>, Status> {
         let Some(conversion) = &self.stored.conversion else {
-            return objects.into_iter().map(|object| self.shown(resource, object)).collect();
+            let mut shown = Vec::with_capacity(objects.len());
+            for object in objects {
+                shown.push(self.shown(resource, object).await?);
+            }
+            return Ok(shown);
         };
         let to = resource.api_version();
         let stored: Vec<Value> = objects.iter().map(|object| object.decode()).collect::<Result<_, _>>()?;
@@ -139,24 +151,39 @@ impl Version {
     }
 
     /// From this version's form to the stored one.
-    pub(crate) fn keep(&self, value: &mut Value) -> Result<(), Status> {
+    pub(crate) async fn keep(&self, value: &mut Value) -> Result<(), Status> {
         match self.stored.schemas.first() {
-            Some((to, schema)) => self.convert(value, to, schema),
+            Some((to, schema)) => self.convert(value, to, schema).await,
             None => Ok(()),
         }
     }
 
-    /// From the form of any version to that of this one.
-    pub(crate) fn convert_to(&self, resource: &Resource, value: &mut Value) -> Result<(), Status> {
-        self.convert(value, &resource.api_version(), &self.schema)
+    /// As [`Version::show`], where nobody can be waited for.
+    pub(crate) fn show_here(&self, resource: &Resource, value: &mut Value) -> Result<(), Status> {
+        self.stored.read(value);
+        self.convert_to(resource, value)
     }
 
-    fn convert(&self, value: &mut Value, to: &str, schema: &Schema) -> Result<(), Status> {
+    /// From the form of any version to that of this one, where nobody can be waited for: see [`Conversion::convert_here`].
+    pub(crate) fn convert_to(&self, resource: &Resource, value: &mut Value) -> Result<(), Status> {
+        let to = resource.api_version();
         if value.text("apiVersion") == to {
             return Ok(());
         }
         match &self.stored.conversion {
-            Some(conversion) => *value = conversion.convert(value, to)?,
+            Some(conversion) => *value = conversion.convert_here(value, &to)?,
+            None => value.set("apiVersion", to),
+        }
+        shape::prune(value, &self.schema, true);
+        Ok(())
+    }
+
+    async fn convert(&self, value: &mut Value, to: &str, schema: &Schema) -> Result<(), Status> {
+        if value.text("apiVersion") == to {
+            return Ok(());
+        }
+        match &self.stored.conversion {
+            Some(conversion) => *value = conversion.convert_all(&[value], to).await?.pop().unwrap_or_default(),
             None => value.set("apiVersion", to),
         }
         shape::prune(value, schema, true);

@@ -29,7 +29,6 @@ pub(super) async fn follow(registry: Arc<Registry>) {
                 let definition = object.decode::<Value>().ok().filter(|_| busy.insert(object.key.clone()));
                 if let Some(definition) = definition {
                     let (registry, key) = (Arc::clone(&registry), object.key.clone());
-                    // Not a part of this task: a conversion keeps its whole task waiting.
                     work.spawn(async move {
                         remove(&registry, &definition).await;
                         key

@@ -30,7 +30,7 @@ pub(crate) async fn create(registry: &Registry, row: &Arc<Row>, mut request: Req
     let dry_run = options::write(&request.options, "CreateOptions")?;
     let mut incoming = incoming::object(row, &mut request)?;
     registry.guard(&request, &incoming.value, None)?;
-    Author::of(registry, row, &request).track(None, &mut incoming.value);
+    Author::of(registry, row, &request).track(None, &mut incoming.value)?;
     (row.strategy.stamp)(&request.who, &mut incoming.value);
     let versioned = !matches!(incoming.value.text("metadata.resourceVersion"), "" | "0");
     store(registry, row, incoming, Writer::of(&request, dry_run), versioned).await
@@ -87,11 +87,11 @@ pub(crate) async fn store(
     }
     for _ in 0..ATTEMPTS {
         let key = key(row, &object);
-        let draft = write::draft(key.clone(), &object, row)?;
+        let draft = write::draft(key.clone(), &object, row).await?;
         match write::commit(registry, Expect::Absent, Write::Put(draft)).await {
             Ok(commit) => {
                 let stored = commit.object.ok_or_else(|| Status::internal(format!("{key} was not stored")))?;
-                return Ok(answer(201, warnings, get::show(row, stored)?));
+                return Ok(answer(201, warnings, get::show(row, stored).await?));
             }
             Err(StoreError::Conflict { .. }) if generated => {
                 let name = names::generate(object.text("metadata.generateName"));

@@ -107,8 +107,8 @@ pub(crate) async fn delete(registry: &Registry, row: &Arc<Row>, mut request: Req
     let mut writer = Writer::of(&request, wish.dry_run);
     let object = delete_one(registry, row, &wish, &mut writer).await?;
     let payload = match object {
-        Deleted::Marked(object) => get::show(row, object)?,
-        Deleted::Gone(last) if row.strategy.returns_deleted => get::show(row, last)?,
+        Deleted::Marked(object) => get::show(row, object).await?,
+        Deleted::Gone(last) if row.strategy.returns_deleted => get::show(row, last).await?,
         Deleted::Gone(last) => Payload::Value(success(row, &last)),
     };
     // Told once, by the kind that is unlike all others.
@@ -179,7 +179,7 @@ pub(crate) async fn delete_one(
             (Ok(next), Some(last)) if next.uid() != last.uid() => return Ok(Deleted::Gone(Arc::clone(last))),
             (found, _) => found?,
         };
-        let old = get::decode(row, &object)?;
+        let old = get::decode(row, &object).await?;
         if marked.as_ref().is_none_or(|marked| marked.revision != object.revision) {
             check(row, &object, wish)?;
             admission::validate(registry, row, writer, Operation::Delete, &old, Some(&old)).await?;
@@ -188,12 +188,12 @@ pub(crate) async fn delete_one(
         let (new, write) = match plan(&row.strategy, &old, wish, (registry.options.now)()) {
             Plan::Leave => return Ok(Deleted::Marked(object)),
             Plan::Mark(new) => {
-                let draft = write::draft(object.key.clone(), &new, row)?;
+                let draft = write::draft(object.key.clone(), &new, row).await?;
                 (new, Write::Put(draft))
             }
             // Watchers see that no time is left before they see it go.
             Plan::Now(last) if row.strategy.grace.is_some() && last != old && !wish.dry_run => {
-                let draft = write::draft(object.key.clone(), &last, row)?;
+                let draft = write::draft(object.key.clone(), &last, row).await?;
                 match write::commit(registry, expect, Write::Put(draft)).await {
                     Ok(commit) => {
                         marked = commit.object;

@@ -20,7 +20,7 @@ pub(crate) async fn get(registry: &Registry, row: &Arc<Row>, request: &Request) 
         reach(registry, revision).await?;
     }
     let object = find(registry, row, &request.target)?;
-    Ok(answer(200, Vec::new(), show(row, object)?))
+    Ok(answer(200, Vec::new(), show(row, object).await?))
 }
 
 pub(crate) fn key(row: &Row, target: &Target) -> Key {
@@ -42,24 +42,29 @@ pub(crate) fn unreadable(why: &str) -> Status {
 }
 
 /// The object as this row shows it.
-pub(crate) fn show(row: &Row, object: Arc<Object>) -> Result<Payload, Status> {
-    alias(row, object).map(Payload::Stored)
+pub(crate) async fn show(row: &Row, object: Arc<Object>) -> Result<Payload, Status> {
+    alias(row, object).await.map(Payload::Stored)
 }
 
 /// The object as the row's rules see it: in the stored form, but for custom resources in that of the row's version.
-pub(crate) fn decode(row: &Row, object: &Object) -> Result<Value, Status> {
+pub(crate) async fn decode(row: &Row, object: &Object) -> Result<Value, Status> {
     let mut value = object.decode()?;
     if let Some(custom) = &row.custom {
-        custom.show(&row.resource, &mut value)?;
+        custom.show(&row.resource, &mut value).await?;
     }
     Ok(value)
 }
 
 /// The object in this row's form: the very same one, but for rows that are another face of a resource.
-pub(crate) fn alias(row: &Row, object: Arc<Object>) -> Result<Arc<Object>, Status> {
+pub(crate) async fn alias(row: &Row, object: Arc<Object>) -> Result<Arc<Object>, Status> {
     if let Some(custom) = &row.custom {
-        return custom.shown(&row.resource, object);
+        return custom.shown(&row.resource, object).await;
     }
+    of_face(row, object)
+}
+
+/// The object as another face of its resource shows it, if the row is one.
+fn of_face(row: &Row, object: Arc<Object>) -> Result<Arc<Object>, Status> {
     let Some(face) = row.stored_as else { return Ok(object) };
     let mut value: Value = object.decode()?;
     (face.show)(&mut value);
@@ -72,7 +77,8 @@ pub(crate) fn alias(row: &Row, object: Arc<Object>) -> Result<Arc<Object>, Statu
 pub(crate) async fn alias_all(row: &Row, objects: Vec<Arc<Object>>) -> Result<Vec<Arc<Object>>, Status> {
     match &row.custom {
         Some(custom) => custom.shown_all(&row.resource, objects).await,
-        None => objects.into_iter().map(|object| alias(row, object)).collect(),
+        None if row.stored_as.is_none() => Ok(objects),
+        None => objects.into_iter().map(|object| of_face(row, object)).collect(),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::table::Row;
 use crate::value::Look as _;
 
 /// Gets one of them, or lists those that are selected.
-pub(crate) fn read(row: &Arc<Row>, request: &Request, objects: &[Value]) -> Result<Answer, Status> {
+pub(crate) async fn read(row: &Arc<Row>, request: &Request, objects: &[Value]) -> Result<Answer, Status> {
     let mut items = Vec::new();
     for value in objects {
         let key = Key::new(row.storage(), "", value.text("metadata.name"));
@@ -21,7 +21,7 @@ pub(crate) fn read(row: &Arc<Row>, request: &Request, objects: &[Value]) -> Resu
     if request.verb == Verb::Get {
         let name = request.target.name.as_str();
         let found = items.into_iter().find(|object| *object.key.name == *name);
-        return Ok(answer(200, Vec::new(), get::show(row, found.ok_or_else(|| missing(row, name))?)?));
+        return Ok(answer(200, Vec::new(), get::show(row, found.ok_or_else(|| missing(row, name))?).await?));
     }
     options::list(&request.options, false)?;
     let selection = Selection::parse(row, "", &request.options)?;

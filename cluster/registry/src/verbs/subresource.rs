@@ -80,12 +80,12 @@ async fn finalize(registry: &Registry, row: &Arc<Row>, mut request: Request) -> 
             }
             finalizers => new.set("spec.finalizers", finalizers.to_vec()),
         }
-        author.track(Some(&before), new);
+        author.track(Some(&before), new)?;
         Ok(())
     })
     .await?;
     let warnings = incoming.warnings.into_iter().chain(writer.warnings).collect();
-    Ok(answer(200, warnings, written.payload(row)?))
+    Ok(answer(200, warnings, written.payload(row).await?))
 }
 
 /// The Status of a subresource that was created and is not kept.

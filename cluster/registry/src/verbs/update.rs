@@ -40,7 +40,9 @@ impl<'a> Editor<'a> {
     /// Makes the object that is not there yet, if its writer may. Without an author it is noted already who made what.
     async fn make(self, mut incoming: Incoming, author: Option<&Author<'_>>) -> Result<Answer, Status> {
         self.registry.guard(self.request, &incoming.value, None)?;
-        author.into_iter().for_each(|author| author.track(None, &mut incoming.value));
+        if let Some(author) = author {
+            author.track(None, &mut incoming.value)?;
+        }
         create::store(self.registry, self.row, incoming, self.writer, false).await
     }
 
@@ -49,7 +51,9 @@ impl<'a> Editor<'a> {
         let (registry, row, how) = (self.registry, self.row, self.how);
         let Edit { object, old, mut new, mut warnings } = edit;
         registry.guard(self.request, &new, Some(&old))?;
-        author.into_iter().for_each(|author| author.track(Some(&old), &mut new));
+        if let Some(author) = author {
+            author.track(Some(&old), &mut new)?;
+        }
         // What the kind warns of: not of what only its status's writer sends along.
         if how == How::Main {
             warnings.extend((row.strategy.warnings)(&new, Some(&old)));
@@ -57,7 +61,7 @@ impl<'a> Editor<'a> {
         let written = write::replace(registry, row, &object, &old, new, how, &mut self.writer).await?;
         let Some(written) = written else { return Ok(None) };
         warnings.append(&mut self.writer.warnings);
-        Ok(Some(answer(200, warnings, written.payload(row)?)))
+        Ok(Some(answer(200, warnings, written.payload(row).await?)))
     }
 }
 
@@ -80,7 +84,7 @@ pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Req
         };
         check_version(row, &object, wanted)?;
         write::check_uid(row, &object, incoming.value.text("metadata.uid"))?;
-        let old = get::decode(row, &object)?;
+        let old = get::decode(row, &object).await?;
         if wanted.is_none() && !row.strategy.unconditional_update {
             write::version_required(row, &request.target.name)?;
         }
@@ -143,7 +147,7 @@ pub(crate) async fn patch(registry: &Registry, row: &Arc<Row>, mut request: Requ
     let mut editor = Editor::new(registry, row, &request, dry_run);
     for _ in 0..ATTEMPTS {
         let object = get::find(registry, row, &request.target)?;
-        let shown = get::alias(row, object.clone())?;
+        let shown = get::alias(row, object.clone()).await?;
         let current: Value = shown.decode()?;
         let patched = patching::patch(kind, &row.resource, &current, &patch)?;
         let Incoming { value: mut new, warnings } = accept(row, patched, &patch, &[], &request.options)?;
@@ -151,7 +155,7 @@ pub(crate) async fn patch(registry: &Registry, row: &Arc<Row>, mut request: Requ
         check_version(row, &object, wanted_version(&new)?)?;
         incoming::store_form(row, &mut new);
         (row.strategy.default)(&mut new);
-        let old = stored(row, &object, current)?;
+        let old = stored(row, &object, current).await?;
         if let Some(answer) = editor.put(Edit { object, old, new, warnings }, Some(&author)).await? {
             return Ok(answer);
         }
@@ -175,7 +179,7 @@ async fn apply(
         let mut editor = Editor::new(registry, row, request, dry_run);
         let object = get::find(registry, row, &request.target);
         let live: Option<Value> = match &object {
-            Ok(object) => Some(get::alias(row, object.clone())?.decode()?),
+            Ok(object) => Some(get::alias(row, object.clone()).await?.decode()?),
             Err(missing) if missing.is(Reason::NotFound) && editor.how == How::Main => None,
             Err(missing) => return Err(missing.clone()),
         };
@@ -202,7 +206,7 @@ async fn apply(
         check_version(row, &object, wanted_version(&new)?)?;
         incoming::store_form(row, &mut new);
         (row.strategy.default)(&mut new);
-        let old = stored(row, &object, live.unwrap_or_default())?;
+        let old = stored(row, &object, live.unwrap_or_default()).await?;
         if let Some(answer) = editor.put(Edit { object, old, new, warnings: Vec::new() }, None).await? {
             return Ok(answer);
         }
@@ -211,8 +215,8 @@ async fn apply(
 }
 
 /// The stored form of what was shown, which most often is the same.
-fn stored(row: &Row, object: &Object, shown: Value) -> Result<Value, Status> {
-    if row.stored_as.is_none() { Ok(shown) } else { get::decode(row, object) }
+async fn stored(row: &Row, object: &Object, shown: Value) -> Result<Value, Status> {
+    if row.stored_as.is_none() { Ok(shown) } else { get::decode(row, object).await }
 }
 
 /// What fits the schema, but not the type: a quantity that is none, a time.
@@ -288,7 +292,7 @@ pub(crate) async fn modify(
 ) -> Result<Written, Status> {
     for _ in 0..ATTEMPTS {
         let object = get::find(registry, row, writer.target)?;
-        let old = get::decode(row, &object)?;
+        let old = get::decode(row, &object).await?;
         let mut new = old.clone();
         change(&object, &mut new)?;
         if let Some(written) = write::replace(registry, row, &object, &old, new, how, writer).await? {

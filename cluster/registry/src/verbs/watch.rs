@@ -116,7 +116,7 @@ impl Watch {
             return None;
         }
         if let Some(event) = self.first.pop_front() {
-            return Some(self.show(event));
+            return Some(self.show(event).await);
         }
         loop {
             let Self { changes, bookmark, deadline, tables, row, .. } = self;
@@ -144,7 +144,7 @@ impl Watch {
             match change {
                 Ok(change) => {
                     if let Some(change) = self.selection.see(change) {
-                        return Some(self.show(WatchEvent::Object(change)));
+                        return Some(self.show(WatchEvent::Object(change)).await);
                     }
                 }
                 Err(Ended::Closed) => return None,
@@ -157,16 +157,19 @@ impl Watch {
     }
 
     /// A deletion is shown as the last version under the revision of the deletion.
-    fn show(&self, event: WatchEvent) -> Result<WatchEvent, Status> {
+    async fn show(&self, event: WatchEvent) -> Result<WatchEvent, Status> {
         let WatchEvent::Object(mut change) = event else { return Ok(event) };
         change.before = match change.before {
             Some(before) if change.after.is_none() => {
                 let stamped = restamp(&before, change.revision).map_err(|e| Status::internal(e.to_string()))?;
-                Some(get::alias(&self.row, Arc::new(stamped))?)
+                Some(get::alias(&self.row, Arc::new(stamped)).await?)
             }
             other => other,
         };
-        change.after = change.after.map(|o| get::alias(&self.row, o)).transpose()?;
+        change.after = match change.after {
+            Some(after) => Some(get::alias(&self.row, after).await?),
+            None => None,
+        };
         Ok(WatchEvent::Object(change))
     }
 }

@@ -28,22 +28,27 @@ pub(crate) async fn commit(registry: &Registry, expect: Expect, write: Write) ->
     Ok(commit)
 }
 
-pub(crate) fn draft(key: Key, value: &Value, row: &Row) -> Result<Draft, Status> {
-    let mut shown = Cow::Borrowed(value);
+/// What is to be stored of an object in the row's form.
+pub(crate) async fn draft(key: Key, value: &Value, row: &Row) -> Result<Draft, Status> {
+    let mut kept = Cow::Borrowed(value);
     if let Some(custom) = &row.custom {
-        custom.keep(shown.to_mut())?;
+        custom.keep(kept.to_mut()).await?;
     }
-    let deep = is_deeper(&shown, DEEPEST);
-    let draft = Draft::encode(key, &shown).map_err(|e| Status::internal(e.to_string()))?;
-    if (deep || draft.len() > LARGEST) && value.has("metadata.managedFields") {
+    match encode(key.clone(), &kept, row) {
         // Who owns what may be forgotten, so that the object itself has room.
-        let mut less = value.clone();
-        less.cut("metadata.managedFields");
-        return self::draft(draft.key().clone(), &less, row);
+        Err(_) if kept.has("metadata.managedFields") => {
+            kept.to_mut().cut("metadata.managedFields");
+            encode(key, &kept, row)
+        }
+        encoded => encoded,
     }
-    if deep {
+}
+
+fn encode(key: Key, value: &Value, row: &Row) -> Result<Draft, Status> {
+    if is_deeper(value, DEEPEST) {
         return Err(Status::bad_request(format!("{} is nested deeper than {DEEPEST} levels", row.resource.id)));
     }
+    let draft = Draft::encode(key, value).map_err(|e| Status::internal(e.to_string()))?;
     if draft.len() > LARGEST {
         let message = format!("etcdserver: request is too large: {} is {} bytes", row.resource.id, draft.len());
         return Err(Status::new(kedge_api::Reason::RequestEntityTooLarge, message));
@@ -75,9 +80,9 @@ pub(crate) enum Written {
 }
 
 impl Written {
-    pub(crate) fn payload(self, row: &Row) -> Result<Payload, Status> {
+    pub(crate) async fn payload(self, row: &Row) -> Result<Payload, Status> {
         match self {
-            Self::Stored(object) | Self::Same(object) | Self::Deleted(object) => super::get::show(row, object),
+            Self::Stored(object) | Self::Same(object) | Self::Deleted(object) => super::get::show(row, object).await,
             Self::Dry(mut value) => {
                 if let Some(face) = row.stored_as {
                     (face.show)(&mut value);
@@ -137,7 +142,7 @@ pub(crate) async fn replace(
     count_generation(&mut new, old, row, how);
     admission::validate(registry, row, writer, Operation::Update, &new, Some(old)).await?;
     let name = &old_object.key.name;
-    if is_unchanged(&new, old) && is_kept(row, &mut new, old, old_object)? {
+    if is_unchanged(&new, old) && is_kept(row, &mut new, old, old_object).await? {
         let unchanged = registry.cache.snapshot().get(&old_object.key).cloned();
         return Ok(unchanged.filter(|o| o.revision == old_object.revision).map(Written::Same));
     }
@@ -146,7 +151,7 @@ pub(crate) async fn replace(
         return Ok(Some(Written::Dry(new)));
     }
     let expect = Expect::Revision(old_object.revision);
-    let draft = draft(old_object.key.clone(), &new, row)?;
+    let draft = draft(old_object.key.clone(), &new, row).await?;
     if is_finished(&new, old, row) {
         // What watchers see as the last version is what was stored before, under the deletion's revision.
         return match commit(registry, expect, Write::Delete(old_object.key.clone())).await {
@@ -242,7 +247,7 @@ fn is_unchanged(new: &Value, old: &Value) -> bool {
 }
 
 /// The stored form is that of now: it has all defaults of a custom resource's schema, in the version that is stored now.
-fn is_kept(row: &Row, new: &mut Value, old: &Value, old_object: &Object) -> Result<bool, Status> {
+async fn is_kept(row: &Row, new: &mut Value, old: &Value, old_object: &Object) -> Result<bool, Status> {
     let Some(custom) = &row.custom else { return Ok(true) };
     match old.look("metadata").get("managedFields") {
         // Times of their own make no change.
@@ -252,7 +257,7 @@ fn is_kept(row: &Row, new: &mut Value, old: &Value, old_object: &Object) -> Resu
         }
     }
     let mut kept = new.clone();
-    custom.keep(&mut kept)?;
+    custom.keep(&mut kept).await?;
     let mut stored: Value = old_object.decode()?;
     for value in [&mut kept, &mut stored] {
         value.cut("metadata.resourceVersion");

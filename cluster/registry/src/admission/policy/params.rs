@@ -2,15 +2,15 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kedge_api::selector::Selector;
-use kedge_api::{Key, Snapshot};
+use kedge_api::{Key, Object, Snapshot, Status};
 use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::Registry;
 use crate::admission::matching::Asked;
 use crate::expressions::Policy;
+use crate::table::Row;
 use crate::value::Look as _;
-use crate::verbs::get;
 
 /// Why a policy or binding cannot be asked.
 pub(super) struct Unset {
@@ -75,7 +75,15 @@ pub(super) fn collect(
     }
     found
         .iter()
-        .map(|object| get::decode(row, object).map(Some))
+        .map(|object| shown(row, object).map(Some))
         .collect::<Result<_, _>>()
         .map_err(|status| binding(&status.message))
+}
+
+fn shown(row: &Row, object: &Object) -> Result<Value, Status> {
+    let mut value = object.decode()?;
+    if let Some(custom) = &row.custom {
+        custom.show_here(&row.resource, &mut value)?;
+    }
+    Ok(value)
 }

@@ -145,12 +145,12 @@ pub(super) async fn change(registry: &Registry, row: &Arc<Row>, mut request: Req
         if matches!(body, Body::Patch(PatchType::Apply, _)) {
             pod.set("metadata.managedFields", wanted.look("metadata.managedFields").clone());
         } else {
-            author.track(Some(&before), pod);
+            author.track(Some(&before), pod)?;
         }
         Ok(())
     })
     .await?;
-    Ok(answer(200, writer.warnings, written.payload(row)?))
+    Ok(answer(200, writer.warnings, written.payload(row).await?))
 }
 
 /// `bindings` themselves: the pod is named by the body.

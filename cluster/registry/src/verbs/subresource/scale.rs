@@ -23,15 +23,15 @@ const EXPECTED: Expected<'_> =
 pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
     if request.verb == Verb::Get {
         let object = get::find(registry, row, &request.target)?;
-        return Ok(answer(200, Vec::new(), Payload::Value(of(row, &object)?)));
+        return Ok(answer(200, Vec::new(), Payload::Value(of(row, &object).await?)));
     }
     let dry_run = options::change(&request)?;
     let author = Author::with(registry, row, EXPECTED, &request);
     let strictness = Strictness::of(&request.options);
     let name = request.target.name.clone();
     let body = std::mem::take(&mut request.body);
-    let make = |object: &Object, parent: &Value| -> Result<Value, Status> {
-        let mut current = of(row, object)?;
+    let make = |parent: &Value| -> Result<Value, Status> {
+        let mut current = show(row, parent);
         scale::show(parent, &row.resource.api_version(), paths(row).0, &mut current);
         let before = current.clone();
         let mut value = match &body {
@@ -59,15 +59,15 @@ pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Requ
             }));
         }
         if !matches!(body, Body::Patch(PatchType::Apply, _)) {
-            author.track(Some(&before), &mut value);
+            author.track(Some(&before), &mut value)?;
         }
         Ok(value)
     };
     let mut writer = Writer::of(&request, dry_run).of_kind(EXPECTED);
     for _ in 0..ATTEMPTS {
         let object = get::find(registry, row, &request.target)?;
-        let old = get::decode(row, &object)?;
-        let (before, mut scale) = (show(row, &old), make(&object, &old)?);
+        let old = get::decode(row, &object).await?;
+        let (before, mut scale) = (show(row, &old), make(&old)?);
         admission::mutate(registry, row, &mut writer, &mut scale, Some(&before)).await?;
         update::check_version(row, &object, update::wanted_version(&scale)?)?;
         let replicas = scale.int("spec.replicas").unwrap_or(0);
@@ -84,7 +84,9 @@ pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Requ
         let mut inner = Writer::of(&request, dry_run).admitted();
         let written = write::replace(registry, row, &object, &old, new, How::Main, &mut inner).await?;
         let value = match written {
-            Some(Written::Stored(object) | Written::Same(object) | Written::Deleted(object)) => of(row, &object)?,
+            Some(Written::Stored(object) | Written::Same(object) | Written::Deleted(object)) => {
+                of(row, &object).await?
+            }
             Some(Written::Dry(value)) => show(row, &value),
             None => continue,
         };
@@ -93,8 +95,8 @@ pub(super) async fn scale(registry: &Registry, row: &Arc<Row>, mut request: Requ
     Err(write::modified(row, &name))
 }
 
-fn of(row: &Row, object: &Object) -> Result<Value, Status> {
-    get::decode(row, object).map(|value| show(row, &value))
+async fn of(row: &Row, object: &Object) -> Result<Value, Status> {
+    get::decode(row, object).await.map(|value| show(row, &value))
 }
 
 /// The oldest of workloads chooses by labels alone.
