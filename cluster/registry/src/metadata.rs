@@ -1,6 +1,6 @@
 //! The rules of `metadata`: what is checked on every object of every kind, and what only the server may set.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiff::Timestamp;
 use kedge_api::{Resource, selector};
@@ -113,7 +113,43 @@ pub(crate) fn validate(object: &Value, resource: &Resource, strategy: &Strategy,
     labels(object.look("metadata.labels"), &meta.child("labels"), errors);
     annotations(object.look("metadata.annotations"), &meta.child("annotations"), errors);
     owners(object.look("metadata.ownerReferences"), &meta.child("ownerReferences"), errors);
-    finalizers(object.look("metadata.finalizers"), &meta.child("finalizers"), errors);
+    let list = meta.child("finalizers");
+    finalizers(object.look("metadata.finalizers"), &list, errors);
+    if resource.custom.is_none() && !GENERIC.contains(&resource.id.group.as_str()) {
+        for (at, name) in names_of(object.look("metadata.finalizers")).enumerate().filter(|(_, name)| is_foreign(name))
+        {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.invalid(&list.index(at), name, why);
+        }
+    }
+}
+
+/// Groups whose metadata passes the rules of every API alone, not those of Kubernetes' own kinds beside.
+const GENERIC: &[&str] =
+    &["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io"];
+
+/// One without a domain should be one of Kubernetes' own.
+fn is_foreign(finalizer: &str) -> bool {
+    !finalizer.contains('/') && !["orphan", "foregroundDeletion", "kubernetes"].contains(&finalizer)
+}
+
+/// What custom resources are warned of, whose finalizers may be called as they like.
+pub(crate) fn finalizer_warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let had: HashSet<_> = old.into_iter().flat_map(|old| names_of(old.look("metadata.finalizers"))).collect();
+    let added: BTreeSet<_> =
+        names_of(new.look("metadata.finalizers")).filter(|name| is_foreign(name) && !had.contains(name)).collect();
+    let told = |name: &str| {
+        let path = if name.contains('.') { " including a path (/)" } else { "" };
+        format!(
+            "metadata.finalizers: {name:?}: prefer a domain-qualified finalizer name{path} to avoid accidental conflicts with other \
+             finalizer writers"
+        )
+    };
+    added.into_iter().map(told).collect()
+}
+
+fn names_of(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
 pub(crate) fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
@@ -209,17 +245,9 @@ fn owners(owners: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 fn finalizers(finalizers: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let names: Vec<_> = finalizers.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    for (at, name) in names.iter().enumerate() {
+    let names: Vec<_> = names_of(finalizers).collect();
+    for name in &names {
         errors.all_invalid(path, name, names::qualified(name));
-        // One without a domain must be one of Kubernetes' own.
-        if !name.contains('/') && !["orphan", "foregroundDeletion", "kubernetes"].contains(name) {
-            errors.invalid(
-                &path.index(at),
-                *name,
-                "name is neither a standard finalizer name nor is it fully qualified",
-            );
-        }
     }
     if names.contains(&"orphan") && names.contains(&"foregroundDeletion") {
         errors.invalid(path, finalizers.clone(), "finalizer orphan and foregroundDeletion cannot be both set");

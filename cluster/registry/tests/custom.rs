@@ -195,6 +195,31 @@ async fn unknown_fields_are_told_as_the_request_wants() {
 }
 
 #[tokio::test]
+async fn finalizers_of_custom_resources_are_called_as_they_like() {
+    let world = World::new().await;
+    world.define(things()).await;
+    let with = |finalizers: Value| -> Body {
+        json!({"apiVersion": "e.com/v1", "kind": "Thing", "metadata": {"name": "t", "finalizers": finalizers}}).into()
+    };
+    let (world, options) = (&world, Options::default);
+    let call = |verb, path: &'static str, body| async move { world.call(verb, &THINGS, path, options(), body).await };
+    let made = call(Verb::Create, "v1", with(json!(["plain", "e.com/f", "dotted.e.com"]))).await.unwrap();
+    let prefer = |name: &str, path: &str| {
+        format!(
+            "metadata.finalizers: \"{name}\": prefer a domain-qualified finalizer name{path} to avoid accidental conflicts with other finalizer writers"
+        )
+    };
+    assert_eq!(made.warnings, [prefer("dotted.e.com", " including a path (/)"), prefer("plain", "")]);
+    let patch = Body::Patch(PatchType::Merge, json!({"metadata": {"finalizers": ["plain", "new"]}}));
+    assert_eq!(call(Verb::Patch, "v1/t", patch).await.unwrap().warnings, [prefer("new", "")]);
+    let refused = call(Verb::Create, "v1", with(json!(["not qualified"]))).await.unwrap_err();
+    assert!(
+        refused.message.contains("metadata.finalizers: Invalid value: \"not qualified\": name part must"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
 async fn what_is_stored_can_be_read_however_deep_it_is() {
     let world = World::new().await;
     let mut open = things();

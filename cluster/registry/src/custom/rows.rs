@@ -13,6 +13,7 @@ use super::conversion::Conversion;
 use super::schema::Schema;
 use super::status::{condition, established};
 use super::version::{Scale, Stored, Version};
+use crate::metadata;
 use crate::strategy::Strategy;
 use crate::table::{Row, SCALE, STATUS, Table};
 use crate::value::Look as _;
@@ -156,6 +157,7 @@ fn row(definition: &Value, version: &Value, schema: &Arc<Schema>, stored: &Arc<S
         status: version.has("subresources.status"),
         unconditional_update: false,
         status_resets: &["metadata", "spec"],
+        warnings: metadata::finalizer_warnings,
         ..Strategy::PLAIN
     };
     Row { custom: Some(Arc::new(custom)), ..Row::new(resource, strategy) }
