@@ -6,7 +6,8 @@ use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, HeaderVal
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 use kedge_api::metrics;
-use kedge_api::{Resource, Status};
+use kedge_api::resource::known::ENDPOINT_SLICES;
+use kedge_api::{Key, Resource, Status};
 use serde_json::{Value, json};
 
 use super::front::Front;
@@ -90,7 +91,7 @@ impl Front {
             ["openapi", "v3", name @ ..] => Ok(openapi_v3(&rows(), &name.join("/"), headers, query, &self.clock)),
             [".well-known", "openid-configuration"] => Ok(cached(respond::json(&json!({
                 "issuer": ISSUER,
-                "jwks_uri": format!("https://{}/openid/v1/jwks", self.address),
+                "jwks_uri": format!("https://{}/openid/v1/jwks", self.reached_at()),
                 "response_types_supported": ["id_token"],
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": ["ES256"],
@@ -103,6 +104,17 @@ impl Front {
         }
     }
 
+    /// Where others reach this server: what the service `kubernetes` leads to, or the node's name while it leads nowhere.
+    fn reached_at(&self) -> String {
+        let key = Key::new(ENDPOINT_SLICES, "default", "kubernetes");
+        let slice: Option<Value> = self.informer.snapshot().get(&key).and_then(|slice| slice.decode().ok());
+        let told = slice.as_ref().and_then(|slice| {
+            let address = slice.pointer("/endpoints/0/addresses/0")?.as_str()?;
+            Some(format!("{address}:{}", slice.pointer("/ports/0/port")?.as_u64()?))
+        });
+        told.unwrap_or_else(|| self.address.clone())
+    }
+
     fn document(&self, headers: &HeaderMap, value: &Value, query: &Query) -> Result<Response<Body>, Status> {
         let accepted = negotiate(accept(headers), Offer::Plain)?;
         Ok(respond::value(200, value, accepted, query.flag("pretty")))
@@ -113,7 +125,8 @@ impl Front {
         let accepted = negotiate(accept(headers), Offer::Discovery)?;
         let rows = self.catalog.rows();
         if accepted.shape != Shape::Discovery {
-            let mut value = if core { discovery::core_versions(&self.address) } else { discovery::group_list(&rows) };
+            let mut value =
+                if core { discovery::core_versions(&self.reached_at()) } else { discovery::group_list(&rows) };
             self.aggregator.merge(&mut value, Form::Legacy);
             let mut response = respond::value(200, &value, accepted, query.flag("pretty"));
             response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));

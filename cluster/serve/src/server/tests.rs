@@ -507,6 +507,23 @@ async fn an_unreachable_node_is_an_error_of_ours() {
     assert!(body.contains("tls: ") && body.contains("invalid peer certificate"), "{body}");
 }
 
+#[tokio::test]
+async fn keys_of_tokens_are_found_where_the_service_leads() {
+    let world = world().await;
+    let told = async |path: &str, pointer: &str| {
+        let (_, body) = world.ask("GET", path, &[], "").await;
+        let value: serde_json::Value = serde_json::from_str(&body).unwrap();
+        value.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+    };
+    let keys = |address: &str| format!("https://{address}/openid/v1/jwks");
+    assert_eq!(told("/.well-known/openid-configuration", "/jwks_uri").await, keys(&world.address.to_string()));
+    let slice = json!({"metadata": {"namespace": "default", "name": "kubernetes"}, "ports": [{"port": 6443}],
+        "endpoints": [{"addresses": ["10.0.2.15"]}]});
+    world.objects.put(known::ENDPOINT_SLICES, slice);
+    assert_eq!(told("/.well-known/openid-configuration", "/jwks_uri").await, keys("10.0.2.15:6443"));
+    assert_eq!(told("/api", "/serverAddressByClientCIDRs/0/serverAddress").await, "10.0.2.15:6443");
+}
+
 /// An APIService of `v1.boats.example.com` before the server at a port.
 fn extend(world: &World, port: u16, available: &str) {
     let named = |name: &str| json!({"namespace": "n", "name": name, "labels": {"kubernetes.io/service-name": "s"}});
