@@ -17,6 +17,7 @@ mod finalizer;
 pub mod garbage;
 mod hash;
 pub mod job;
+pub mod mirror;
 pub mod namespace;
 pub mod nodelife;
 mod owner;
@@ -67,6 +68,7 @@ pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
         Arc::new(job::Jobs),
         Arc::new(ttl::FinishedJobs),
         Arc::new(endpoints::ServiceEndpoints),
+        Arc::new(mirror::EndpointMirror),
         Arc::new(quota::ResourceQuotas),
         Arc::new(namespace::NamespaceDeletion),
         Arc::new(garbage::GarbageCollector { mapper: options.mapper }),
