@@ -22,6 +22,8 @@ pub enum Reason {
     InternalError,
     ServiceUnavailable,
     Timeout,
+    /// `Invalid` on the wire, but under the code of what is forbidden: so refuse policies that change objects.
+    InvalidByPolicy,
     /// Upstream's plain errors: 500 and no `reason` on the wire.
     Unknown,
     /// A code without a reason, as a webhook's refusal may have it.
@@ -50,11 +52,19 @@ impl Reason {
         Self::Timeout,
     ];
 
+    /// On the wire, where it has a name.
+    fn name(self) -> Option<String> {
+        match self {
+            Self::InvalidByPolicy => Some("Invalid".to_owned()),
+            named => Self::NAMED.contains(&named).then(|| format!("{named:?}")),
+        }
+    }
+
     pub const fn code(self) -> u16 {
         match self {
             Self::BadRequest => 400,
             Self::Unauthorized => 401,
-            Self::Forbidden => 403,
+            Self::Forbidden | Self::InvalidByPolicy => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::NotAcceptable => 406,
@@ -151,12 +161,10 @@ impl Status {
     pub fn to_value(&self) -> Value {
         let mut status = json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-            "message": self.message, "reason": format!("{:?}", self.reason), "code": self.reason.code(),
+            "message": self.message, "code": self.reason.code(),
         });
-        if !Reason::NAMED.contains(&self.reason)
-            && let Value::Object(status) = &mut status
-        {
-            status.remove("reason");
+        if let (Some(name), Value::Object(status)) = (self.reason.name(), &mut status) {
+            status.insert("reason".to_owned(), name.into());
         }
         let details = self.details.as_deref();
         if let Some(token) = details.and_then(|details| details.r#continue.as_deref()) {

@@ -108,6 +108,42 @@ impl Expr {
         }
     }
 
+    /// How a type is written: `Object.spec`.
+    pub(crate) fn path(&self) -> String {
+        match &self.node {
+            Node::Ident(name) => name.clone(),
+            Node::Select(select) => format!("{}.{}", select.of.path(), select.field),
+            _ => String::new(),
+        }
+    }
+
+    /// An object whose name is not the one that its place asks for, and that one. `wanted` is what this place asks for, if anything.
+    pub(crate) fn misnamed(&self, wanted: Option<&str>) -> Option<(String, String)> {
+        match &self.node {
+            Node::Call { function, args, .. } if function == "@new" => {
+                let (name, fields) = (args.first()?.path(), args.get(1)?);
+                if let Some(wanted) = wanted.filter(|wanted| *wanted != name) {
+                    return Some((name, wanted.to_owned()));
+                }
+                let Node::Map(entries) = &fields.node else { return None };
+                entries.iter().find_map(|(key, value, _)| {
+                    let below = key.text().filter(|_| name.starts_with("Object")).map(|key| format!("{name}.{key}"));
+                    value.misnamed(below.as_deref())
+                })
+            }
+            Node::Call { function, args, .. } if function == "_?_:_" => {
+                args.iter().skip(1).find_map(|branch| branch.misnamed(wanted))
+            }
+            Node::List(items) => items.iter().find_map(|(item, _)| item.misnamed(wanted)),
+            Node::Map(entries) => entries.iter().find_map(|(_, value, _)| value.misnamed(wanted)),
+            Node::Fold(fold) => fold.transform.as_ref().and_then(|made| made.misnamed(wanted)),
+            Node::Bind(bind) => bind.body.misnamed(wanted),
+            Node::Literal(_) | Node::Ident(_) | Node::Select(_) | Node::Call { .. } => {
+                self.children().into_iter().find_map(|child| child.misnamed(None))
+            }
+        }
+    }
+
     pub(crate) fn names(&self, variable: &str) -> bool {
         matches!(&self.node, Node::Ident(name) if name == variable)
             || self.children().into_iter().any(|e| e.names(variable))

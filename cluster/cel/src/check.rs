@@ -1,5 +1,7 @@
 //! Types of expressions, and the errors that cel-go's checker tells.
 
+use std::collections::BTreeMap;
+
 use crate::Environment;
 use crate::ast::{Expr, Fold, FoldKind, How, Node, Select};
 use crate::authorizer::{AUTHORIZER, OF_REQUEST, RESOURCE_CHECK};
@@ -15,7 +17,7 @@ const TYPES: [&str; 10] = ["bool", "int", "uint", "double", "string", "bytes", "
 
 pub(crate) fn check(root: &Expr, environment: &Environment) -> Result<Type, Vec<Wrong>> {
     let mut checker = Checker { environment, scope: Vec::new(), mixed: false, errors: Vec::new() };
-    let result = checker.infer(root);
+    let result = checker.infer(root).settled();
     if checker.errors.is_empty() { Ok(result) } else { Err(checker.errors) }
 }
 
@@ -43,7 +45,7 @@ impl<'a> Checker<'a> {
                     let found = if *optional { self.unwrapped(found, item.at) } else { found };
                     of = Some(self.alike(of, found, item.at));
                 }
-                Type::list(of.unwrap_or(Type::Dyn))
+                Type::list(of.unwrap_or(Type::Open))
             }
             Node::Map(entries) => {
                 let (mut of_keys, mut of_values) = (None, None);
@@ -54,7 +56,7 @@ impl<'a> Checker<'a> {
                     let found = if *optional { self.unwrapped(found, value.at) } else { found };
                     of_values = Some(self.alike(of_values, found, value.at));
                 }
-                Type::map(of_keys.unwrap_or(Type::Dyn), of_values.unwrap_or(Type::Dyn))
+                Type::map(of_keys.unwrap_or(Type::Open), of_values.unwrap_or(Type::Open))
             }
             Node::Fold(fold) => self.fold(fold, expr.at),
             Node::Bind(bind) => {
@@ -81,7 +83,7 @@ impl<'a> Checker<'a> {
     fn unwrapped(&mut self, found: Type, at: usize) -> Type {
         match found {
             Type::Optional(of) => (*of).clone(),
-            Type::Dyn => Type::Dyn,
+            Type::Dyn | Type::Open => Type::Dyn,
             other => self.wrong(at, format!("expected type 'optional_type({other})' but found '{other}'")),
         }
     }
@@ -118,7 +120,7 @@ impl<'a> Checker<'a> {
 
     fn field(&mut self, of: &Type, field: &str, at: usize) -> Type {
         match of {
-            Type::Dyn => Type::Dyn,
+            Type::Dyn | Type::Open => Type::Dyn,
             Type::Map(_, value) => (**value).clone(),
             Type::Object(object) => match object.fields.get(field) {
                 Some(found) => found.clone(),
@@ -137,6 +139,9 @@ impl<'a> Checker<'a> {
         let mixed = std::mem::replace(&mut self.mixed, ["format", "@new"].contains(&function));
         let types: Vec<Type> = target.into_iter().chain(args).map(|arg| self.infer(arg)).collect();
         self.mixed = mixed;
+        if let ("@new", Some(of)) = (function, args.first()) {
+            return Type::object(&of.path(), BTreeMap::new());
+        }
         let Some(known) = overloads(function) else {
             return self.wrong(at, format!("undeclared reference to '{function}' (in container '')"));
         };
@@ -186,7 +191,7 @@ impl<'a> Checker<'a> {
             (Type::List(of), None) => ((**of).clone(), Type::Dyn),
             (Type::List(of), Some(_)) => (Type::Int, (**of).clone()),
             (Type::Map(key, value), _) => ((**key).clone(), (**value).clone()),
-            (Type::Dyn, _) => (Type::Dyn, Type::Dyn),
+            (Type::Dyn | Type::Open, _) => (Type::Dyn, Type::Dyn),
             (other, _) => {
                 let what = format!(
                     "expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)"

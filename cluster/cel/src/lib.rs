@@ -68,6 +68,12 @@ impl Program {
         &self.result
     }
 
+    /// The first object that is written under another type's name than its place asks for, and that name: below `Object.spec` stands
+    /// `Object.spec.selector`, whatever lists and maps are between.
+    pub fn misnamed(&self) -> Option<(String, String)> {
+        self.root.misnamed(None)
+    }
+
     /// Whether the expression names a variable.
     pub fn names(&self, variable: &str) -> bool {
         self.root.names(variable)

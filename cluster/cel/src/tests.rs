@@ -246,3 +246,19 @@ proptest! {
         prop_assert!(1_000_000 - budget <= estimate);
     }
 }
+
+#[test]
+fn objects_are_named_as_their_place() {
+    let environment = environment().with("Object", Type::Dyn).with("JSONPatch", Type::Dyn);
+    for (text, wrong) in [
+        ("Object{spec: Object.spec{l: [Object.spec.l{a: 1}], m: {'k': Object.spec.m{}}}}", None),
+        ("Object{spec: any ? Object.spec{} : Object.spec{}}", None),
+        ("Object{spec: Object.specx{}}", Some(("Object.specx", "Object.spec"))),
+        ("Object{spec: Object.spec{l: [1, 2].map(i, Object.spec.m{})}}", Some(("Object.spec.m", "Object.spec.l"))),
+        ("[JSONPatch{value: Object.spec{a: Object.spec.a{}}}]", None),
+        ("[JSONPatch{value: Object.spec{a: Object.a{}}}]", Some(("Object.a", "Object.spec.a"))),
+    ] {
+        let found = Program::compile(text, &environment).unwrap().misnamed();
+        assert_eq!(found.as_ref().map(|(found, wanted)| (found.as_str(), wanted.as_str())), wrong, "{text}");
+    }
+}

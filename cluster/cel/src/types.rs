@@ -27,6 +27,8 @@ pub enum Type {
     Library(&'static str),
     /// A variable of a signature.
     Param(u8),
+    /// What an empty literal holds: whatever it is put beside.
+    Open,
 }
 
 /// An object whose fields are known.
@@ -62,6 +64,17 @@ impl Type {
         Self::Optional(Arc::new(of))
     }
 
+    /// Nothing was put beside what is open: it holds anything.
+    pub(crate) fn settled(self) -> Self {
+        match self {
+            Self::Open => Self::Dyn,
+            Self::List(of) => Self::list((*of).clone().settled()),
+            Self::Optional(of) => Self::optional((*of).clone().settled()),
+            Self::Map(key, value) => Self::map((*key).clone().settled(), (*value).clone().settled()),
+            other => other,
+        }
+    }
+
     pub fn object(name: &str, fields: BTreeMap<String, Self>) -> Self {
         Self::Object(Arc::new(Object { name: name.to_owned(), fields }))
     }
@@ -70,7 +83,7 @@ impl Type {
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Dyn => f.write_str("dyn"),
+            Self::Dyn | Self::Open => f.write_str("dyn"),
             Self::Null => f.write_str("null"),
             Self::Bool => f.write_str("bool"),
             Self::Int => f.write_str("int"),
@@ -100,10 +113,9 @@ impl Binding {
     pub(crate) fn accept(&mut self, wanted: &Type, found: &Type) -> bool {
         match (wanted, found) {
             (Type::Param(n), found) => match self.0.get(n).cloned() {
-                Some(bound) if fits(&bound, found) => true,
                 // The wider of the two.
-                Some(bound) if fits(found, &bound) => {
-                    self.0.insert(*n, found.clone());
+                Some(bound) if fits(&bound, found) || fits(found, &bound) => {
+                    self.0.insert(*n, join(&bound, found));
                     true
                 }
                 Some(_) => false,
@@ -112,7 +124,7 @@ impl Binding {
                     true
                 }
             },
-            (Type::Dyn, _) | (_, Type::Dyn) => true,
+            (Type::Dyn | Type::Open, _) | (_, Type::Dyn | Type::Open) => true,
             (Type::List(a), Type::List(b)) | (Type::Optional(a), Type::Optional(b)) => self.accept(a, b),
             (Type::Map(ka, va), Type::Map(kb, vb)) => self.accept(ka, kb) && self.accept(va, vb),
             // Null stands for what is not there, where anything can be absent.
@@ -123,7 +135,7 @@ impl Binding {
 
     pub(crate) fn apply(&self, of: &Type) -> Type {
         match of {
-            Type::Param(n) => self.0.get(n).cloned().unwrap_or(Type::Dyn),
+            Type::Param(n) => self.0.get(n).cloned().unwrap_or(Type::Open),
             Type::List(of) => Type::list(self.apply(of)),
             Type::Optional(of) => Type::optional(self.apply(of)),
             Type::Map(key, value) => Type::map(self.apply(key), self.apply(value)),
@@ -141,8 +153,12 @@ pub(crate) fn fits(wanted: &Type, found: &Type) -> bool {
 pub(crate) fn join(a: &Type, b: &Type) -> Type {
     match (a, b) {
         (a, b) if a == b => a.clone(),
-        (Type::Null, Type::Object(_)) => b.clone(),
-        (Type::Object(_), Type::Null) => a.clone(),
+        (Type::Null, Type::Object(_) | Type::Duration | Type::Timestamp | Type::Library(_)) | (Type::Open, _) => {
+            b.clone()
+        }
+        (Type::Object(_) | Type::Duration | Type::Timestamp | Type::Library(_), Type::Null) | (_, Type::Open) => {
+            a.clone()
+        }
         (Type::List(x), Type::List(y)) => Type::list(join(x, y)),
         (Type::Map(k, v), Type::Map(l, w)) => Type::map(join(k, l), join(v, w)),
         (Type::Optional(x), Type::Optional(y)) => Type::optional(join(x, y)),

@@ -96,7 +96,7 @@ impl<'a> Author<'a> {
             table: registry.table(),
             row,
             expected,
-            root: if expected.schema == row.resource.schema { root_of(row) } else { place::of_type(expected.schema) },
+            root: root(row, &expected),
             manager: Manager {
                 name: named.unwrap_or("unknown").to_owned(),
                 applies: false,
@@ -213,6 +213,26 @@ impl<'a> Author<'a> {
         }
         Ok(object)
     }
+}
+
+/// How objects of a row merge, or those of a subresource that has a kind of its own.
+fn root<'a>(row: &'a Row, expected: &Expected<'a>) -> Place<'a> {
+    if expected.schema == row.resource.schema { root_of(row) } else { place::of_type(expected.schema) }
+}
+
+/// `live` with all that `config` says, of which no one takes note: what a policy makes of an object. What merges only as a whole is refused:
+/// who sets a part of it would take away the rest.
+pub(crate) fn configure(row: &Row, expected: &Expected<'_>, live: &Value, mut config: Value) -> Result<Value, String> {
+    config.set("apiVersion", expected.api_version());
+    config.set("kind", expected.kind);
+    let root = root(row, expected);
+    check::check(root, &config).map_err(|why| format!("failed to convert patch object to typed object: {why}"))?;
+    let atomics = check::atomics(root, &config);
+    if !atomics.is_empty() {
+        let paths = atomics.join(", ");
+        return Err(format!("invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: {paths}"));
+    }
+    Ok(merge::merge(root, live, &config))
 }
 
 /// How objects of a row merge.

@@ -224,9 +224,12 @@ async fn validating_webhooks_refuse_by_word_silence_or_side_effect() {
         ),
         (
             "deny",
-            json!({"matchConditions": [{"name": "c", "expression": "object.nope"}]}),
+            json!({"matchConditions": [{"name": "c", "expression": "object.nope == 1"}]}),
             false,
-            Err((403, "configmaps \"a\" is forbidden: expression 'object.nope' resulted in error: no such key: nope")),
+            Err((
+                403,
+                "configmaps \"a\" is forbidden: expression 'object.nope == 1' resulted in error: no such key: nope",
+            )),
         ),
         ("warn", json!({"sideEffects": "NoneOnDryRun"}), true, Ok(())),
     ] {
@@ -361,6 +364,68 @@ async fn mutating_policies_change() {
             // The second case makes a key that config maps do not take: the change came through.
             Err(status) => assert!(status.message.contains("a/b"), "{mutations}: {status}"),
         }
+    }
+}
+
+#[tokio::test]
+async fn a_policy_changes_what_it_may_and_says_what_it_may_not() {
+    let patch = |expression: &str| json!({"patchType": "JSONPatch", "jsonPatch": {"expression": expression}});
+    let apply =
+        |expression: &str| json!({"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}});
+    let denied = |why: &str| Err(format!("policy 'p' with binding 'b' denied request: {why}"));
+    let envs = "Object{spec: Object.spec{containers: [Object.spec.containers{name: 'c', env: [Object.spec.containers.env{name: 'n', value: 'v'}]}]}}";
+    for (mutations, expected) in [
+        (json!([apply(envs)]), Ok(json!([{"name": "o", "value": "x"}, {"name": "n", "value": "v"}]))),
+        (
+            json!([apply("Object{spec: Object.spec{containers: [Object.spec.containers{name: 'c', args: ['x']}]}}")]),
+            denied(
+                "error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.containers[0].args",
+            ),
+        ),
+        (
+            json!([apply("Object{spec: Object.spec{nope: 1}}")]),
+            denied(
+                "error applying patch: failed to convert patch object to typed object: .spec.nope: field not declared in schema",
+            ),
+        ),
+        (
+            json!([apply("Object{spec: Object.specx{}}")]),
+            denied(
+                "type mismatch: unexpected type name \"Object.specx\", expected \"Object.spec\", which matches field name path from root Object type",
+            ),
+        ),
+        (
+            json!([patch(
+                "[JSONPatch{op: 'test', path: '/spec/hostPID', value: true}, JSONPatch{op: 'remove', path: '/spec/containers/0/env'}]"
+            )]),
+            Ok(json!([{"name": "o", "value": "x"}])),
+        ),
+        // The condition was true of what came, and is not asked again.
+        (
+            json!([
+                patch("[JSONPatch{op: 'add', path: '/metadata/labels', value: {'l': ''}}]"),
+                patch("[JSONPatch{op: 'remove', path: '/spec/containers/0/env'}]")
+            ]),
+            Ok(Value::Null),
+        ),
+    ] {
+        let world = World::new().await;
+        world.create(&known::SERVICE_ACCOUNTS, json!({"metadata": {"name": "default"}})).await.unwrap();
+        let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]});
+        let conditions = json!([{"name": "c", "expression": "!has(object.metadata.labels)"}]);
+        let spec = json!({"matchConstraints": {"resourceRules": [rule]}, "reinvocationPolicy": "Never",
+            "matchConditions": conditions, "mutations": mutations});
+        world.policy("mutating", spec, json!({})).await;
+        let container = json!({"name": "c", "image": "i", "env": [{"name": "o", "value": "x"}]});
+        let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": [container]}});
+        let result = world.create(&known::PODS, pod).await;
+        let said = result.map(|(made, _)| made["spec"]["containers"][0]["env"].clone());
+        let said = said.map_err(|status| {
+            let told = status.to_value();
+            assert_eq!((&told["reason"], &told["code"]), (&json!("Invalid"), &json!(403)));
+            status.message
+        });
+        assert_eq!(said, expected, "{mutations}");
     }
 }
 

@@ -15,14 +15,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use kedge_api::{GroupResource, Key, Object, Reason, Revision, Snapshot, Status};
 use serde_json::{Value, json};
 
-use self::evaluate::{Run, Verdict};
+use self::evaluate::{Mutation, Run, Verdict};
 use super::matching::{self, Asked, Criteria, Seen};
 use super::{Attributes, Writer, webhook};
-use crate::Registry;
 use crate::expressions::Policy;
-use crate::notes;
 use crate::table::Row;
 use crate::value::Look as _;
+use crate::{Registry, apply, notes, patch};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 const VALIDATING: (GroupResource, GroupResource) = (
@@ -71,16 +70,31 @@ struct Denial {
 }
 
 impl Denial {
-    fn status(self, kind: &str, attributes: &Attributes<'_>, object: &Value) -> Status {
+    /// By a policy that judges.
+    fn status(self, attributes: &Attributes<'_>, object: &Value) -> Status {
         let binding = self.binding.map(|name| format!(" with binding '{name}'")).unwrap_or_default();
-        let message = format!("{kind} '{}'{binding} denied request: {}", self.policy, self.message);
-        let mut status = attributes.forbidden(object, &message);
-        status.reason = self.reason;
-        if let Some(details) = &mut status.details {
-            details.causes.push(kedge_api::status::Cause { reason: String::new(), message, field: String::new() });
-        }
-        status
+        let message = format!("ValidatingAdmissionPolicy '{}'{binding} denied request: {}", self.policy, self.message);
+        let status = attributes.forbidden(object, &message);
+        caused(Status { reason: self.reason, ..status }, message)
     }
+
+    /// By a policy that changes: it says less.
+    fn bare(self, attributes: &Attributes<'_>, object: &Value) -> Status {
+        let Self { policy, binding, message, reason } = self;
+        let message = match binding {
+            Some(binding) => format!("policy '{policy}' with binding '{binding}' denied request: {message}"),
+            None => format!("policy {policy:?} denied request: {message}"),
+        };
+        let status = attributes.forbidden(object, "");
+        caused(Status { reason, message: message.clone(), ..status }, message)
+    }
+}
+
+fn caused(mut status: Status, message: String) -> Status {
+    if let Some(details) = &mut status.details {
+        details.causes.push(kedge_api::status::Cause { reason: String::new(), message, field: String::new() });
+    }
+    status
 }
 
 /// A policy's binding that is about the object, with one of its parameters.
@@ -176,7 +190,7 @@ pub(super) fn validate(
         Ok(())
     })?;
     match unset.or(denied) {
-        Some(denial) => Err(denial.status("ValidatingAdmissionPolicy", attributes, object)),
+        Some(denial) => Err(denial.status(attributes, object)),
         None => Ok(()),
     }
 }
@@ -192,30 +206,48 @@ pub(super) fn mutate(
     let before = object.clone();
     let asked = Asked::of(row, attributes, &before);
     let unset = each_bound(registry, &MUTATING, &asked, |snapshot, bound| {
-        let mut now = Asked::of(row, attributes, object);
-        for at in 0..bound.policy.mutations.len() {
+        let policy = bound.policy;
+        for (at, mutation) in policy.mutations.iter().enumerate() {
+            let now = Asked::of(row, attributes, object);
             let view = bound.seen.view(&now)?;
             let shown = view.as_ref().unwrap_or(&now);
-            let run = Run::new(registry, snapshot, writer, shown, bound.policy, bound.param.as_ref());
-            match run.mutate(at) {
-                Ok(None) => {}
-                Ok(Some(patch)) => {
-                    *object = webhook::review::patched(row, shown, &patch)?;
-                    now = Asked::of(row, attributes, object);
-                }
-                Err(_) if bound.policy.ignores_failures() => {}
+            let run = Run::new(registry, snapshot, writer, shown, policy, bound.param.as_ref());
+            let applies = if at == 0 { run.applies() } else { Ok(true) };
+            let made = match applies {
+                Ok(false) => return Ok(()),
+                Ok(true) => run.mutate(mutation).and_then(|mutation| made(row, shown, mutation)),
+                Err(why) => Err(why),
+            };
+            match made {
+                Ok(made) => made.into_iter().for_each(|made| *object = made),
+                Err(_) if policy.ignores_failures() => {}
                 Err(message) => {
                     let binding = Some(bound.binding.text("metadata.name").to_owned());
-                    let policy = bound.policy.name().to_owned();
-                    let denial = Denial { policy, binding, message, reason: Reason::Invalid };
-                    return Err(denial.status("MutatingAdmissionPolicy", attributes, object));
+                    let (policy, reason) = (policy.name().to_owned(), Reason::InvalidByPolicy);
+                    return Err(Denial { policy, binding, message, reason }.bare(attributes, object));
                 }
             }
         }
         Ok(())
     })?;
     match unset {
-        Some(denial) => Err(denial.status("MutatingAdmissionPolicy", attributes, object)),
+        // That it could not be set up is no one's invalid object.
+        Some(denial) => Err(Denial { reason: Reason::Forbidden, ..denial }.bare(attributes, object)),
         None => Ok(*object != before),
     }
+}
+
+/// What a mutation makes of the object that was `shown`, in the form of the request's own row. None: a test of its own keeps it off.
+fn made(own: &Row, shown: &Asked<'_>, mutation: Mutation) -> Result<Option<Value>, String> {
+    let object = shown.object.clone().unwrap_or_default();
+    let made = match mutation {
+        Mutation::Patch(patch) => {
+            patch::json::apply_if(object, &patch).map_err(|s| format!("JSON Patch: {}", s.message))?
+        }
+        Mutation::Configuration(config) => {
+            let laid = apply::configure(shown.row, &shown.kind(), &object, config);
+            Some(laid.map_err(|why| format!("error applying patch: {why}"))?)
+        }
+    };
+    made.map(|made| webhook::review::changed(own, shown, made).map_err(|status| status.message)).transpose()
 }

@@ -67,6 +67,37 @@ fn place(at: Place<'_>, value: &Value, path: &str, errors: &mut Vec<String>) {
     }
 }
 
+/// Paths of all that has one owner as a whole.
+pub(crate) fn atomics(root: Place<'_>, value: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    whole(root, value, "", &mut found);
+    found
+}
+
+fn whole(at: Place<'_>, value: &Value, path: &str, found: &mut Vec<String>) {
+    match (at.form(Some(value)), value) {
+        (form @ (Form::Struct(_) | Form::AtomicStruct(_) | Form::AtomicMap(_)), Value::Object(members)) => {
+            if !matches!(form, Form::Struct(_)) {
+                found.push(path.to_owned());
+            }
+            // Of a map's members upstream looks at none.
+            let fields = members.iter().filter(|_| !matches!(form, Form::AtomicMap(_)));
+            fields.for_each(|(name, value)| {
+                form.member(name).into_iter().for_each(|below| whole(below, value, &format!("{path}.{name}"), found));
+            });
+        }
+        (form @ (Form::AtomicList(item) | Form::Keyed(item, _) | Form::Set(item)), Value::Array(items)) => {
+            if matches!(form, Form::AtomicList(_)) {
+                found.push(path.to_owned());
+            }
+            for (nth, value) in items.iter().enumerate() {
+                whole(item, value, &format!("{path}[{nth}]"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
 fn fits(scalar: Scalar, value: &Value) -> Result<(), String> {
     match (scalar, value) {
         (Scalar::Number, Value::Number(_))
@@ -122,6 +153,14 @@ mod tests {
 
     fn wrong(kind: &str, value: Value) -> String {
         check(Place::root(kedge_api::schema::get(kind).unwrap()), &value).unwrap_err()
+    }
+
+    #[test]
+    fn what_merges_as_a_whole_is_found() {
+        let root = Place::root(kedge_api::schema::get("io.k8s.api.apps.v1.Deployment").unwrap());
+        let config = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"replicas": 1, "selector": {"matchLabels": {"l": "v"}},
+            "template": {"spec": {"containers": [{"name": "c", "args": ["x"], "resources": {"limits": {"cpu": "1"}}}]}}}});
+        assert_eq!(atomics(root, &config), [".spec.selector", ".spec.template.spec.containers[0].args"]);
     }
 
     #[test]

@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn a_mutation_has_what_its_type_says() {
         for (mutation, wrong) in [
-            (json!({"patchType": "JSONPatch", "jsonPatch": {"expression": "[]"}}), 0),
+            (json!({"patchType": "JSONPatch", "jsonPatch": {"expression": "[JSONPatch{}]"}}), 0),
             (json!({"patchType": "JSONPatch", "applyConfiguration": {"expression": "Object{}"}}), 2),
             (json!({"patchType": "ApplyConfiguration", "applyConfiguration": {}}), 1),
             (json!({"patchType": "Merge"}), 1),

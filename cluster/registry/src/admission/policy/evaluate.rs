@@ -30,6 +30,14 @@ pub(super) struct Verdict {
     pub(super) index: usize,
 }
 
+/// What is to become of an object.
+pub(super) enum Mutation {
+    /// Operations of a JSON patch.
+    Patch(Value),
+    /// What is laid over it.
+    Configuration(Value),
+}
+
 pub(super) struct Run<'a> {
     policy: &'a Policy,
     base: Variables,
@@ -93,26 +101,23 @@ impl<'a> Run<'a> {
         verdicts
     }
 
-    /// The JSON patch of a mutation; none if the conditions leave the object out.
-    pub(super) fn mutate(&self, at: usize) -> Result<Option<Value>, String> {
+    /// Whether the conditions let the policy change the object.
+    pub(super) fn applies(&self) -> Result<bool, String> {
         let mut state = self.state();
-        if !holds(&self.policy.conditions, &state.variables, &mut state.left)? {
-            return Ok(None);
-        }
-        let Some(mutation) = self.policy.mutations.get(at) else { return Ok(None) };
-        let result = state.value(&mutation.expression, mutation.program.as_ref())?;
-        let patch = to_json(&result).ok_or_else(|| format!("expression '{}' gives no patch", mutation.expression))?;
-        if patch.is_array() {
-            return Ok(Some(patch));
-        }
-        let mut operations = Vec::new();
-        let object = self.object();
-        merge(&patch, object.as_ref(), &mut String::new(), &mut operations);
-        Ok(Some(operations.into()))
+        holds(&self.policy.conditions, &state.variables, &mut state.left)
     }
 
-    fn object(&self) -> Option<Value> {
-        to_json(self.base.get("object")?)
+    /// What a mutation asks for.
+    pub(super) fn mutate(&self, mutation: &Named) -> Result<Mutation, String> {
+        let mut state = self.state();
+        let result = state.value(&mutation.expression, mutation.program.as_ref())?;
+        if let Some((found, wanted)) = mutation.program.as_ref().ok().and_then(Program::misnamed) {
+            return Err(format!(
+                "type mismatch: unexpected type name {found:?}, expected {wanted:?}, which matches field name path from root Object type"
+            ));
+        }
+        let asked = to_json(&result).ok_or_else(|| format!("expression '{}' gives no patch", mutation.expression))?;
+        Ok(if asked.is_array() { Mutation::Patch(asked) } else { Mutation::Configuration(asked) })
     }
 
     /// What cannot be told counts as the failure policy says.
@@ -248,34 +253,4 @@ fn to_json(value: &Cel) -> Option<Value> {
         }
         _ => return None,
     })
-}
-
-/// An apply configuration as patch operations: members are set one by one, lists of named items item by item, all else whole.
-fn merge(wanted: &Value, there: Option<&Value>, path: &mut String, operations: &mut Vec<Value>) {
-    let token = |name: &str| name.replace('~', "~0").replace('/', "~1");
-    match (wanted, there) {
-        (Value::Object(fields), Some(Value::Object(have))) => {
-            for (name, value) in fields {
-                let length = path.len();
-                path.push_str(&format!("/{}", token(name)));
-                merge(value, have.get(name), path, operations);
-                path.truncate(length);
-            }
-        }
-        (Value::Array(items), Some(Value::Array(have))) if items.iter().all(|item| item.get("name").is_some()) => {
-            for item in items {
-                match have.iter().position(|old| old.get("name") == item.get("name")) {
-                    Some(at) => {
-                        let length = path.len();
-                        path.push_str(&format!("/{at}"));
-                        merge(item, have.get(at), path, operations);
-                        path.truncate(length);
-                    }
-                    None => operations.push(json!({"op": "add", "path": format!("{path}/-"), "value": item})),
-                }
-            }
-        }
-        (wanted, there) if Some(wanted) == there => {}
-        (wanted, _) => operations.push(json!({"op": "add", "path": path.as_str(), "value": wanted})),
-    }
 }

@@ -181,16 +181,20 @@ fn denied(name: &str, status: &Value) -> Status {
     Status { reason: known.unwrap_or(Reason::Plain(code)), message, details }
 }
 
-/// What a patch makes of an object that was `shown`: again one of its kind, defaulted, in the form that the rules of the request's `own`
-/// row see.
+/// What a patch makes of an object that was `shown`.
 pub(in crate::admission) fn patched(own: &Row, shown: &Asked<'_>, patch: &Value) -> Result<Value, Status> {
-    let failed = |status: Status| internal(status.message);
     let object = shown.object.clone().unwrap_or_default();
-    let patched = patching::apply(object, patch).map_err(failed)?;
+    let patched = patching::apply(object, patch).map_err(|status| internal(status.message))?;
+    changed(own, shown, patched)
+}
+
+/// What was made of an object that was `shown`: again one of its kind, defaulted, in the form that the rules of the request's `own` row see.
+pub(in crate::admission) fn changed(own: &Row, shown: &Asked<'_>, made: Value) -> Result<Value, Status> {
+    let failed = |status: Status| internal(status.message);
     if let Some(kind) = shown.attributes.kind {
-        return Ok(incoming::conform(patched, Vec::new(), &kind, Strictness::Ignore).map_err(failed)?.value);
+        return Ok(incoming::conform(made, Vec::new(), &kind, Strictness::Ignore).map_err(failed)?.value);
     }
-    let mut value = incoming::conform_to(shown.row, patched, Vec::new(), Strictness::Ignore).map_err(failed)?.value;
+    let mut value = incoming::conform_to(shown.row, made, Vec::new(), Strictness::Ignore).map_err(failed)?.value;
     incoming::store_form(shown.row, &mut value);
     (shown.row.strategy.default)(&mut value);
     if let Some(custom) = &own.custom {
