@@ -9,7 +9,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kedge_api::event::{Note, Recorder, Severity};
 use kedge_api::resource::known::{NODES, PODS};
-use kedge_api::{Client, GroupResource, Informer, Object, Status, User};
+use kedge_api::{Client, GroupResource, Informer, Key, Object, Status, User};
 use kedge_control::certificates::{Asked, Signed};
 use kedge_control::tokens::Holder;
 use kedge_registry::{Options as RegistryOptions, Registry};
@@ -145,6 +145,7 @@ impl ControlPlane {
                 },
                 tokens: Some(Arc::new(issuer)),
                 guard: Some(authorizer.clone()),
+                rules: settings.rules.clone(),
                 webhooks: Some(Arc::new(Webhooks::new(cache.clone()))),
                 permissions: Some(authorizer.clone()),
                 now: jiff::Timestamp::now,
@@ -298,11 +299,24 @@ impl ControlPlane {
 
     /// Completes when a node is Ready.
     pub async fn node_ready(&self) {
-        self.seen(NODES, |node| {
-            let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
-            conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
-        })
-        .await;
+        self.seen(NODES, is_ready).await;
+    }
+
+    /// Tells whether this machine's node is Ready, as its agent says from the moment of this call on. Never ends.
+    pub fn follow_node<'a>(&'a self, ready: &'a watch::Sender<bool>) -> impl Future<Output = ()> + 'a {
+        let (_, mut changes) = self.cache.subscribe(&[NODES]);
+        let key = Key::new(NODES, "", &self.settings.node);
+        async move {
+            loop {
+                while let Some(change) = changes.next().await {
+                    if change.key == key {
+                        let node = change.after.as_ref().and_then(|node| node.decode().ok());
+                        ready.send_replace(node.is_some_and(|node| is_ready(&node)));
+                    }
+                }
+                changes = self.cache.subscribe(&[NODES]).1;
+            }
+        }
     }
 
     /// Completes when a pod runs.
@@ -350,6 +364,11 @@ impl ControlPlane {
     pub fn server_ca(&self) -> &str {
         self.pki.authority_pem(Signer::Server)
     }
+}
+
+fn is_ready(node: &Value) -> bool {
+    let conditions = node.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
 }
 
 /// The step of the start that makes the service `kubernetes` lead here.

@@ -79,6 +79,7 @@ mod tests {
             access: crate::Access::default(),
             audit: None,
             encryption: crate::Encryption::Off,
+            rules: None,
         }
     }
 

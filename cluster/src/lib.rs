@@ -28,4 +28,4 @@ pub use kedge_serve::reach::Error as AdminError;
 pub use kedge_serve::reach::admin::Admin;
 pub use kedge_store::Summary;
 pub use node::{Node, NodeError, NodeOptions};
-pub use settings::{Access, AuditSettings, Encryption, Given, Settings};
+pub use settings::{Access, AuditSettings, Encryption, Given, Rules, Settings};

@@ -3,8 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kedge_net::IpNet;
+pub use kedge_registry::Rules;
 use kedge_serve::audit::log::LogOptions;
 pub use kedge_serve::document::Given;
 pub use kedge_serve::server::Access;
@@ -33,6 +35,8 @@ pub struct Settings {
     /// Without it, nothing is noted of requests.
     pub audit: Option<AuditSettings>,
     pub encryption: Encryption,
+    /// Rules of custom resources that are the machine's own.
+    pub rules: Option<Arc<dyn Rules>>,
 }
 
 /// What lies encrypted in the database, and by which keys.

@@ -4,6 +4,7 @@ use crate::boot;
 use crate::logs::Logs;
 use crate::reexec::Origin;
 use crate::request::{Request, Requests};
+use crate::trial::Trial;
 use kedge_config::{BoardConfig, MachineConfig};
 use kedge_net::IpNet;
 use kedge_runtime::reaper::Reaper;
@@ -19,6 +20,10 @@ pub struct Machine {
     pub hosted: bool,
     pub hostname: String,
     pub config: Arc<MachineConfig>,
+    /// Where `config` is on trial; `None` again once that has ended well.
+    pub trial: watch::Sender<Option<Trial>>,
+    /// Whether the agent has told since this process began that the node is Ready.
+    pub node_ready: watch::Sender<bool>,
     pub board: Option<Arc<BoardConfig>>,
     pub disk: Option<Disk>,
     /// Whether containers run here.

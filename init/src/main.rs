@@ -30,6 +30,7 @@ mod shutdown;
 mod snapshot;
 mod supervisor;
 mod sys;
+mod trial;
 
 use std::process::ExitCode;
 

@@ -88,6 +88,8 @@ fn machine(
         hosted: false,
         hostname: boot.hostname.get().cloned().unwrap_or_else(|| "kedge".into()),
         config: boot.machine.get().cloned().unwrap_or_default(),
+        trial: watch::Sender::new(boot.trial.get().cloned()),
+        node_ready: watch::Sender::new(false),
         board: boot.board.get().cloned(),
         disk: boot.disk.get().cloned(),
         agent: true,

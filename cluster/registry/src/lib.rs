@@ -30,6 +30,7 @@ mod notes;
 mod patch;
 mod pick;
 pub mod print;
+mod rules;
 mod select;
 mod settings;
 mod strategy;
@@ -53,6 +54,7 @@ use tokio::sync::watch;
 pub use admission::Counted;
 pub use kinds::volatile;
 pub use notes::noting;
+pub use rules::Rules;
 pub use settings::Settings;
 pub use table::{Row, Table};
 pub use tasks::follow;
@@ -90,6 +92,8 @@ pub struct Options {
     pub permissions: Option<Arc<dyn Permissions>>,
     /// Without one, whoever may write an object may write anything into it.
     pub guard: Option<Arc<dyn Guard>>,
+    /// Rules of custom resources that are the server's own.
+    pub rules: Option<Arc<dyn Rules>>,
     /// The wall clock.
     pub now: fn() -> jiff::Timestamp,
 }
@@ -102,6 +106,7 @@ impl Default for Options {
             webhooks: None,
             permissions: None,
             guard: None,
+            rules: None,
             now: jiff::Timestamp::now,
         }
     }

@@ -1,6 +1,7 @@
 //! Reading the board config and the machine config with all its sources.
 
 use super::Boot;
+use crate::trial::{Start, Trials};
 use anyhow::Context;
 use kedge_config::{BoardConfig, MachineConfig, Source, names};
 use kedge_stage1::disk;
@@ -21,8 +22,42 @@ pub fn board(boot: &Boot) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lowest first: baked in, the FAT partition, seed disks, the kernel command line, QEMU's fw_cfg, STATE.
+/// What came through the API and was kept or is on trial; else what the sources say.
 pub fn machine(boot: &Boot) -> anyhow::Result<()> {
+    let config = match of_the_api(boot)? {
+        Some(config) => config,
+        None => of_sources(boot)?,
+    };
+    boot.machine.get_or_init(|| Arc::new(config));
+    Ok(())
+}
+
+fn of_the_api(boot: &Boot) -> anyhow::Result<Option<MachineConfig>> {
+    if boot.state.get().is_none() {
+        return Ok(None);
+    }
+    let trials = Trials::at(Path::new(names::STATE_DIR));
+    loop {
+        match trials.begin()? {
+            Start::Sources => return Ok(None),
+            Start::Kept(text) => {
+                tracing::info!("machine config as it was last kept");
+                return Ok(Some(MachineConfig::parse("STATE/config/kept.json", &text)?));
+            }
+            Start::Trying(trial) => match MachineConfig::parse("STATE/config/trial.json", &trial.config) {
+                Ok(config) => {
+                    tracing::info!(generation = trial.edit.generation, "machine config on trial");
+                    boot.trial.get_or_init(|| trial);
+                    return Ok(Some(config));
+                }
+                Err(error) => trials.refuse(&trial, &error.message)?,
+            },
+        }
+    }
+}
+
+/// Lowest first: baked in, the FAT partition, seed disks, the kernel command line, QEMU's fw_cfg, STATE.
+fn of_sources(boot: &Boot) -> anyhow::Result<MachineConfig> {
     let mut sources: Vec<Source> = Vec::new();
     sources.extend(read(names::MACHINE_FILE, Path::new(names::MACHINE_FILE))?);
     for seed in seeds(boot) {
@@ -44,8 +79,7 @@ pub fn machine(boot: &Boot) -> anyhow::Result<()> {
         sources = sources.iter().map(|source| source.name.as_str()).collect::<Vec<_>>().join(", "),
         "machine config"
     );
-    boot.machine.get_or_init(|| Arc::new(config));
-    Ok(())
+    Ok(config)
 }
 
 pub fn command_line() -> String {

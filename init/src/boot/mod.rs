@@ -21,6 +21,7 @@ pub use config::command_line;
 pub use kernel::{configured_sysctls, modules as load_modules};
 
 use crate::supervisor::panic_text;
+use crate::trial::Trial;
 use kedge_config::{BoardConfig, MachineConfig};
 use kedge_stage1::disk::Disk;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,6 +34,8 @@ use std::time::{Duration, Instant};
 pub struct Boot {
     pub board: OnceLock<Arc<BoardConfig>>,
     pub machine: OnceLock<Arc<MachineConfig>>,
+    /// Where that is on trial.
+    pub trial: OnceLock<Trial>,
     pub disk: OnceLock<Disk>,
     pub hostname: OnceLock<String>,
     /// Whether STATE is mounted: without it nothing may be written that must last.

@@ -67,6 +67,8 @@ fn live(role: Role, options: Options) -> anyhow::Result<()> {
             .clone()
             .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().to_lowercase()),
         config,
+        trial: watch::Sender::new(None),
+        node_ready: watch::Sender::new(false),
         board: None,
         disk: None,
         agent: !options.disable_agent,

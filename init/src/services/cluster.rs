@@ -61,6 +61,9 @@ pub fn services(machine: &Arc<Machine>) -> Vec<Service> {
         row(&shared, "kubeconfig", &["api-server"], kubeconfig),
         row(&shared, "milestones", &["control-plane"], milestones),
     ];
+    if !machine.hosted {
+        table.push(row(&shared, "machine-config", &["api-server"], machine_config));
+    }
     if machine.controllers {
         table.extend([
             row(&shared, "controllers", &["api-server"], controllers),
@@ -139,6 +142,7 @@ fn settings(machine: &Machine) -> anyhow::Result<Settings> {
             None if cluster.secrets_encryption => Encryption::Own,
             None => Encryption::Off,
         },
+        rules: (!machine.hosted).then(|| Arc::new(super::config::Rules::of(machine)) as Arc<dyn kedge_cluster::Rules>),
         audit: cluster.audit.as_ref().map(|audit| audit_settings(audit, &machine.state)).transpose()?,
     })
 }
@@ -201,6 +205,8 @@ async fn control_plane(shared: Arc<Shared>, handle: Handle) -> anyhow::Result<()
     if let Some(damage) = plane.damage().filter(|_| !shared.machine.hosted) {
         console::say(&format!("\nkedge: {damage}\n"));
     }
+    // Before the agent starts, so that its first word is heard.
+    let node = plane.follow_node(&shared.machine.node_ready);
     handle.ready();
     let follow = async {
         while network.changed().await.is_ok() {
@@ -211,6 +217,7 @@ async fn control_plane(shared: Arc<Shared>, handle: Handle) -> anyhow::Result<()
     until_stopped(&handle, async {
         tokio::select! {
             ended = follow => ended,
+            () = node => Ok(()),
             ended = plane.follow_addresses(shared.addresses.subscribe()) => ended.map_err(Into::into),
         }
     })
@@ -307,6 +314,15 @@ async fn kubeconfig(shared: Arc<Shared>, handle: Handle) -> anyhow::Result<()> {
     }
     handle.stopped().await;
     Ok(())
+}
+
+/// The machine config as an object.
+async fn machine_config(shared: Arc<Shared>, handle: Handle) -> anyhow::Result<()> {
+    let (machine, plane) = (&shared.machine, shared.plane()?);
+    let client = plane.client("system:apiserver", &["system:masters"]);
+    let informer = plane.informer();
+    handle.ready();
+    until_stopped(&handle, super::config::run(machine, &*client, &*informer)).await
 }
 
 /// Notes when the node was first Ready and the first pod first ran, for `/metrics`.

@@ -2,6 +2,7 @@
 
 mod clock;
 mod cluster;
+mod config;
 mod modules;
 mod network;
 mod settled;
@@ -33,6 +34,11 @@ fn basics(machine: &Arc<Machine>) -> Vec<Service> {
     if machine.board.as_ref().is_some_and(|board| board.watchdog.is_some()) {
         let machine = own();
         table.push(Service::new("watchdog", &["modules"], move |handle| watchdog::run(Arc::clone(&machine), handle)));
+    }
+    if let Some(trial) = machine.trial.borrow().clone() {
+        let machine = own();
+        let run = move |handle| config::trial::run(Arc::clone(&machine), trial.clone(), handle);
+        table.push(Service::new("trial", &[], run));
     }
     if machine.boot.rescue.is_none() {
         table.push(Service::new("clock", &[], move |handle| clock::run(Arc::clone(&clock), handle)));

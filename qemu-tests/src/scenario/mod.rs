@@ -1,6 +1,7 @@
 //! What is tried on a booted image. Each test boots a disk of its own; `demo` and `powercut` are commands of their own.
 
 mod boot;
+mod config;
 pub mod demo;
 mod firmware;
 mod full;
@@ -34,6 +35,7 @@ const TESTS: &[Test] = &[
     Test { name: "survives-reexec-and-crash", run: survive::run },
     Test { name: "power-button-and-second-boot", run: machine::run },
     Test { name: "full-state", run: full::run },
+    Test { name: "machine-config", run: config::run },
 ];
 
 /// Runs the tests whose name contains `filter`; fails if one failed or none ran.

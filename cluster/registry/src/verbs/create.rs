@@ -14,7 +14,7 @@ use crate::apply::Author;
 use crate::errors::Errors;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
-use crate::{Registry, allocation, metadata, names};
+use crate::{Registry, allocation, metadata, names, rules};
 
 /// Tries to find a free name for `generateName`.
 const ATTEMPTS: usize = 8;
@@ -66,6 +66,7 @@ pub(crate) async fn store(
     (strategy.validate_create)(&object, &mut errors);
     if let Some(custom) = &row.custom {
         custom.validate(&object, None, &mut errors);
+        rules::check(registry.options.rules.as_deref(), &row.resource, &object, None, &mut errors);
     }
     row.refuse(errors, object.text("metadata.name"))?;
     warnings.extend((strategy.warnings)(&object, None));

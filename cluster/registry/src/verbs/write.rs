@@ -13,7 +13,7 @@ use crate::admission::{self, Operation, Writer};
 use crate::errors::{Errors, Path};
 use crate::table::Row;
 use crate::value::{DEEPEST, Fill as _, Look as _, is_deeper};
-use crate::{Registry, allocation, metadata};
+use crate::{Registry, allocation, metadata, rules};
 
 /// One object may not be larger than this; etcd's limit upstream.
 const LARGEST: usize = 3 << 19;
@@ -122,6 +122,7 @@ pub(crate) async fn replace(
             (strategy.validate_update)(&new, old, &mut errors);
             if let Some(custom) = &row.custom {
                 custom.validate(&new, Some(old), &mut errors);
+                rules::check(registry.options.rules.as_deref(), &row.resource, &new, Some(old), &mut errors);
             }
         }
         How::Status => {
