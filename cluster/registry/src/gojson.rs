@@ -1,7 +1,10 @@
 //! What Go's JSON decoder says of a text that is no JSON.
 
+/// Nothing is nested deeper.
+const DEEPEST: usize = 10_000;
+
 /// The error, or nothing if the text is one value.
-pub(crate) fn error(text: &[u8]) -> Option<String> {
+pub fn error(text: &[u8]) -> Option<String> {
     let mut scan = Scan { text, at: 0 };
     scan.value().and_then(|()| scan.end()).err()
 }
@@ -37,53 +40,63 @@ impl Scan<'_> {
         }
     }
 
+    /// With all values in it: what is open is noted, not called, since a text may be all brackets.
     fn value(&mut self) -> Result<(), String> {
-        match self.space() {
-            Some(b'{') => self.list(b'}'),
-            Some(b'[') => self.list(b']'),
-            Some(b'"') => self.string(),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(b't') => self.word("true"),
-            Some(b'f') => self.word("false"),
-            Some(b'n') => self.word("null"),
-            _ => self.wrong("looking for beginning of value"),
+        let mut open = Vec::new();
+        loop {
+            match self.space() {
+                Some(bracket @ (b'{' | b'[')) => {
+                    self.at += 1;
+                    let close = if bracket == b'{' { b'}' } else { b']' };
+                    if open.len() == DEEPEST {
+                        return Err("exceeded max depth".to_owned());
+                    }
+                    open.push(close);
+                    if self.space() != Some(close) {
+                        self.key(close)?;
+                        continue;
+                    }
+                }
+                Some(b'"') => self.string()?,
+                Some(b'-' | b'0'..=b'9') => self.number()?,
+                Some(b't') => self.word("true")?,
+                Some(b'f') => self.word("false")?,
+                Some(b'n') => self.word("null")?,
+                _ => return self.wrong("looking for beginning of value"),
+            }
+            loop {
+                let Some(close) = open.last().copied() else { return Ok(()) };
+                match self.space() {
+                    Some(b',') => {
+                        self.at += 1;
+                        self.key(close)?;
+                        break;
+                    }
+                    Some(byte) if byte == close => {
+                        self.at += 1;
+                        open.pop();
+                    }
+                    _ if close == b'}' => return self.wrong("after object key:value pair"),
+                    _ => return self.wrong("after array element"),
+                }
+            }
         }
     }
 
-    /// An object or an array, by what closes it.
-    fn list(&mut self, close: u8) -> Result<(), String> {
-        self.at += 1;
-        if self.space() == Some(close) {
-            self.at += 1;
+    /// In an object, the key that the next value has.
+    fn key(&mut self, close: u8) -> Result<(), String> {
+        if close != b'}' {
             return Ok(());
         }
-        loop {
-            if close == b'}' {
-                match self.space() {
-                    Some(b'"') => self.string()?,
-                    _ => return self.wrong("looking for beginning of object key string"),
-                }
-                match self.space() {
-                    Some(b':') => self.at += 1,
-                    _ => return self.wrong("after object key"),
-                }
-            }
-            self.value()?;
-            match self.space() {
-                Some(b',') => self.at += 1,
-                Some(byte) if byte == close => {
-                    self.at += 1;
-                    return Ok(());
-                }
-                _ => {
-                    return self.wrong(if close == b'}' {
-                        "after object key:value pair"
-                    } else {
-                        "after array element"
-                    });
-                }
-            }
+        match self.space() {
+            Some(b'"') => self.string()?,
+            _ => return self.wrong("looking for beginning of object key string"),
         }
+        match self.space() {
+            Some(b':') => self.at += 1,
+            _ => return self.wrong("after object key"),
+        }
+        Ok(())
     }
 
     fn string(&mut self) -> Result<(), String> {
@@ -162,7 +175,7 @@ impl Scan<'_> {
     }
 }
 
-/// Go's decoder sees bytes, and shows each as a character.
+/// Go's decoder sees bytes: of a character beyond ASCII the first.
 fn quoted(byte: u8) -> String {
     match byte {
         b'\'' => "'\\''".to_owned(),
@@ -171,8 +184,11 @@ fn quoted(byte: u8) -> String {
         b'\r' => "'\\r'".to_owned(),
         b'\t' => "'\\t'".to_owned(),
         b'\\' => "'\\\\'".to_owned(),
-        0..0x20 | 0x7f => format!("'\\x{byte:02x}'"),
-        0x80..0xa0 | 0xad => format!("'\\u{:04x}'", u32::from(byte)),
+        0x07 => "'\\a'".to_owned(),
+        0x08 => "'\\b'".to_owned(),
+        0x0b => "'\\v'".to_owned(),
+        0x0c => "'\\f'".to_owned(),
+        0..0x20 | 0x7f.. => format!("'\\x{byte:02x}'"),
         byte => format!("'{}'", char::from(byte)),
     }
 }
@@ -183,6 +199,9 @@ mod tests {
 
     #[test]
     fn each_error_has_gos_words() {
+        assert_eq!(error("[".repeat(1_000_000).as_bytes()).as_deref(), Some("exceeded max depth"));
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        assert_eq!(error(deep.as_bytes()), None);
         for right in ["{}", " [1, -0.5e+3, \"a\\u00e4\\n\", true, null] ", "0"] {
             assert_eq!(error(right.as_bytes()), None, "{right}");
         }
@@ -193,6 +212,9 @@ mod tests {
             ("{\"a\" 1}", "invalid character '1' after object key"),
             ("{\"a\":1 \"b\"}", "invalid character '\"' after object key:value pair"),
             ("[1 2]", "invalid character '2' after array element"),
+            ("{\"a\":[1,{}],}", "invalid character '}' looking for beginning of object key string"),
+            ("[[1]}", "invalid character '}' after array element"),
+            ("\u{e4}", "invalid character '\\xc3' looking for beginning of value"),
             ("[1,]", "invalid character ']' looking for beginning of value"),
             ("not", "invalid character 'o' in literal null (expecting 'u')"),
             ("{} x", "invalid character 'x' after top-level value"),

@@ -20,7 +20,7 @@ mod errors;
 mod expressions;
 #[doc(hidden)]
 pub mod fuzz;
-mod gojson;
+pub mod gojson;
 mod golang;
 mod kinds;
 mod metadata;

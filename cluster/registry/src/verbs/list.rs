@@ -171,13 +171,8 @@ fn parse_token(text: &str) -> Result<Token, Status> {
     let invalid =
         |what: String| Status::bad_request(format!("invalid continue token: continue key is not valid: {what}"));
     let bytes = BASE64.decode(text).map_err(|e| invalid(e.to_string()))?;
-    let token: Token = serde_json::from_slice(&bytes).map_err(|e| match bytes.first() {
-        Some(b) if !b"{[\"-0123456789tfn".contains(b) => {
-            let shown = if b.is_ascii_graphic() { char::from(*b).to_string() } else { format!("\\x{b:02x}") };
-            invalid(format!("invalid character '{shown}' looking for beginning of value"))
-        }
-        _ => invalid(e.to_string()),
-    })?;
+    let token: Token = serde_json::from_slice(&bytes)
+        .map_err(|e| invalid(crate::gojson::error(&bytes).unwrap_or_else(|| e.to_string())))?;
     if token.v != TOKEN_VERSION {
         return Err(invalid(format!("server does not recognize this encoded version {}", token.v)));
     }

@@ -4,6 +4,7 @@
 //! that upstream's decoder does: objects into each other, all else replaced.
 
 use kedge_api::Status;
+use kedge_registry::gojson;
 use serde::de::DeserializeSeed;
 use serde_json::Value;
 
@@ -48,8 +49,7 @@ fn json(bytes: &[u8]) -> Result<Decoded, String> {
                 state.into_duplicates().into_iter().map(|path| format!("duplicate field {path:?}")).collect();
             Ok(Decoded { value, duplicates })
         }
-        Err(e) if e.is_eof() => Err("unexpected end of JSON input".to_owned()),
-        Err(e) => Err(e.to_string()),
+        Err(e) => Err(gojson::error(bytes).unwrap_or_else(|| e.to_string())),
     }
 }
 
@@ -202,6 +202,9 @@ mod tests {
     fn broken_bodies_are_worded_as_upstream_does() {
         assert_eq!(decode(b"{", Format::Json, false).unwrap_err(), "unexpected end of JSON input");
         assert_eq!(decode(b"", Format::Json, false).unwrap_err(), "unexpected end of JSON input");
+        let unquoted = "invalid character 'k' looking for beginning of object key string";
+        assert_eq!(decode(b"{kind: x", Format::Json, false).unwrap_err(), unquoted);
+        assert_eq!(decode(b"{} {}", Format::Json, false).unwrap_err(), "invalid character '{' after top-level value");
         assert!(
             decode(b"a: b: c", Format::Yaml, false).unwrap_err().starts_with("yaml: mapping values are not allowed")
         );
