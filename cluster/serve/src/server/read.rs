@@ -111,15 +111,19 @@ fn object(bytes: &Bytes, format: Format, kind: &str, strict: bool) -> Result<Bod
         Value::Object(_) => decoded.value,
         Value::Null => Value::Object(Map::new()),
         other => {
-            let name = kind_of(&other);
-            let why = format!(
-                "json: cannot unmarshal {name} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \
-                 Kind string \"json:\\\"kind,omitempty\\\"\" }}"
-            );
-            return Err(unrecognized(kind, &why, bytes, format));
+            return Err(unrecognized(kind, &kindless(&other), bytes, format));
         }
     };
     Ok(Body::Object { value, duplicates: decoded.duplicates })
+}
+
+/// What has no fields can have no kind.
+fn kindless(value: &Value) -> String {
+    let name = kind_of(value);
+    format!(
+        "json: cannot unmarshal {name} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \
+         \"json:\\\"kind,omitempty\\\"\" }}"
+    )
 }
 
 fn delete_options(bytes: &Bytes, format: Format) -> Result<Body, Status> {
@@ -131,12 +135,8 @@ fn delete_options(bytes: &Bytes, format: Format) -> Result<Body, Status> {
     let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
     match &value {
         Value::Object(_) => {}
-        other => {
-            return Err(Status::bad_request(format!(
-                "{prefix}json: cannot unmarshal {} into an object",
-                kind_of(other)
-            )));
-        }
+        Value::Null => return Ok(Body::None),
+        other => return Err(Status::bad_request(format!("{prefix}{}", kindless(other)))),
     }
     if !matches!(text("kind"), "" | "DeleteOptions") {
         let (kind, version) = (text("kind"), text("apiVersion"));
