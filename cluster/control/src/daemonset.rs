@@ -1,7 +1,7 @@
 //! DaemonSet: one pod on each node that is fit for it.
 //!
 //! Owns which nodes those are and the rolling update; never places a pod itself: each pod carries a node affinity to its node, and the
-//! scheduler binds it. Pods are told apart by `controller-revision-hash`; ControllerRevision objects are not kept.
+//! scheduler binds it. Pods are told apart by the hash of their [`crate::revisions`].
 //! Source: "DaemonSet" of Kubernetes' documentation.
 
 use std::collections::BTreeMap;
@@ -15,18 +15,19 @@ use k8s_openapi::api::core::v1::{
 };
 use kedge_api::event::{Severity, reference};
 use kedge_api::placement::{NO_EXECUTE, NO_SCHEDULE, node_affinity_allows, taints, tolerations, untolerated};
-use kedge_api::resource::known::{DAEMON_SETS, NODES, PODS};
+use kedge_api::resource::known::{CONTROLLER_REVISIONS, DAEMON_SETS, NODES, PODS};
 use kedge_api::{Change, GroupResource, Key, Object, Snapshot, Status};
+use serde_json::Value;
 
 use crate::controller::{Controller, Now, Plan, Step, Told, Victim, read, value};
 use crate::deployment::resolve;
 use crate::hash::template_hash;
-use crate::owner::{Owner, owner_keys, spec_selector};
+use crate::owner::{Owner, controller_of, owner_keys, spec_selector};
 use crate::pods;
 use crate::replicaset::count;
+use crate::revisions::{self, HASH, Template};
 
-const WATCHES: &[GroupResource] = &[DAEMON_SETS, PODS, NODES];
-const HASH: &str = "controller-revision-hash";
+const WATCHES: &[GroupResource] = &[DAEMON_SETS, PODS, NODES, CONTROLLER_REVISIONS];
 /// A pod that a node keeps refusing is not replaced more often than this.
 const FAILED_POD_AGE: SignedDuration = SignedDuration::from_secs(10);
 
@@ -38,8 +39,12 @@ struct Daemon {
 }
 
 impl Daemon {
+    fn hash(&self) -> Option<&String> {
+        self.object.meta.labels.as_ref()?.get(HASH)
+    }
+
     fn is_of(&self, hash: &str) -> bool {
-        self.object.meta.labels.as_ref().and_then(|labels| labels.get(HASH)).is_some_and(|own| own == hash)
+        self.hash().is_some_and(|own| own == hash)
     }
 }
 
@@ -61,6 +66,11 @@ impl Controller for DaemonSets {
             keys.push(change.key.clone());
         } else if change.key.resource == PODS {
             owner_keys(snapshot, change, "DaemonSet", &DAEMON_SETS, spec_selector, keys);
+        } else if change.key.resource == CONTROLLER_REVISIONS {
+            // One that comes or changes needs nothing; one that goes or is no one's may.
+            if change.after.as_ref().is_none_or(|revision| controller_of(&revision.meta).is_none()) {
+                owner_keys(snapshot, change, "DaemonSet", &DAEMON_SETS, spec_selector, keys);
+            }
         } else if snapshot.len(&DAEMON_SETS) > 0 && node_matters(change) {
             keys.extend(snapshot.list(&DAEMON_SETS, "").map(|set| set.key.clone()));
         }
@@ -76,7 +86,7 @@ impl Controller for DaemonSets {
             plan.tell(reference(&set), Severity::Warning, "SelectingAll", message.into());
             return Ok(plan);
         }
-        let hash = template_hash(&spec.template, set.status.as_ref().and_then(|status| status.collision_count))?;
+        let mut hash = template_hash(&spec.template, set.status.as_ref().and_then(|status| status.collision_count))?;
         let mut on_node: BTreeMap<String, Vec<Daemon>> = BTreeMap::new();
         for object in owner.claim(snapshot, &PODS, &mut plan)? {
             let pod: Pod = object.decode()?;
@@ -84,6 +94,11 @@ impl Controller for DaemonSets {
         }
         let nodes = snapshot.list(&NODES, "").map(|node| node.decode::<Node>()).collect::<Result<Vec<_>, _>>()?;
         if set.metadata.deletion_timestamp.is_none() {
+            let live = on_node.values().flatten().filter_map(Daemon::hash).cloned().collect();
+            let stored: Value = object.decode()?;
+            let template = stored.pointer("/spec/template").unwrap_or(&Value::Null);
+            let of = Template { template, hash, limit: spec.revision_history_limit, live };
+            hash = revisions::plan(snapshot, &owner, of, &mut plan)?;
             let mut doomed = unhealthy(&on_node, &set, &mut plan, now);
             let mut missing = Vec::new();
             for node in &nodes {

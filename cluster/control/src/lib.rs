@@ -27,6 +27,7 @@ pub mod protection;
 pub mod queue;
 pub mod quota;
 pub mod replicaset;
+mod revisions;
 pub mod runner;
 pub mod serviceaccount;
 pub mod servicecidr;
