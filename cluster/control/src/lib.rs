@@ -12,6 +12,7 @@ pub mod controller;
 pub mod counted;
 pub mod daemonset;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoints;
 mod finalizer;
 pub mod garbage;
@@ -68,6 +69,7 @@ pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
         Arc::new(daemonset::DaemonSets),
         Arc::new(job::Jobs),
         Arc::new(ttl::FinishedJobs),
+        Arc::new(disruption::DisruptionBudgets),
         Arc::new(endpoints::ServiceEndpoints),
         Arc::new(mirror::EndpointMirror),
         Arc::new(quota::ResourceQuotas),
