@@ -10,6 +10,7 @@ pub mod certificates;
 pub mod clusterroles;
 pub mod controller;
 pub mod counted;
+pub mod cronjob;
 pub mod daemonset;
 pub mod deployment;
 pub mod disruption;
@@ -68,6 +69,7 @@ pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
         Arc::new(replicaset::ReplicaSets::CONTROLLERS),
         Arc::new(daemonset::DaemonSets),
         Arc::new(job::Jobs),
+        Arc::new(cronjob::CronJobs),
         Arc::new(ttl::FinishedJobs),
         Arc::new(disruption::DisruptionBudgets),
         Arc::new(endpoints::ServiceEndpoints),
