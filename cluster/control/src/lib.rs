@@ -33,6 +33,7 @@ mod revisions;
 pub mod runner;
 pub mod serviceaccount;
 pub mod servicecidr;
+pub mod statefulset;
 #[cfg(test)]
 mod testing;
 pub mod tokens;
@@ -68,6 +69,7 @@ pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
         Arc::new(replicaset::ReplicaSets::SETS),
         Arc::new(replicaset::ReplicaSets::CONTROLLERS),
         Arc::new(daemonset::DaemonSets),
+        Arc::new(statefulset::StatefulSets),
         Arc::new(job::Jobs),
         Arc::new(cronjob::CronJobs),
         Arc::new(ttl::FinishedJobs),

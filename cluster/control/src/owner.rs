@@ -58,9 +58,20 @@ impl<'a> Owner<'a> {
         resource: &GroupResource,
         plan: &mut Plan,
     ) -> Result<Vec<Arc<Object>>, Status> {
+        self.claim_if(snapshot, resource, plan, |_| true)
+    }
+
+    /// The same among those that may be children at all.
+    pub fn claim_if(
+        &self,
+        snapshot: &Snapshot,
+        resource: &GroupResource,
+        plan: &mut Plan,
+        may: impl Fn(&Object) -> bool,
+    ) -> Result<Vec<Arc<Object>>, Status> {
         let namespace = self.meta.namespace.as_deref().unwrap_or_default();
         let mut children = Vec::new();
-        for object in snapshot.list(resource, namespace) {
+        for object in snapshot.list(resource, namespace).filter(|object| may(object)) {
             let matches = self.selector.matches(&object.meta.labels);
             match controller_of(&object.meta) {
                 Some(_) if self.owns(&object.meta) => {
