@@ -1,10 +1,11 @@
 //! StatefulSet: pods with names and claims of their own, that come in their order and go in the opposite one.
 //!
-//! Owns which pod is next to be made, replaced or deleted; never deletes a claim. Ordered sets move one pod at a time and wait for it; parallel
+//! Owns which pod is next to be made, replaced or deleted; never deletes a claim itself, but says with whom it goes. Ordered sets move one pod at a time and wait for it; parallel
 //! ones do not wait, but their rolling update does.
 //! Source: "StatefulSets" of Kubernetes' documentation.
 
 mod identity;
+mod retention;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use kedge_api::resource::known::{CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS,
 use kedge_api::{Change, GroupResource, Key, Object, Snapshot, Status};
 use serde_json::Value;
 
+use self::retention::Policy;
 use crate::controller::{Controller, Now, Plan, Step, Victim, read, value};
-use crate::owner::{Owner, controller_of, owner_keys, spec_selector};
+use crate::owner::{Owner, controller_of, owner_keys, references_patch, spec_selector};
 use crate::pods;
 use crate::revisions::{self, HASH, Template};
 
@@ -169,6 +171,9 @@ impl View<'_> {
             }
         }
         let wanted = self.wanted();
+        for (_, member) in self.members.iter().filter(|(ordinal, _)| !wanted.contains(ordinal)) {
+            self.belong(snapshot, &member.object, true, plan)?;
+        }
         let mut condemned: Vec<&Member> =
             self.members.iter().filter(|(ordinal, _)| !wanted.contains(ordinal)).map(|(_, member)| member).collect();
         let sick = self.members.values().find(|member| !member.is_healthy()).map(|member| &member.object.key);
@@ -209,6 +214,7 @@ impl View<'_> {
         }
         if !pods::is_deleting(&member.pod) {
             self.claim(snapshot, &member.object.key.name, plan)?;
+            self.belong(snapshot, &member.object, false, plan)?;
         }
         Ok(!member.is_healthy() || !self.is_available(member))
     }
@@ -229,7 +235,9 @@ impl View<'_> {
 
     /// Makes what a pod claims and is not there.
     fn claim(&self, snapshot: &Snapshot, pod: &str, plan: &mut Plan) -> Result<(), Status> {
-        for claim in identity::claims(self.set, self.spec, pod) {
+        for mut claim in identity::claims(self.set, self.spec, pod) {
+            let owners = Policy::of(self.spec).owners(&self.owner.reference(), None, false, &[]);
+            claim.metadata.owner_references = Some(owners).filter(|owners| !owners.is_empty());
             let name = claim.metadata.name.clone().unwrap_or_default();
             let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
             if snapshot.get(&Key::new(PERSISTENT_VOLUME_CLAIMS, namespace, &name)).is_none() {
@@ -240,6 +248,21 @@ impl View<'_> {
                     told: None,
                 });
                 self.tell("SuccessfulCreate", message, plan);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a pod's claims belong to whom they are to go with.
+    fn belong(&self, snapshot: &Snapshot, pod: &Object, surplus: bool, plan: &mut Plan) -> Result<(), Status> {
+        for claim in identity::claims(self.set, self.spec, &pod.key.name) {
+            let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
+            let key = Key::new(PERSISTENT_VOLUME_CLAIMS, namespace, claim.metadata.name.as_deref().unwrap_or_default());
+            let Some(object) = snapshot.get(&key).filter(|claim| !claim.is_deleting()) else { continue };
+            let before = object.meta.owner_references.clone().unwrap_or_default();
+            let owners = Policy::of(self.spec).owners(&self.owner.reference(), Some(pod), surplus, &before);
+            if owners != before {
+                plan.patch(object, "", references_patch(object, &owners)?);
             }
         }
         Ok(())

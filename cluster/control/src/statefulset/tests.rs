@@ -201,6 +201,28 @@ fn an_update_waits_for_who_is_not_well_and_failed_pods_come_anew() {
 }
 
 #[test]
+fn claims_go_with_whom_they_are_to() {
+    let policy = json!({"persistentVolumeClaimRetentionPolicy": {"whenScaled": "Delete", "whenDeleted": "Delete"}});
+    let mut world = World::new(spec(2, "1", policy.clone()));
+    world.settle();
+    let owner = |world: &World, claim: &str| {
+        let claim = world.facts.snapshot.get(&Key::new(PERSISTENT_VOLUME_CLAIMS, "n", claim)).unwrap();
+        let owners = claim.meta.owner_references.clone().unwrap_or_default();
+        owners.into_iter().map(|owner| format!("{} {}", owner.kind, owner.name)).collect::<Vec<_>>()
+    };
+    assert_eq!(owner(&world, "data-w-1"), ["StatefulSet w"]);
+    world.set(spec(1, "1", policy));
+    assert_eq!(world.settle(), ["-w-1"]);
+    assert_eq!(
+        (owner(&world, "data-w-0"), owner(&world, "data-w-1")),
+        (vec!["StatefulSet w".into()], vec!["Pod w-1".into()])
+    );
+    world.set(spec(1, "1", json!({})));
+    world.settle();
+    assert_eq!(owner(&world, "data-w-0"), Vec::<String>::new());
+}
+
+#[test]
 fn names_tell_who_is_a_member() {
     for (name, ordinal) in [
         ("w-0", Some(0)),
