@@ -159,14 +159,14 @@ fn list(code: u16, list: List, row: &Arc<Resource>, wanted: &Wanted) -> Response
     };
     if wanted.accepted.format == Format::Protobuf
         && wanted.accepted.shape == Shape::Plain
-        && let Some(parts) = protobuf::list(&head, list.items.iter().map(|object| item::parse(object)))
+        && let Some(parts) = protobuf::list(&head, list.items.iter().map(|object| object.json.as_ref()))
     {
         return match parts {
             Ok(parts) => {
                 let size = parts.iter().map(Bytes::len).sum();
                 streamed(code, protobuf::MEDIA_TYPE, parts.into_iter(), size, wanted.gzip)
             }
-            Err(error) => respond::status(&error),
+            Err(error) => respond::status(&Status::internal(format!("decoding a stored object: {error}"))),
         };
     }
     let head = head.to_string();

@@ -1,14 +1,17 @@
 //! JSON to the wire. What does not fit its shape is left out: the objects are our own, checked when they were written.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::Timestamp;
-use kedge_api::schema::{Shape, Type};
-use serde_json::{Map, Value};
+use kedge_api::schema::Shape;
+use serde_json::Value;
 
-use super::table::{Either, Step, fields, knows};
-use super::writer::{bytes, double, integer, key, varint};
+use super::node::Node;
+use super::table::{Either, Known, Step, known, knows};
+use super::writer::{bytes, double, integer, key, nested, varint};
 use super::{MAGIC, MAX_DEPTH, type_of};
 
 /// A list's bytes are held in pieces of about this size.
@@ -21,9 +24,10 @@ const ITEMS: u32 = 2;
 pub fn envelope(object: &Value) -> Option<Vec<u8>> {
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
-    let of = type_of(api_version, kind).filter(|of| knows(*of))?;
+    let of = known(type_of(api_version, kind)?)?;
+    let Node::Map(members) = Node::from(object) else { return None };
     let mut raw = Vec::new();
-    message(&mut raw, of, &[], object.as_object()?, 0);
+    message(&mut raw, of, &members, 0);
     let mut out = begin(api_version, kind, raw.len());
     out.append(&mut raw);
     out.extend_from_slice(END);
@@ -42,22 +46,23 @@ fn begin(api_version: &str, kind: &str, length: usize) -> Vec<u8> {
     out
 }
 
-/// A list whose items are made one after another: nothing is held but its bytes, since their number comes first. `head` is the list
-/// without them; `None` where it or its items have no numbers.
-pub fn list<E>(head: &Value, items: impl Iterator<Item = Result<Value, E>>) -> Option<Result<Vec<Bytes>, E>> {
+/// A list whose items are read one after another: nothing is held but its bytes, since their number comes first. `head` is the list
+/// without them, an item its JSON; `None` where it or its items have no numbers.
+pub fn list<'a>(head: &Value, items: impl Iterator<Item = &'a [u8]>) -> Option<Result<Vec<Bytes>, serde_json::Error>> {
     let text = |key: &str| head.get(key).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
-    let of = type_of(api_version, kind).filter(|of| knows(*of))?;
-    let item = fields(of).iter().find(|numbered| numbered.field.name() == "items")?;
+    let of = known(type_of(api_version, kind)?)?;
+    let item = of.fields.iter().find(|numbered| numbered.field.name() == "items")?;
     let (Some(Step::Field(ITEMS)), Shape::List(item)) = (item.after(&[]), item.field.shape().resolve()) else {
         return None;
     };
+    let Node::Map(members) = Node::from(head) else { return None };
     let mut chunk = Vec::new();
-    message(&mut chunk, of, &[], head.as_object()?, 0);
+    message(&mut chunk, of, &members, 0);
     let (mut length, mut chunks) = (0, vec![Bytes::new()]);
-    for value in items {
-        match value {
-            Ok(value) => single(&mut chunk, ITEMS, item.shape(), &value, 0),
+    for json in items {
+        match serde_json::from_slice(json) {
+            Ok(node) => single(&mut chunk, ITEMS, item.shape(), &node, 0),
             Err(error) => return Some(Err(error)),
         }
         if chunk.len() >= CHUNK {
@@ -86,103 +91,108 @@ pub fn event(kind: &str, object: &[u8]) -> Vec<u8> {
     out
 }
 
-fn message(out: &mut Vec<u8>, of: Type, prefix: &[u32], object: &Map<String, Value>, depth: usize) {
-    let mut inside = Vec::new();
-    for numbered in fields(of) {
+type Members<'a> = [(Cow<'a, str>, Node<'a>)];
+
+fn message(out: &mut Vec<u8>, of: &Known, members: &Members<'_>, depth: usize) {
+    // In the order of their numbers, as Go writes them.
+    let mut present: Vec<(usize, &Node<'_>)> = members
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .filter_map(|(name, value)| Some((of.by_name(name)?, value)))
+        .collect();
+    present.sort_unstable_by_key(|(at, _)| *at);
+    inside(out, of, &[], &present, depth);
+}
+
+/// Those of the fields that `prefix` leads to.
+fn inside(out: &mut Vec<u8>, of: &Known, prefix: &[u32], present: &[(usize, &Node<'_>)], depth: usize) {
+    let mut done = Vec::new();
+    for (at, value) in present {
+        let Some(numbered) = of.fields.get(*at) else { continue };
         match numbered.after(prefix) {
-            Some(Step::Field(number)) => {
-                if let Some(value) = object.get(numbered.field.name()).filter(|v| !v.is_null()) {
-                    field(out, number, numbered.field.shape(), value, depth);
-                }
-            }
-            Some(Step::Inside(number)) if !inside.contains(&number) => {
-                inside.push(number);
+            Some(Step::Field(number)) => field(out, number, numbered.field.shape(), value, depth),
+            // Go's decoder makes an embedded struct whole without it.
+            Some(Step::Inside(number)) if !done.contains(&number) => {
+                done.push(number);
                 let deeper: Vec<u32> = prefix.iter().copied().chain([number]).collect();
-                let mut inner = Vec::new();
-                message(&mut inner, of, &deeper, object, depth);
-                // Go's decoder makes an embedded struct whole without it.
-                if !inner.is_empty() {
-                    bytes(out, number, &inner);
-                }
+                nested(out, number, |out| inside(out, of, &deeper, present, depth));
             }
             Some(Step::Inside(_)) | None => {}
         }
     }
 }
 
-fn field(out: &mut Vec<u8>, number: u32, shape: Shape, value: &Value, depth: usize) {
+fn field(out: &mut Vec<u8>, number: u32, shape: Shape, value: &Node<'_>, depth: usize) {
     match (shape.resolve(), value) {
-        (Shape::List(item), Value::Array(items)) => {
+        (Shape::List(item), Node::List(items)) => {
             items.iter().for_each(|v| single(out, number, item.shape(), v, depth + 1))
         }
-        (Shape::Map(item), Value::Object(members)) => {
+        (Shape::Map(item), Node::Map(members)) => {
             for (name, value) in members {
-                let mut entry = Vec::new();
-                bytes(&mut entry, 1, name.as_bytes());
-                match item.shape().resolve() {
-                    Shape::List(_) => {
-                        let mut inner = Vec::new();
-                        field(&mut inner, 1, item.shape(), value, depth);
-                        bytes(&mut entry, 2, &inner);
+                nested(out, number, |out| {
+                    bytes(out, 1, name.as_bytes());
+                    match item.shape().resolve() {
+                        Shape::List(_) => nested(out, 2, |out| field(out, 1, item.shape(), value, depth)),
+                        _ => single(out, 2, item.shape(), value, depth + 1),
                     }
-                    _ => single(&mut entry, 2, item.shape(), value, depth + 1),
-                }
-                bytes(out, number, &entry);
+                });
             }
         }
         _ => single(out, number, shape, value, depth),
     }
 }
 
-fn single(out: &mut Vec<u8>, number: u32, shape: Shape, value: &Value, depth: usize) {
+fn single(out: &mut Vec<u8>, number: u32, shape: Shape, value: &Node<'_>, depth: usize) {
     if depth > MAX_DEPTH {
         return;
     }
-    let mut inner = Vec::new();
     if let Some(either) = Either::of(shape) {
         let (schema, item) = either.shapes();
-        match value {
-            Value::Bool(allows) => integer(&mut inner, either.other(), i64::from(*allows)),
-            Value::Array(items) => items.iter().for_each(|v| single(&mut inner, either.other(), item, v, depth + 2)),
+        return nested(out, number, |out| match value {
+            Node::Bool(allows) => integer(out, either.other(), i64::from(*allows)),
+            Node::List(items) => items.iter().for_each(|v| single(out, either.other(), item, v, depth + 2)),
             value => {
                 if either == Either::Bool {
-                    integer(&mut inner, either.other(), 1);
+                    integer(out, either.other(), 1);
                 }
-                single(&mut inner, either.schema(), schema, value, depth);
+                single(out, either.schema(), schema, value, depth);
             }
-        }
-        return bytes(out, number, &inner);
+        });
     }
     match (shape.resolve(), value) {
-        (Shape::Boolean, Value::Bool(b)) => return integer(out, number, i64::from(*b)),
-        (Shape::Int32 | Shape::Int64, Value::Number(n)) => return integer(out, number, n.as_i64().unwrap_or_default()),
-        (Shape::Number, Value::Number(n)) => {
-            return double(out, number, n.as_f64().unwrap_or_default());
-        }
-        (Shape::String, Value::String(text)) => return bytes(out, number, text.as_bytes()),
-        (Shape::Bytes, Value::String(text)) => return bytes(out, number, &STANDARD.decode(text).unwrap_or_default()),
-        (Shape::Quantity, Value::String(text)) => bytes(&mut inner, 1, text.as_bytes()),
-        (Shape::Quantity, Value::Number(n)) => bytes(&mut inner, 1, n.to_string().as_bytes()),
-        (Shape::IntOrString, Value::String(text)) => {
-            integer(&mut inner, 1, 1);
-            integer(&mut inner, 2, 0);
-            bytes(&mut inner, 3, text.as_bytes());
-        }
-        (Shape::IntOrString, Value::Number(n)) => {
-            integer(&mut inner, 1, 0);
-            integer(&mut inner, 2, n.as_i64().unwrap_or_default());
-            bytes(&mut inner, 3, b"");
-        }
-        (Shape::Time, Value::String(text)) => {
+        (Shape::Boolean, Node::Bool(b)) => integer(out, number, i64::from(*b)),
+        (Shape::Int32 | Shape::Int64, Node::Number(n)) => integer(out, number, n.as_i64().unwrap_or_default()),
+        (Shape::Number, Node::Number(n)) => double(out, number, n.as_f64().unwrap_or_default()),
+        (Shape::String, Node::Text(text)) => bytes(out, number, text.as_bytes()),
+        (Shape::Bytes, Node::Text(text)) => bytes(out, number, &STANDARD.decode(&**text).unwrap_or_default()),
+        (Shape::Quantity, Node::Text(text)) => nested(out, number, |out| bytes(out, 1, text.as_bytes())),
+        (Shape::Quantity, Node::Number(n)) => nested(out, number, |out| bytes(out, 1, n.to_string().as_bytes())),
+        (Shape::IntOrString, Node::Text(text)) => nested(out, number, |out| {
+            integer(out, 1, 1);
+            integer(out, 2, 0);
+            bytes(out, 3, text.as_bytes());
+        }),
+        (Shape::IntOrString, Node::Number(n)) => nested(out, number, |out| {
+            integer(out, 1, 0);
+            integer(out, 2, n.as_i64().unwrap_or_default());
+            bytes(out, 3, b"");
+        }),
+        (Shape::Time, Node::Text(text)) => nested(out, number, |out| {
             if let Ok(at) = text.parse::<Timestamp>() {
-                integer(&mut inner, 1, at.as_second());
-                integer(&mut inner, 2, i64::from(at.subsec_nanosecond()));
+                integer(out, 1, at.as_second());
+                integer(out, 2, i64::from(at.subsec_nanosecond()));
             }
-        }
-        (Shape::Object, _) if matches!(shape, Shape::Type(of) if knows(of)) => {}
-        (Shape::Object | Shape::Any, value) => bytes(&mut inner, 1, value.to_string().as_bytes()),
-        (Shape::Type(of), Value::Object(object)) => message(&mut inner, of, &[], object, depth + 1),
-        _ => return,
+        }),
+        (Shape::Object, _) if matches!(shape, Shape::Type(of) if knows(of)) => nested(out, number, |_| {}),
+        (Shape::Object | Shape::Any, value) => nested(out, number, |out| {
+            // What was read can be written.
+            bytes(out, 1, &serde_json::to_vec(value).unwrap_or_default());
+        }),
+        (Shape::Type(of), Node::Map(members)) => nested(out, number, |out| {
+            if let Some(of) = known(of) {
+                message(out, of, members, depth + 1);
+            }
+        }),
+        _ => {}
     }
-    bytes(out, number, &inner);
 }

@@ -6,6 +6,7 @@
 
 mod decode;
 mod encode;
+mod node;
 mod table;
 pub mod writer;
 
@@ -47,8 +48,8 @@ pub fn encode(object: &Value) -> Option<Vec<u8>> {
     encode::envelope(object)
 }
 
-/// Writes a list, `head` without its items, in pieces; if its kind has numbers.
-pub fn list<E>(head: &Value, items: impl Iterator<Item = Result<Value, E>>) -> Option<Result<Vec<Bytes>, E>> {
+/// Writes a list, `head` without its items, and their JSON, in pieces; if its kind has numbers.
+pub fn list<'a>(head: &Value, items: impl Iterator<Item = &'a [u8]>) -> Option<Result<Vec<Bytes>, serde_json::Error>> {
     encode::list(head, items)
 }
 

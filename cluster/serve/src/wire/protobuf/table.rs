@@ -12,25 +12,52 @@ const PREFIX: &str = "io.k8s.";
 #[derive(Clone, Copy, Debug)]
 pub struct Numbered {
     pub field: Field,
-    path: &'static str,
+    path: &'static [u32],
+}
+
+/// A type's fields that have numbers, in the order of these.
+#[derive(Debug)]
+pub struct Known {
+    pub fields: Vec<Numbered>,
+    /// Places among the fields, in the order of their names.
+    names: Vec<usize>,
+}
+
+impl Known {
+    /// The place of the field of this name.
+    pub fn by_name(&self, name: &str) -> Option<usize> {
+        let of = |at: &usize| self.fields.get(*at).map_or("", |numbered| numbered.field.name());
+        let found = self.names.binary_search_by(|at| of(at).cmp(name)).ok()?;
+        self.names.get(found).copied()
+    }
 }
 
 /// What was read already, kept for good: types are few, and each message of each object asks for its own.
-static READ: LazyLock<RwLock<HashMap<Type, &'static [Numbered]>>> = LazyLock::new(RwLock::default);
+static READ: LazyLock<RwLock<HashMap<Type, &'static Known>>> = LazyLock::new(RwLock::default);
+
+/// Nothing of a type without numbers.
+pub fn known(of: Type) -> Option<&'static Known> {
+    if let Some(known) = READ.read().unwrap_or_else(PoisonError::into_inner).get(&of) {
+        return Some(known);
+    }
+    let words = line(of.name())?.split(' ').skip(1);
+    let fields: Vec<Numbered> = words
+        .filter_map(|word| {
+            let (name, path) = word.split_once('=')?;
+            let path: Vec<u32> = path.split('.').filter_map(|number| number.parse().ok()).collect();
+            Some(Numbered { field: of.field(name)?, path: path.leak() })
+        })
+        .collect();
+    let name = |at: &usize| fields.get(*at).map_or("", |numbered| numbered.field.name());
+    let mut names: Vec<usize> = (0..fields.len()).collect();
+    names.sort_by(|a, b| name(a).cmp(name(b)));
+    let read = Known { fields, names };
+    Some(READ.write().unwrap_or_else(PoisonError::into_inner).entry(of).or_insert_with(|| Box::leak(Box::new(read))))
+}
 
 /// The fields of a type that have numbers, in the order of these.
 pub fn fields(of: Type) -> &'static [Numbered] {
-    if let Some(known) = READ.read().unwrap_or_else(PoisonError::into_inner).get(&of) {
-        return known;
-    }
-    let words = line(of.name()).unwrap_or_default().split(' ').skip(1);
-    let read: Vec<Numbered> = words
-        .filter_map(|word| {
-            let (name, path) = word.split_once('=')?;
-            Some(Numbered { field: of.field(name)?, path })
-        })
-        .collect();
-    READ.write().unwrap_or_else(PoisonError::into_inner).entry(of).or_insert_with(|| read.leak())
+    known(of).map_or(&[], |known| &known.fields)
 }
 
 pub fn knows(of: Type) -> bool {
@@ -40,14 +67,11 @@ pub fn knows(of: Type) -> bool {
 impl Numbered {
     /// What follows `prefix` on the way to the field: its own number, or the number of a message on the way.
     pub fn after(&self, prefix: &[u32]) -> Option<Step> {
-        let mut numbers = self.path.split('.').filter_map(|n| n.parse::<u32>().ok());
-        for want in prefix {
-            if numbers.next() != Some(*want) {
-                return None;
-            }
+        match self.path.strip_prefix(prefix)? {
+            [] => None,
+            [number] => Some(Step::Field(*number)),
+            [number, ..] => Some(Step::Inside(*number)),
         }
-        let number = numbers.next()?;
-        Some(if numbers.next().is_none() { Step::Field(number) } else { Step::Inside(number) })
     }
 }
 

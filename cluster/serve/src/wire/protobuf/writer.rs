@@ -31,3 +31,21 @@ pub fn double(out: &mut Vec<u8>, number: u32, value: f64) {
     key(out, number, 1);
     out.extend_from_slice(&value.to_le_bytes());
 }
+
+/// A message whose length is known only once `write` has written it.
+pub fn nested(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<u8>)) {
+    key(out, number, 2);
+    let at = out.len();
+    // Most messages need no more than this one byte for their length.
+    out.push(0);
+    write(out);
+    let length = out.len().saturating_sub(at + 1);
+    match (u8::try_from(length), out.get_mut(at)) {
+        (Ok(short @ ..0x80), Some(first)) => *first = short,
+        _ => {
+            let mut head = Vec::with_capacity(8);
+            varint(&mut head, length as u64);
+            out.splice(at..=at, head);
+        }
+    }
+}
