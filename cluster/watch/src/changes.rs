@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use kedge_api::{Change, GroupResource, Revision, Snapshot};
 use tokio::sync::Notify;
 
 use crate::Error;
-use crate::state::{Shared, State};
+use crate::ring::Ring;
+use crate::state::{Place, Shared, State};
 
 /// Changes taken out of the rings at a time.
 const BATCH: usize = 32;
@@ -24,7 +26,7 @@ pub enum Ended {
 pub struct Changes {
     shared: Arc<Shared>,
     /// Empty: all.
-    resources: Vec<GroupResource>,
+    rings: Vec<Place>,
     taken: VecDeque<Change>,
     cursor: Revision,
     woken: Arc<Notify>,
@@ -34,7 +36,8 @@ impl Changes {
     pub(crate) fn new(shared: Arc<Shared>, resources: &[GroupResource], after: Revision) -> Self {
         let woken = Arc::new(Notify::new());
         shared.register(resources, &woken);
-        Self { shared, resources: resources.to_vec(), taken: VecDeque::new(), cursor: after, woken }
+        let rings = shared.places(resources);
+        Self { shared, rings, taken: VecDeque::new(), cursor: after, woken }
     }
 
     pub(crate) fn from_now(shared: Arc<Shared>, resources: &[GroupResource]) -> (Snapshot, Self) {
@@ -50,10 +53,7 @@ impl Changes {
     }
 
     fn forgotten(&self, state: &State) -> Revision {
-        let worst = |resources: &mut dyn Iterator<Item = &GroupResource>| {
-            resources.map(|r| state.forgotten(r)).max().unwrap_or_default()
-        };
-        if self.resources.is_empty() { worst(&mut state.resources()) } else { worst(&mut self.resources.iter()) }
+        state.rings(&self.rings).map(Ring::forgotten).max().unwrap_or_default()
     }
 
     /// The next change, once there is one. May be dropped while waiting without losing anything.
@@ -77,29 +77,24 @@ impl Changes {
     fn take(&mut self) -> Result<bool, Ended> {
         let state = self.shared.read();
         if self.cursor < self.forgotten(&state) {
-            state.lags(&self.resources);
+            for ring in state.rings(&self.rings) {
+                ring.lagged.fetch_add(1, Ordering::Relaxed);
+            }
             return Err(Ended::Lagged);
         }
         let after = self.cursor;
         let mut found: Vec<&Change> = Vec::new();
         let mut whole = true;
-        {
-            let mut gather = |resource: &GroupResource| {
-                let mut last = Revision::default();
-                for (count, change) in state.since(resource, after).enumerate() {
-                    // Changes of one revision go together.
-                    if count >= BATCH && change.revision != last {
-                        whole = false;
-                        break;
-                    }
-                    last = change.revision;
-                    found.push(change);
+        for ring in state.rings(&self.rings) {
+            let mut last = Revision::default();
+            for (count, change) in ring.since(after).enumerate() {
+                // Changes of one revision go together.
+                if count >= BATCH && change.revision != last {
+                    whole = false;
+                    break;
                 }
-            };
-            if self.resources.is_empty() {
-                state.resources().for_each(&mut gather);
-            } else {
-                self.resources.iter().for_each(&mut gather);
+                last = change.revision;
+                found.push(change);
             }
         }
         found.sort_by_key(|c| c.revision);

@@ -28,11 +28,17 @@ pub(crate) struct State {
     pub(crate) snapshot: Snapshot,
     /// What the store has and cannot read; empty as a rule.
     pub(crate) unreadable: BTreeMap<Key, String>,
-    rings: HashMap<GroupResource, Ring>,
+    /// Each resource's for good at one place, so that who watches it need not look for it.
+    rings: Vec<Ring>,
+    places: HashMap<GroupResource, Place>,
     /// History begins here.
     floor: Revision,
     pub(crate) closed: bool,
 }
+
+/// Of a ring.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place(usize);
 
 #[derive(Default)]
 struct Waiters {
@@ -41,32 +47,35 @@ struct Waiters {
 }
 
 impl State {
-    pub(crate) fn forgotten(&self, resource: &GroupResource) -> Revision {
-        self.rings.get(resource).map_or(self.floor, Ring::forgotten)
+    pub(crate) fn ring(&self, resource: &GroupResource) -> Option<&Ring> {
+        self.rings.get(self.places.get(resource)?.0)
     }
 
-    pub(crate) fn since(&self, resource: &GroupResource, after: Revision) -> impl DoubleEndedIterator<Item = &Change> {
-        self.rings.get(resource).into_iter().flat_map(move |ring| ring.since(after))
+    /// Those at these places; all, if there is none.
+    pub(crate) fn rings<'a>(&'a self, places: &'a [Place]) -> impl Iterator<Item = &'a Ring> {
+        let all = if places.is_empty() { self.rings.as_slice() } else { &[] };
+        all.iter().chain(places.iter().filter_map(|place| self.rings.get(place.0)))
     }
 
-    /// Someone who watches these came too late.
-    pub(crate) fn lags(&self, resources: &[GroupResource]) {
-        for ring in resources.iter().filter_map(|resource| self.rings.get(resource)) {
-            ring.lagged.fetch_add(1, Ordering::Relaxed);
+    /// Where a resource's ring is, made if there is none yet.
+    fn place(&mut self, resource: &GroupResource) -> Place {
+        if let Some(place) = self.places.get(resource) {
+            return *place;
         }
-    }
-
-    pub(crate) fn resources(&self) -> impl Iterator<Item = &GroupResource> {
-        self.rings.keys()
+        let place = Place(self.rings.len());
+        self.rings.push(Ring::new(self.floor));
+        self.places.insert(resource.clone(), place);
+        place
     }
 
     /// One resource as it was, as far back as its changes are remembered: each one after `revision` is undone, the latest first.
     pub(crate) fn at(&self, resource: &GroupResource, revision: Revision) -> Option<Snapshot> {
-        if revision < self.forgotten(resource) || revision > self.snapshot.revision {
+        let ring = self.ring(resource);
+        if revision < ring.map_or(self.floor, Ring::forgotten) || revision > self.snapshot.revision {
             return None;
         }
         let mut then = self.snapshot.only(std::slice::from_ref(resource));
-        for change in self.since(resource, revision).rev() {
+        for change in ring.into_iter().flat_map(|ring| ring.since(revision)).rev() {
             match &change.before {
                 Some(object) => then.insert(object.clone()),
                 None => {
@@ -79,8 +88,10 @@ impl State {
     }
 
     fn record(&mut self, change: Change) {
-        let floor = self.floor;
-        self.rings.entry(change.key.resource.clone()).or_insert_with(|| Ring::new(floor)).push(change);
+        let place = self.place(&change.key.resource);
+        if let Some(ring) = self.rings.get_mut(place.0) {
+            ring.push(change);
+        }
     }
 }
 
@@ -88,7 +99,14 @@ impl Shared {
     pub(crate) fn new(snapshot: Snapshot, unreadable: Vec<Unreadable>, keep: Duration) -> Self {
         let (floor, unreadable) = (snapshot.revision, by_key(unreadable));
         Self {
-            state: RwLock::new(State { snapshot, unreadable, rings: HashMap::new(), floor, closed: false }),
+            state: RwLock::new(State {
+                snapshot,
+                unreadable,
+                rings: Vec::new(),
+                places: HashMap::new(),
+                floor,
+                closed: false,
+            }),
             waiters: Mutex::default(),
             head: watch::Sender::new(floor),
             kept: Kept::new(keep),
@@ -148,7 +166,7 @@ impl Shared {
                 }
                 listed.insert(object);
             }
-            let gone = state.rings.keys().chain(before.resources()).flat_map(|r| before.list(r, ""));
+            let gone = state.places.keys().chain(before.resources()).flat_map(|r| before.list(r, ""));
             let mut gone: Vec<_> = gone.filter(|o| listed.get(&o.key).is_none()).map(|o| o.key.clone()).collect();
             gone.sort();
             gone.dedup();
@@ -183,13 +201,18 @@ impl Shared {
 
     /// Changes that were recorded, and watchers that came too late for one.
     pub(crate) fn counts(&self, resource: &GroupResource) -> (u64, u64) {
-        self.read().rings.get(resource).map_or((0, 0), |ring| (ring.pushed, ring.lagged.load(Ordering::Relaxed)))
+        self.read().ring(resource).map_or((0, 0), |ring| (ring.pushed, ring.lagged.load(Ordering::Relaxed)))
     }
 
     pub(crate) fn close(&self) {
         self.write(|state| state.closed = true);
         self.wake_all();
         self.head.send_replace(Revision(u64::MAX));
+    }
+
+    /// Where the rings of these are.
+    pub(crate) fn places(&self, resources: &[GroupResource]) -> Vec<Place> {
+        self.write(|state| resources.iter().map(|resource| state.place(resource)).collect())
     }
 
     /// Wakes `notify` after each change of one of `resources`, or of any if there is none.

@@ -22,25 +22,30 @@ pub struct Lines {
     recent: Mutex<VecDeque<(Mark, Bytes)>>,
 }
 
-/// All that a line depends on.
-#[derive(PartialEq)]
+/// All that a line depends on. Whoever looks for one lends it: a thousand watchers do for one change, and would count what they share up
+/// and down.
 struct Mark {
-    revision: Revision,
-    accepted: Accepted,
-    include: Include,
-    first: bool,
-    /// Whether there was a version before and one after: what the change is called.
-    versions: (bool, bool),
+    form: Form,
     /// The row by its address: a conversion shows another object, and a row that is gone keeps its place as long as it is here.
-    row: ByAddress,
+    row: Arc<Resource>,
     key: Key,
 }
 
-struct ByAddress(Arc<Resource>);
+#[derive(Clone, Copy, PartialEq)]
+struct Form {
+    revision: Revision,
+    first: bool,
+    /// Whether there was a version before and one after: what the change is called.
+    versions: (bool, bool),
+    include: Include,
+    accepted: Accepted,
+}
 
-impl PartialEq for ByAddress {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+impl Mark {
+    fn is(&self, form: &Form, row: &Arc<Resource>, key: &Key) -> bool {
+        let same = || Arc::ptr_eq(&self.key.name, &key.name) && Arc::ptr_eq(&self.key.namespace, &key.namespace);
+        // A row is of one resource.
+        self.form == *form && Arc::ptr_eq(&self.row, row) && (same() || self.key == *key)
     }
 }
 
@@ -55,26 +60,25 @@ impl Lines {
         make: impl FnOnce(WatchEvent) -> Result<Bytes, Status>,
     ) -> Result<Bytes, Status> {
         let WatchEvent::Object(Change { revision, key, before, after }) = &event else { return make(event) };
-        let mark = Mark {
+        let form = Form {
             revision: *revision,
-            accepted: wanted.accepted,
-            include: wanted.include,
             first,
             versions: (before.is_some(), after.is_some()),
-            row: ByAddress(Arc::clone(row)),
-            key: key.clone(),
+            include: wanted.include,
+            accepted: wanted.accepted,
         };
-        if let Some(line) = self.find(&mark) {
+        if let Some(line) = self.find(&form, row, key) {
             return Ok(line);
         }
+        let mark = Mark { form, row: Arc::clone(row), key: key.clone() };
         let line = make(event)?;
         self.put(mark, line.clone());
         Ok(line)
     }
 
-    fn find(&self, mark: &Mark) -> Option<Bytes> {
+    fn find(&self, form: &Form, row: &Arc<Resource>, key: &Key) -> Option<Bytes> {
         let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
-        recent.iter().rev().find(|(known, _)| known == mark).map(|(_, line)| line.clone())
+        recent.iter().rev().find(|(mark, _)| mark.is(form, row, key)).map(|(_, line)| line.clone())
     }
 
     fn put(&self, mark: Mark, line: Bytes) {
