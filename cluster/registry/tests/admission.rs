@@ -430,6 +430,29 @@ async fn a_policy_changes_what_it_may_and_says_what_it_may_not() {
 }
 
 #[tokio::test]
+async fn conditions_that_cannot_be_told_keep_all_mutations_off() {
+    let label = json!({"patchType": "ApplyConfiguration",
+        "applyConfiguration": {"expression": "Object{metadata: Object.metadata{labels: {'l': 'v'}}}"}});
+    for (policy, expected) in [
+        ("Ignore", Ok(Value::Null)),
+        (
+            "Fail",
+            Err(
+                "policy 'p' with binding 'b' denied request: expression 'object.nope == 1' resulted in error: no such key: nope",
+            ),
+        ),
+    ] {
+        let world = World::new().await;
+        let spec = json!({"reinvocationPolicy": "Never", "failurePolicy": policy, "mutations": [label, label],
+            "matchConditions": [{"name": "c", "expression": "object.nope == 1"}]});
+        world.policy("mutating", spec, json!({})).await;
+        let result = world.config_map("a", json!({})).await;
+        let said = result.as_ref().map(|(made, _)| made["metadata"]["labels"].clone());
+        assert_eq!(said.map_err(|status| status.message.as_str()), expected, "{policy}");
+    }
+}
+
+#[tokio::test]
 async fn subresources_are_judged_by_what_they_take() {
     let world = World::new().await;
     let selector = json!({"app": "d"});

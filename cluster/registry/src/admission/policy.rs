@@ -215,6 +215,7 @@ pub(super) fn mutate(
             let applies = if at == 0 { run.applies() } else { Ok(true) };
             let made = match applies {
                 Ok(false) => return Ok(()),
+                Err(_) if policy.ignores_failures() => return Ok(()),
                 Ok(true) => run.mutate(mutation).and_then(|mutation| made(row, shown, mutation)),
                 Err(why) => Err(why),
             };
