@@ -105,6 +105,8 @@ pub fn announce(status: &mut JobStatus, verdict: &Verdict, now: Timestamp) {
 pub fn conclude(status: &mut JobStatus, verdict: &Verdict, now: Timestamp) {
     let kind = if verdict.complete { "Complete" } else { "Failed" };
     set(status, kind, true, verdict.reason, verdict.message, now);
+    // One that fails while it is suspended has no start; what is over must have had one.
+    status.start_time.get_or_insert_with(|| Time(whole_seconds(now)));
     if verdict.complete {
         status.completion_time = Some(Time(whole_seconds(now)));
     }

@@ -44,15 +44,14 @@ pub(crate) fn row() -> Row {
         default,
         prepare_create: |cron| cron.set("status", json!({})),
         validate_create: |cron, errors| {
+            validate(cron, None, errors);
             let name = cron.text("metadata.name");
             if name.len() > LONGEST {
                 let why = format!("must be no more than {LONGEST} characters");
                 errors.invalid(&Path::root("metadata.name"), name, &why);
             }
-            zone_in_schedule(cron, None, errors);
         },
-        validate,
-        validate_update: |new, old, errors| zone_in_schedule(new, Some(old), errors),
+        validate_update: |new, old, errors| validate(new, Some(old), errors),
         warnings,
         ..Strategy::SPEC
     };
@@ -74,20 +73,26 @@ fn default(cron: &mut Value) {
     cron.fill("spec.schedule", "");
     cron.fill("spec.jobTemplate.metadata", json!({}));
     workload::default_pods(cron.slot(TEMPLATE));
+    job::default_patterns(cron.slot("spec.jobTemplate.spec"));
     cron.fill("status", json!({}));
 }
 
-fn validate(cron: &Value, errors: &mut Errors) {
+fn validate(cron: &Value, old: Option<&Value>, errors: &mut Errors) {
     const POLICIES: &[&str] = &["Allow", "Forbid", "Replace"];
     let spec = Path::root("spec");
     let text = cron.text("spec.schedule");
     if text.is_empty() {
         errors.required(&spec.child("schedule"), "");
-    } else if let Err(why) = schedule::check(text) {
-        errors.invalid(&spec.child("schedule"), text, &why);
+    } else {
+        if let Err(why) = schedule::check(text) {
+            errors.invalid(&spec.child("schedule"), text, &why);
+        }
+        zone_in_schedule(cron, old, errors);
     }
     workload::counts(cron, &["spec.startingDeadlineSeconds"], errors);
-    if let Some(zone) = cron.look("spec.timeZone").as_str() {
+    let zone = cron.look("spec.timeZone").as_str();
+    // One that was taken once stays, whatever is known of zones by now.
+    if let Some(zone) = zone.filter(|zone| old.is_none_or(|old| old.look("spec.timeZone") != *zone)) {
         time_zone(zone, &spec.child("timeZone"), errors);
     }
     let policy = cron.text("spec.concurrencyPolicy");
@@ -99,7 +104,7 @@ fn validate(cron: &Value, errors: &mut Errors) {
 }
 
 fn template(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
-    job::rules(spec, path, errors);
+    job::spec::rules(spec, path, errors);
     let selector = spec.look("selector");
     if !selector.is_null() {
         errors.invalid(&path.child("selector"), selector.clone(), "`selector` will be auto-generated");
@@ -140,7 +145,9 @@ fn time_zone(zone: &str, path: &Path<'_>, errors: &mut Errors) {
 
 fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     let mut said = workload::name_warning(new, old, "Pod names and hostnames");
-    said.extend(workload::warnings_at(new, TEMPLATE));
+    if old.is_none_or(|old| old.look("spec") != new.look("spec")) {
+        said.extend(job::spec::warnings(new, "spec.jobTemplate.spec"));
+    }
     said
 }
 

@@ -53,14 +53,10 @@ fn validate(class: &Value, errors: &mut Errors) {
     let spec = Path::root("spec");
     let controller = class.text("spec.controller");
     let path = spec.child("controller");
-    if controller.is_empty() {
-        errors.required(&path, "");
-    } else {
-        if controller.len() > LONGEST_CONTROLLER {
-            errors.too_long(&path, LONGEST_CONTROLLER);
-        }
-        domain_path(controller, &path, errors);
+    if controller.len() > LONGEST_CONTROLLER {
+        errors.too_long(&path, LONGEST_CONTROLLER);
     }
+    domain_path(controller, &path, errors);
     let parameters = class.look("spec.parameters");
     if !parameters.is_null() {
         validate_parameters(parameters, &spec.child("parameters"), errors);
@@ -68,7 +64,11 @@ fn validate(class: &Value, errors: &mut Errors) {
 }
 
 /// A path that begins with the domain of whoever chose it.
-fn domain_path(text: &str, path: &Path<'_>, errors: &mut Errors) {
+pub(super) fn domain_path(text: &str, path: &Path<'_>, errors: &mut Errors) {
+    if text.is_empty() {
+        errors.required(path, "");
+        return;
+    }
     let parts = text.split_once('/').filter(|(host, rest)| !host.is_empty() && !rest.is_empty());
     let Some((host, rest)) = parts else {
         errors.invalid(path, text, "must be a domain-prefixed path (such as \"acme.io/foo\")");

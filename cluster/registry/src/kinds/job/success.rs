@@ -2,14 +2,21 @@
 
 use serde_json::Value;
 
+use super::indexes::count;
 use crate::errors::{Errors, Path};
+use crate::golang;
 use crate::value::Look as _;
 
 const MOST_RULES: usize = 20;
 const LONGEST: usize = 64 << 10;
 
 pub(super) fn policy(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
-    if !spec.has("successPolicy") || spec.text("completionMode") != "Indexed" {
+    let policy = spec.look("successPolicy");
+    if policy.is_null() {
+        return;
+    }
+    if spec.text("completionMode") != "Indexed" {
+        errors.invalid_json(path, &golang::show(policy, "SuccessPolicy"), "requires indexed completion mode");
         return;
     }
     let list = path.child("rules");
@@ -56,57 +63,5 @@ fn one(rule: &Value, completions: i64, path: &Path<'_>, errors: &mut Errors) {
             "must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"
         );
         errors.invalid(&here, wanted, &why);
-    }
-}
-
-/// How many indexes a text such as `0,2-4` names. Upstream's words for what is wrong with it.
-fn count(text: &str, completions: i64) -> Result<i64, String> {
-    if text.is_empty() {
-        return Ok(0);
-    }
-    let number = |part: &str| {
-        let number: i64 = part.parse().map_err(|_| format!("cannot convert string to integer for index: {part:?}"))?;
-        if number < completions { Ok(number) } else { Err(format!("too large index: {part:?}")) }
-    };
-    let (mut total, mut last) = (0, None);
-    for interval in text.split(',') {
-        let parts: Vec<&str> = interval.split('-').collect();
-        let (from, to) = match parts.as_slice() {
-            [one] => (number(one)?, None),
-            [from, to] => (number(from)?, Some(number(to)?)),
-            _ => {
-                return Err(format!(
-                    "the fragment {interval:?} violates the requirement that an index interval can have at most two parts separated by '-'"
-                ));
-            }
-        };
-        for (previous, current) in [(last, Some(from)), (to.map(|_| from), to)] {
-            if let Some((previous, current)) = previous.zip(current).filter(|(previous, current)| previous >= current) {
-                return Err(format!("non-increasing order, previous: {previous}, current: {current}"));
-            }
-        }
-        total += to.unwrap_or(from) - from + 1;
-        last = Some(to.unwrap_or(from));
-    }
-    Ok(total)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn indexes_are_counted_or_refused() {
-        assert_eq!(count("0,2-4", 5), Ok(4));
-        assert_eq!(count("", 5), Ok(0));
-        for (text, why) in [
-            ("5", "too large index: \"5\""),
-            ("a", "cannot convert string to integer for index: \"a\""),
-            ("1,1", "non-increasing order, previous: 1, current: 1"),
-            ("3-2", "non-increasing order, previous: 3, current: 2"),
-        ] {
-            assert_eq!(count(text, 5).unwrap_err(), why);
-        }
-        assert!(count("0-1-2", 5).unwrap_err().contains("at most two parts"));
     }
 }
