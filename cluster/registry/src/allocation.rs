@@ -60,7 +60,7 @@ pub(crate) fn allocate<'a>(
     let snapshot = registry.cache.snapshot();
     let others = Others { snapshot: &snapshot, pending: &chosen, settings: &registry.options.settings, dry_run };
     let mut errors = Errors::default();
-    allocate(&others, new, old, &mut errors);
+    allocate(&others, new, old, &mut errors)?;
     row.refuse(errors, new.text("metadata.name"))?;
     if dry_run {
         return Ok(None);

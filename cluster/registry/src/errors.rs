@@ -313,6 +313,17 @@ impl Errors {
     }
 }
 
+/// As upstream's `NewInternalError`, which names the error twice.
+pub(crate) fn internal(why: String) -> Status {
+    let cause = Cause { reason: String::new(), message: why.clone(), field: String::new() };
+    let details = Details { causes: vec![cause], ..Default::default() };
+    Status {
+        reason: Reason::InternalError,
+        message: format!("Internal error occurred: {why}"),
+        details: Some(Box::new(details)),
+    }
+}
+
 fn listed(values: &[&str]) -> String {
     let values: Vec<_> = values.iter().map(|v| quote(v)).collect();
     format!("supported values: {}", values.join(", "))

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kedge_api::{Resource, Snapshot, User};
+use kedge_api::{Resource, Snapshot, Status, User};
 use serde_json::Value;
 
 use crate::errors::Errors;
@@ -24,7 +24,8 @@ pub(crate) struct Others<'a> {
     pub(crate) dry_run: bool,
 }
 
-pub(crate) type Allocate = fn(&Others<'_>, new: &mut Value, old: Option<&Value>, &mut Errors);
+/// What is wrong with a field is one of the errors; what else goes wrong, a status.
+pub(crate) type Allocate = fn(&Others<'_>, new: &mut Value, old: Option<&Value>, &mut Errors) -> Result<(), Status>;
 
 #[derive(Clone, Copy)]
 pub(crate) struct Strategy {

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use futures::future::join_all;
-use kedge_api::{GroupResource, Reason, Status};
+use kedge_api::{GroupResource, Status};
 use serde_json::Value;
 
 use self::hook::Hook;
@@ -24,7 +24,7 @@ use super::counted::Step;
 use super::matching::Asked;
 use super::{Attributes, Operation, Writer};
 use crate::Registry;
-use crate::errors::quote;
+use crate::errors::{internal, quote};
 use crate::notes;
 use crate::table::Row;
 
@@ -192,16 +192,5 @@ fn settle(hook: &Hook, answer: Result<Response, Failure>) -> Result<Option<Respo
             Ok(None)
         }
         Err(Failure::Broken(why)) => Err(internal(format!("failed calling webhook {}: {why}", quote(hook.name())))),
-    }
-}
-
-/// As upstream's `NewInternalError`, which names the error twice.
-pub(super) fn internal(why: String) -> Status {
-    let cause = kedge_api::status::Cause { reason: String::new(), message: why.clone(), field: String::new() };
-    let details = kedge_api::status::Details { causes: vec![cause], ..Default::default() };
-    Status {
-        reason: Reason::InternalError,
-        message: format!("Internal error occurred: {why}"),
-        details: Some(Box::new(details)),
     }
 }

@@ -7,8 +7,10 @@ use kedge_api::resource::Column;
 use serde_json::{Value, json};
 
 use super::columns::{self, count};
+use super::pod::affinity;
 use super::{STATUS, deployment, resource, workload};
 use crate::errors::{Errors, Path};
+use crate::golang;
 use crate::strategy::Strategy;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
@@ -101,13 +103,23 @@ fn prepare_update(new: &mut Value, old: &Value) {
 }
 
 fn validate(set: &Value, errors: &mut Errors) {
-    if !set.look("spec.selector").is_null() {
-        workload::selector(set, "empty selector is invalid for daemonset", errors);
+    let selector = set.look("spec.selector");
+    let path = Path::root("spec.selector");
+    let parts = selector.entries("matchLabels").count() + selector.items("matchExpressions").len();
+    affinity::label_selector(selector, &path, errors);
+    workload::chosen_if_read(set, errors);
+    if selector.is_object() && parts == 0 {
+        errors.invalid(&path, selector.clone(), "empty selector is invalid for daemonset");
     }
-    workload::template(set, &["Always"], errors);
+    let template = Path::root("spec.template");
+    workload::pod_template(set.look("spec.template"), &template, errors);
+    let restart = set.text("spec.template.spec.restartPolicy");
+    if restart != "Always" {
+        errors.not_supported(&template.child("spec.restartPolicy"), restart, &["Always"]);
+    }
     if set.has("spec.template.spec.activeDeadlineSeconds") {
         let why = "activeDeadlineSeconds in DaemonSet is not Supported";
-        errors.forbidden(&Path::root("spec.template.spec.activeDeadlineSeconds"), why);
+        errors.forbidden(&template.child("spec.activeDeadlineSeconds"), why);
     }
     workload::counts(set, &["spec.minReadySeconds"], errors);
     strategy(set.look("spec.updateStrategy"), errors);
@@ -135,7 +147,10 @@ fn strategy(strategy: &Value, errors: &mut Errors) {
                 _ => {}
             }
         }
-        other => errors.not_supported(&path.child("type"), other, &["OnDelete", "RollingUpdate"]),
+        _ => {
+            let shown = golang::show(strategy, "RollingStrategy");
+            errors.not_supported_json(&path, &shown, &["RollingUpdate", "OnDelete"]);
+        }
     }
 }
 
@@ -149,6 +164,7 @@ fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
         "status.updatedNumberScheduled",
         "status.numberAvailable",
         "status.numberUnavailable",
+        "status.collisionCount",
     ];
     workload::counts(new, COUNTS, errors);
     deployment::collisions(new, old, errors);

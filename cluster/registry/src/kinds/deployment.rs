@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::columns::{self, count};
 use super::{SCALE, STATUS, resource, workload};
-use crate::errors::{Errors, Path, ordered};
+use crate::errors::{Errors, Path};
+use crate::golang;
 use crate::strategy::Strategy;
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
@@ -81,7 +82,7 @@ fn validate(deployment: &Value, errors: &mut Errors) {
         errors,
     );
     let (deadline, ready) = (deployment.int("spec.progressDeadlineSeconds"), count(deployment, "spec.minReadySeconds"));
-    if let Some(deadline) = deadline.filter(|d| *d <= ready && *d != i64::from(i32::MAX)) {
+    if let Some(deadline) = deadline.filter(|d| *d <= ready) {
         errors.invalid(&Path::root("spec.progressDeadlineSeconds"), deadline, "must be greater than minReadySeconds");
     }
 }
@@ -105,8 +106,8 @@ fn strategy(strategy: &Value, errors: &mut Errors) {
             }
             workload::not_over_hundred(unavailable, &here.child("maxUnavailable"), errors);
         }
-        other => {
-            let shown = ordered(&json!({"Type": other, "RollingUpdate": rolling}), &["Type", "RollingUpdate"]);
+        _ => {
+            let shown = golang::show(strategy, "RollingStrategy");
             errors.not_supported_json(&path, &shown, &["Recreate", "RollingUpdate"]);
         }
     }
@@ -120,6 +121,7 @@ fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
         "status.readyReplicas",
         "status.availableReplicas",
         "status.unavailableReplicas",
+        "status.collisionCount",
     ];
     workload::counts(new, COUNTS, errors);
     let replicas = count(new, "status.replicas");
@@ -138,11 +140,8 @@ fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
 
 /// The count of hash collisions only grows.
 pub(crate) fn collisions(new: &Value, old: &Value, errors: &mut Errors) {
-    let path = Path::root("status.collisionCount");
-    match (new.int("status.collisionCount"), old.int("status.collisionCount")) {
-        (Some(now), _) if now < 0 => errors.invalid(&path, now, "must be greater than or equal to 0"),
-        (Some(now), Some(before)) if now < before => errors.invalid(&path, now, "cannot be decremented"),
-        (None, Some(_)) => errors.invalid(&path, Value::Null, "cannot be decremented"),
-        _ => {}
+    let [now, before] = [new, old].map(|object| object.int("status.collisionCount"));
+    if before.is_some() && now < before {
+        errors.invalid(&Path::root("status.collisionCount"), now.unwrap_or(0), "cannot be decremented");
     }
 }

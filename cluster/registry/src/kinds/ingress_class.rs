@@ -27,8 +27,11 @@ pub(crate) fn row() -> Row {
     let strategy = Strategy {
         generation: true,
         default,
-        validate,
-        validate_update: |new, old, errors| workload::immutable(new, old, "spec.controller", errors),
+        validate_create: validate,
+        validate_update: |new, old, errors| {
+            workload::immutable(new, old, "spec.controller", errors);
+            validate(new, errors);
+        },
         ..Strategy::PLAIN
     };
     Row::new(resource, strategy)

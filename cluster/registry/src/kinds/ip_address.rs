@@ -7,8 +7,9 @@ use kedge_api::{Resource, Status};
 use serde_json::{Value, json};
 
 use super::ingress::validate_segment;
-use super::{address, cluster_resource, columns, workload};
+use super::{address, cluster_resource, columns};
 use crate::errors::{Errors, Path};
+use crate::golang;
 use crate::names;
 use crate::strategy::Strategy;
 use crate::table::Row;
@@ -27,8 +28,8 @@ pub(crate) fn row() -> Row {
     let strategy = Strategy {
         name: address::strict_ip,
         default: |address| address.fill("spec", json!({})),
-        validate,
-        validate_update: |new, old, errors| workload::immutable(new, old, "spec.parentRef", errors),
+        validate_create: validate,
+        validate_update,
         ..Strategy::PLAIN
     };
     Row::new(resource, strategy)
@@ -72,6 +73,15 @@ fn validate(address: &Value, errors: &mut Errors) {
     }
     let namespace = reference.text("namespace");
     errors.all_invalid(&path.child("namespace"), namespace, names::path_segment(namespace));
+}
+
+/// Of the parent nothing is said but that it stays.
+fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let parent = new.look("spec.parentRef");
+    if parent != old.look("spec.parentRef") {
+        let shown = if parent.is_null() { "null".into() } else { golang::show(parent, "ParentReference") };
+        errors.invalid_json(&Path::root("spec.parentRef"), &shown, "field is immutable");
+    }
 }
 
 #[cfg(test)]

@@ -92,7 +92,8 @@ fn validate_port(port: &Value, path: &Path<'_>, errors: &mut Errors) {
             number(start, &here, errors);
             if let Some(end) = end {
                 if end < start {
-                    errors.invalid(&end_path, end, "must be greater than or equal to `port`");
+                    // Upstream shows the other one.
+                    errors.invalid(&end_path, start, "must be greater than or equal to `port`");
                 }
                 number(end, &end_path, errors);
             }

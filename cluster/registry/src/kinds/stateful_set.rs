@@ -36,6 +36,8 @@ pub(crate) fn row() -> Row {
         ..base
     };
     let strategy = Strategy {
+        // Pods have it as their host's name.
+        name: names::label,
         default,
         prepare_create: |set| {
             set.set("status", json!({"replicas": 0, "availableReplicas": 0}));
@@ -195,15 +197,18 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
 
 fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
     const PARTS: &[&str] = &["readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas"];
-    workload::counts(new, &["status.replicas"], errors);
+    const COUNTS: &[&str] = &[
+        "status.replicas",
+        "status.readyReplicas",
+        "status.currentReplicas",
+        "status.updatedReplicas",
+        "status.availableReplicas",
+        "status.observedGeneration",
+        "status.collisionCount",
+    ];
+    workload::counts(new, COUNTS, errors);
     let path = Path::root("status");
     let of = |field: &str| count(new.look("status"), field);
-    for field in PARTS {
-        if of(field) < 0 {
-            errors.invalid(&path.child(field), of(field), "must be greater than or equal to 0");
-        }
-    }
-    workload::counts(new, &["status.observedGeneration"], errors);
     for field in PARTS {
         if of(field) > of("replicas") {
             errors.invalid(&path.child(field), of(field), "cannot be greater than status.replicas");

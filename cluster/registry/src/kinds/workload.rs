@@ -94,6 +94,14 @@ pub(crate) fn chosen(object: &Value, unfit: &str, errors: &mut Errors) {
     }
 }
 
+/// The same, said of no selector that cannot be read: what is wrong with it is told already.
+pub(crate) fn chosen_if_read(object: &Value, errors: &mut Errors) {
+    let selector = object.look("spec.selector");
+    if selector.is_null() || parse(selector).is_some() {
+        chosen(object, "", errors);
+    }
+}
+
 pub(crate) fn pod_template(template: &Value, path: &Path<'_>, errors: &mut Errors) {
     crate::metadata::labels(template.look("metadata.labels"), &path.child("labels"), errors);
     crate::metadata::annotations(template.look("metadata.annotations"), &path.child("annotations"), errors);
@@ -168,7 +176,8 @@ pub(crate) fn int_or_percent(value: &Value, path: &Path<'_>, errors: &mut Errors
 /// Zero, or zero percent.
 pub(crate) fn is_zero(value: &Value) -> bool {
     match value {
-        Value::String(text) => text.trim_end_matches('%').bytes().all(|b| b == b'0'),
+        // What is neither counts as nothing.
+        Value::String(text) => text.strip_suffix('%').unwrap_or(text).parse::<i64>().unwrap_or(0) == 0,
         other => other.as_i64().unwrap_or(0) == 0,
     }
 }

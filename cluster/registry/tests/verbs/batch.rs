@@ -3,28 +3,13 @@
 use kedge_api::GroupResource;
 use serde_json::{Value, json};
 
+use crate::groups::{merge, told};
 use crate::world::{At, World, at, least};
-
-/// The error's text without the object's name before it; nothing if there was none.
-fn told(answer: Result<Value, kedge_api::Status>) -> String {
-    let Err(status) = answer else { return String::new() };
-    assert!(status.is(kedge_api::Reason::Invalid), "{}", status.message);
-    status.message.split_once(" is invalid: ").map(|(_, why)| why.to_owned()).unwrap()
-}
 
 fn job(name: &str, spec: Value) -> Value {
     let mut job = least("Job");
     merge(&mut job, json!({"metadata": {"name": name}, "spec": spec}));
     job
-}
-
-fn merge(into: &mut Value, from: Value) {
-    match (into, from) {
-        (Value::Object(into), Value::Object(from)) => {
-            from.into_iter().for_each(|(key, value)| merge(into.entry(key).or_insert(Value::Null), value));
-        }
-        (into, from) => *into = from,
-    }
 }
 
 const INDEXED: &str =

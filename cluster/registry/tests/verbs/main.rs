@@ -3,6 +3,7 @@
 
 mod batch;
 mod consistency;
+mod groups;
 mod kinds;
 mod owners;
 mod reads;

@@ -5,10 +5,10 @@ use kedge_api::status::{Cause, Details};
 use kedge_api::{Reason, Resource, Status, Verb};
 use serde_json::{Value, json};
 
-use super::{Failure, internal};
+use super::Failure;
 use crate::admission::matching::Asked;
 use crate::admission::{Operation, Writer};
-use crate::errors::quote;
+use crate::errors::{internal, quote};
 use crate::notes;
 use crate::patch::json as patching;
 use crate::table::Row;

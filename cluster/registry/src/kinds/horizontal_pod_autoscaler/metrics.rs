@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::errors::{Errors, Path};
-use crate::kinds::pod::resources::parse;
+use crate::kinds::pod::resources::{self, parse};
+use crate::names;
 use crate::value::Look as _;
 
 /// Where each type of metric stands, in the order in which upstream looks for them.
@@ -92,11 +93,17 @@ fn source(source: &Value, kind: &str, path: &Path<'_>, errors: &mut Errors) {
         reference(source.look("describedObject"), true, &path.child("describedObject"), errors);
     }
     if of_resource {
-        if source.text("name").is_empty() {
-            errors.required(&path.child("name"), "must specify a resource name");
+        let (name, container) = (source.text("name"), source.text("container"));
+        let of_container = kind == "containerResource";
+        match name {
+            "" => errors.required(&path.child("name"), "must specify a resource name"),
+            name if of_container => resources::container_resource(name, &path.child("name"), errors),
+            _ => {}
         }
-        if kind == "containerResource" && source.text("container").is_empty() {
-            errors.required(&path.child("container"), "must specify a container");
+        match container {
+            _ if !of_container => {}
+            "" => errors.required(&path.child("container"), "must specify a container"),
+            container => errors.all_invalid(&path.child("container"), container, names::label(container)),
         }
     } else {
         let metric = path.child("metric");

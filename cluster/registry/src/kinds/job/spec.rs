@@ -49,16 +49,12 @@ fn made(job: &Value, errors: &mut Errors) {
             Some(_) => {}
         }
     }
-    let expected = marks.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    if !chooses(selector, &expected) {
+    let expected: BTreeMap<_, _> = marks.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let parsed = serde_json::from_value(selector.clone()).ok();
+    let parsed = parsed.and_then(|typed| Selector::from_label_selector(Some(&typed)).ok());
+    if parsed.is_some_and(|selector| !selector.matches(&expected)) {
         errors.invalid(&Path::root("spec.selector"), selector.clone(), "`selector` not auto-generated");
     }
-}
-
-/// Whether the selector chooses these labels; one that cannot be read is not asked.
-fn chooses(selector: &Value, labels: &BTreeMap<String, String>) -> bool {
-    let parsed = serde_json::from_value(selector.clone()).ok();
-    parsed.and_then(|typed| Selector::from_label_selector(Some(&typed)).ok()).is_none_or(|it| it.matches(labels))
 }
 
 /// Its specification, as a job's own.
@@ -71,13 +67,7 @@ pub(super) fn specified(job: &Value, errors: &mut Errors) {
     } else {
         pod::affinity::label_selector(selector, &path, errors);
     }
-    let labels = job.look("spec.template.metadata.labels");
-    let map = labels.as_object().into_iter().flatten();
-    let map = map.map(|(key, value)| (key.clone(), value.as_str().unwrap_or_default().to_owned())).collect();
-    if selector.is_null() || !chooses(selector, &map) {
-        let why = "`selector` does not match template `labels`";
-        errors.invalid(&Path::root("spec.template.metadata.labels"), labels.clone(), why);
-    }
+    workload::chosen_if_read(job, errors);
 }
 
 /// The rules of a job's specification, also of one that a schedule makes jobs of.

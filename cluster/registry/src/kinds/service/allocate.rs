@@ -4,12 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
+use kedge_api::Status;
 use kedge_api::resource::known;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{addresses, families, needs_health_port, needs_node_port};
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Path, internal};
 use crate::kinds::ip_address;
 use crate::networks::{self, Network, mask};
 use crate::strategy::Others;
@@ -73,13 +74,18 @@ impl Used {
 }
 
 /// One step after the other, until one fails: what a later one would say is not known then.
-pub(super) fn allocate(others: &Others<'_>, new: &mut Value, old: Option<&Value>, errors: &mut Errors) {
+pub(super) fn allocate(
+    others: &Others<'_>,
+    new: &mut Value,
+    old: Option<&Value>,
+    errors: &mut Errors,
+) -> Result<(), Status> {
     if new.text("spec.type") == "ExternalName" {
-        return;
+        return Ok(());
     }
     addresses::validate(new, old, errors);
     if !errors.is_empty() {
-        return;
+        return Ok(());
     }
     let one = new.text("spec.clusterIP").to_owned();
     if new.items("spec.clusterIPs").is_empty() && !one.is_empty() {
@@ -87,13 +93,19 @@ pub(super) fn allocate(others: &Others<'_>, new: &mut Value, old: Option<&Value>
     }
     families::choose(new, old, errors);
     if !errors.is_empty() {
-        return;
+        return Ok(());
     }
-    let used = used(others, new);
+    let mut used = used(others, new);
     address(others, new, old, &used, errors);
-    if errors.is_empty() {
-        node_ports(others, new, old, &used, errors);
+    if !errors.is_empty() || !["NodePort", "LoadBalancer"].contains(&new.text("spec.type")) {
+        return Ok(());
     }
+    let mine = node_ports(others, new, old, &used, errors);
+    if !errors.is_empty() {
+        return Ok(());
+    }
+    used.ports.extend(mine);
+    health_port(others, new, old, &used)
 }
 
 fn address(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &Used, errors: &mut Errors) {
@@ -120,22 +132,13 @@ fn address(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &Use
     if old.is_some_and(|old| !old.text("spec.clusterIP").is_empty()) {
         return;
     }
-    let shown = json!([wanted]);
-    match wanted.parse::<Ipv4Addr>() {
-        // An address of another family was refused with its family.
-        Err(_) => {}
-        Ok(address) if !usable.iter().any(|network| network.contains(address)) => {
-            let why = format!("failed to allocate IP {wanted}: the provided network does not match the current range");
-            errors.invalid(&path, shown, &why);
-        }
-        Ok(address) if used.addresses.contains(&address) => {
-            errors.invalid(&path, shown, &format!("failed to allocate IP {wanted}: provided IP is already allocated"));
-        }
-        Ok(address) => {
-            if let Err(why) = ownable(others, new, address) {
-                errors.invalid(&path, shown, &format!("failed to allocate IP {wanted}: {why}"));
-            }
-        }
+    let why = match wanted.parse::<Ipv4Addr>().ok().filter(|a| usable.iter().any(|network| network.contains(*a))) {
+        None => Err("the provided network does not match the current range".to_owned()),
+        Some(address) if used.addresses.contains(&address) => Err("provided IP is already allocated".to_owned()),
+        Some(address) => ownable(others, new, address),
+    };
+    if let Err(why) = why {
+        errors.invalid(&path, json!([wanted]), &format!("failed to allocate IP {wanted}: {why}"));
     }
 }
 
@@ -166,10 +169,14 @@ fn random() -> u32 {
     uuid::Uuid::new_v4().as_fields().0
 }
 
-fn node_ports(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &Used, errors: &mut Errors) {
-    if !["NodePort", "LoadBalancer"].contains(&new.text("spec.type")) {
-        return;
-    }
+/// The ports that the service has now.
+fn node_ports(
+    others: &Others<'_>,
+    new: &mut Value,
+    old: Option<&Value>,
+    used: &Used,
+    errors: &mut Errors,
+) -> HashSet<u16> {
     let range = others.settings.node_ports.clone();
     let had: HashSet<i64> =
         old.into_iter().flat_map(|o| o.items("spec.ports")).filter_map(|p| p.int("nodePort")).collect();
@@ -190,15 +197,12 @@ fn node_ports(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &
                 let number = u16::try_from(wanted).ok().filter(|n| range.contains(n));
                 let again = shared.get(&inside) == Some(&wanted) || had.contains(&wanted);
                 if number.is_none() && !had.contains(&wanted) {
-                    let (first, last) = (range.start(), range.end());
-                    let why =
-                        format!("provided port is not in the valid range. The range of valid ports is {first}-{last}");
-                    errors.invalid(&path.child("nodePort"), wanted, &why);
-                    return;
+                    errors.invalid(&path.child("nodePort"), wanted, &outside(&range));
+                    return mine;
                 }
                 if number.is_some_and(|n| used.ports.contains(&n) || !again && mine.contains(&n)) {
                     errors.invalid(&path.child("nodePort"), wanted, "provided port is already allocated");
-                    return;
+                    return mine;
                 }
                 port.set("nodePort", wanted);
                 shared.insert(inside, wanted);
@@ -215,26 +219,32 @@ fn node_ports(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &
             None => {}
         }
     }
-    // One that it had stays its own; that it may not change is for the rules to say.
-    if needs_health_port(new) && !old.is_some_and(needs_health_port) {
-        let path = Path::root("spec.healthCheckNodePort");
-        match new.int("spec.healthCheckNodePort").filter(|port| *port != 0) {
-            Some(wanted) => {
-                let taken = |n: u16| used.ports.contains(&n) || mine.contains(&n);
-                if u16::try_from(wanted).ok().filter(|n| range.contains(n)).is_none_or(taken) {
-                    errors.invalid(
-                        &path,
-                        wanted,
-                        &format!("failed to allocate requested HealthCheck NodePort {wanted}"),
-                    );
-                }
-            }
-            None => match free_port(&range, |n| used.ports.contains(&n) || mine.contains(&n)) {
-                Some(number) => new.set("spec.healthCheckNodePort", number),
-                None => errors.invalid(&path, 0, "failed to allocate a HealthCheck NodePort: range is full"),
-            },
-        }
+    mine
+}
+
+fn outside(range: &RangeInclusive<u16>) -> String {
+    let (first, last) = (range.start(), range.end());
+    format!("provided port is not in the valid range. The range of valid ports is {first}-{last}")
+}
+
+/// One that it had stays its own; that it may not change is for the rules to say. One that it cannot have is no fault of a field upstream.
+fn health_port(others: &Others<'_>, new: &mut Value, old: Option<&Value>, used: &Used) -> Result<(), Status> {
+    if !needs_health_port(new) || old.is_some_and(needs_health_port) {
+        return Ok(());
     }
+    let range = &others.settings.node_ports;
+    let Some(wanted) = new.int("spec.healthCheckNodePort").filter(|port| *port != 0) else {
+        let free = free_port(range, |n| used.ports.contains(&n));
+        let full = || internal("failed to allocate a HealthCheck NodePort 0: range is full".into());
+        new.set("spec.healthCheckNodePort", free.ok_or_else(full)?);
+        return Ok(());
+    };
+    let why = match u16::try_from(wanted).ok().filter(|n| range.contains(n)) {
+        None => outside(range),
+        Some(number) if used.ports.contains(&number) => "provided port is already allocated".to_owned(),
+        Some(_) => return Ok(()),
+    };
+    Err(internal(format!("failed to allocate requested HealthCheck NodePort {wanted}: {why}")))
 }
 
 /// A random one of those above the band that is left to people's own choice (upstream's KEP-3668), then of that band.

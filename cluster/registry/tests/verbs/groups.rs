@@ -1,0 +1,132 @@
+//! What workloads, networks and scalers may be and become.
+
+use kedge_api::resource::known;
+use kedge_api::{GroupResource, Reason, Status};
+use serde_json::{Value, json};
+
+use crate::world::{At, World, at, least};
+
+/// The error's text without the object's name before it; nothing if there was none.
+pub fn told(answer: Result<Value, Status>) -> String {
+    let Err(status) = answer else { return String::new() };
+    assert!(status.is(Reason::Invalid), "{}", status.message);
+    status.message.split_once(" is invalid: ").map(|(_, why)| why.to_owned()).unwrap()
+}
+
+/// Lays one value over another: objects field by field, anything else whole.
+pub fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            from.into_iter().for_each(|(key, value)| merge(into.entry(key).or_insert(Value::Null), value));
+        }
+        (into, from) => *into = from,
+    }
+}
+
+fn named(kind: &str, name: &str, spec: Value) -> Value {
+    let mut object = least(kind);
+    merge(&mut object, json!({"metadata": {"name": name}, "spec": spec}));
+    object
+}
+
+const SELECTOR: &str =
+    "spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`";
+const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+
+#[tokio::test]
+async fn kinds_are_refused_in_upstreams_words() {
+    let world = World::new().await;
+    let unread = json!({"matchExpressions": [{"key": "a", "operator": "Foo"}]});
+    let cases = [
+        ("apps", "deployments", "Deployment", json!({"strategy": {"type": "Foo", "rollingUpdate": {"maxSurge": 2}}}),
+            "spec.strategy: Unsupported value: {\"Type\":\"Foo\",\"RollingUpdate\":{\"MaxUnavailable\":0,\"MaxSurge\":2}}: supported values: \"Recreate\", \"RollingUpdate\"".to_owned()),
+        ("apps", "deployments", "Deployment", json!({"strategy": {"rollingUpdate": {"maxSurge": "x%", "maxUnavailable": 0}}}),
+            "[spec.strategy.rollingUpdate.maxSurge: Invalid value: \"x%\": a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', regex used for validation is '[0-9]+%'), spec.strategy.rollingUpdate.maxUnavailable: Invalid value: 0: may not be 0 when `maxSurge` is 0]".into()),
+        ("apps", "daemonsets", "DaemonSet", json!({"selector": {"matchLabels": {"x": "y"}}, "updateStrategy": {"type": "Foo"}}),
+            format!("[{SELECTOR}, spec.updateStrategy: Unsupported value: {{\"Type\":\"Foo\",\"RollingUpdate\":null}}: supported values: \"RollingUpdate\", \"OnDelete\"]")),
+        ("apps", "daemonsets", "DaemonSet", json!({"selector": {"matchLabels": null}}),
+            "spec.selector: Invalid value: {}: empty selector is invalid for daemonset".into()),
+        ("apps", "daemonsets", "DaemonSet", json!({"selector": unread}),
+            "spec.selector.matchExpressions[0].operator: Invalid value: \"Foo\": not a valid selector operator".into()),
+        ("networking.k8s.io", "networkpolicies", "NetworkPolicy", json!({"ingress": [{"ports": [{"port": 80, "endPort": 70}]}]}),
+            "spec.ingress[0].ports[0].endPort: Invalid value: 80: must be greater than or equal to `port`".into()),
+        ("autoscaling", "horizontalpodautoscalers", "HorizontalPodAutoscaler",
+            json!({"metrics": [{"type": "ContainerResource", "containerResource": {"name": "foo", "container": "A", "target": {"type": "Utilization", "averageUtilization": 1}}}]}),
+            format!("[spec.metrics[0].containerResource.name: Invalid value: \"foo\": must be a standard resource type or fully qualified, spec.metrics[0].containerResource.name: Invalid value: \"foo\": must be a standard resource for containers, spec.metrics[0].containerResource.container: Invalid value: \"A\": {LABEL}]")),
+    ];
+    for (group, plural, kind, spec, why) in cases {
+        let resource = GroupResource::of(group, plural);
+        let said = told(world.create(&resource, "default", named(kind, "x", spec.clone())).await);
+        assert_eq!(said, why, "{kind}: {spec}");
+    }
+    let sets = GroupResource::of("apps", "statefulsets");
+    assert_eq!(
+        told(world.create(&sets, "default", named("StatefulSet", "a.b", json!({}))).await),
+        "metadata.name: Invalid value: \"a.b\": must not contain dots"
+    );
+}
+
+#[tokio::test]
+async fn what_does_not_change_is_said_first_or_alone() {
+    let world = World::new().await;
+    let classes = GroupResource::of("networking.k8s.io", "ingressclasses");
+    world.create(&classes, "", named("IngressClass", "c", json!({}))).await.unwrap();
+    let controller = "spec.controller: Invalid value: \"x\"";
+    assert_eq!(
+        told(world.merge(at(&classes, "", "c"), json!({"spec": {"controller": "x"}})).await),
+        format!(
+            "[{controller}: field is immutable, {controller}: must be a domain-prefixed path (such as \"acme.io/foo\")]"
+        )
+    );
+    let addresses = GroupResource::of("networking.k8s.io", "ipaddresses");
+    world.create(&addresses, "", named("IPAddress", "198.51.100.7", json!({}))).await.unwrap();
+    assert_eq!(
+        told(world.merge(at(&addresses, "", "198.51.100.7"), json!({"spec": {"parentRef": {"name": "a/b"}}})).await),
+        "spec.parentRef: Invalid value: {\"Group\":\"\",\"Resource\":\"services\",\"Namespace\":\"\",\"Name\":\"a/b\"}: field is immutable"
+    );
+}
+
+#[tokio::test]
+async fn collisions_of_hashes_are_only_ever_more() {
+    let world = World::new().await;
+    for (plural, kind) in [("deployments", "Deployment"), ("statefulsets", "StatefulSet"), ("daemonsets", "DaemonSet")]
+    {
+        let resource = GroupResource::of("apps", plural);
+        world.create(&resource, "default", named(kind, "x", json!({}))).await.unwrap();
+        let status = |count: Value| {
+            let place = At { subresource: "status", ..at(&resource, "default", "x") };
+            world.merge(place, json!({"status": {"collisionCount": count}}))
+        };
+        let count = "status.collisionCount: Invalid value";
+        assert_eq!(told(status(json!(2)).await), "");
+        assert_eq!(told(status(json!(1)).await), format!("{count}: 1: cannot be decremented"), "{kind}");
+        assert_eq!(told(status(json!(null)).await), format!("{count}: 0: cannot be decremented"), "{kind}");
+        assert_eq!(
+            told(status(json!(-1)).await),
+            format!("[{count}: -1: must be greater than or equal to 0, {count}: -1: cannot be decremented]"),
+            "{kind}"
+        );
+    }
+}
+
+/// No fault of the request, says upstream.
+#[tokio::test]
+async fn a_health_port_that_cannot_be_had_is_an_internal_error() {
+    let world = World::new().await;
+    let service = |name: &str, port: u16| {
+        json!({"metadata": {"name": name}, "spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local",
+            "healthCheckNodePort": port, "ports": [{"port": 80}]}})
+    };
+    world.create(&known::SERVICES, "default", service("a", 31_000)).await.unwrap();
+    for (port, why) in [
+        (31_000, "provided port is already allocated"),
+        (80, "provided port is not in the valid range. The range of valid ports is 30000-32767"),
+    ] {
+        let status = world.create(&known::SERVICES, "default", service("b", port)).await.unwrap_err();
+        assert!(status.is(Reason::InternalError));
+        let why = format!("failed to allocate requested HealthCheck NodePort {port}: {why}");
+        assert_eq!(status.message, format!("Internal error occurred: {why}"));
+        assert_eq!(status.details.unwrap().causes[0].message, why);
+    }
+    world.create(&known::SERVICES, "default", service("b", 31_001)).await.unwrap();
+}
