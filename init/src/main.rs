@@ -27,6 +27,7 @@ mod request;
 mod secrets;
 mod services;
 mod shutdown;
+mod slot;
 mod snapshot;
 mod supervisor;
 mod sys;

@@ -5,7 +5,7 @@ use crate::logs::{self, Logs, Ring};
 use crate::machine::{Machine, Network};
 use crate::reexec::{self, Origin};
 use crate::request::{Allowed, Request, Requests};
-use crate::{console, life, power, shutdown, supervisor, sys};
+use crate::{console, life, power, shutdown, slot, supervisor, sys};
 use anyhow::Context;
 use kedge_config::names::{RUN_DIR, STATE_DIR};
 use kedge_runtime::reaper::Reaper;
@@ -72,7 +72,13 @@ fn live(started: Duration, origin: Origin, last_words: &mut Option<Arc<Ring>>) -
     runtime.shutdown_timeout(Duration::from_millis(500));
     match request {
         Request::Reexec => Err(reexec::now()).context("replace this process by itself"),
-        Request::PowerOff | Request::Reboot | Request::Crash => Ok(shutdown::finish(request, has_state)),
+        Request::Crash => Ok(shutdown::finish(request, has_state)),
+        Request::PowerOff | Request::Reboot => {
+            if let Err(error) = slot::excuse(boot.disk.get()) {
+                tracing::warn!("slot record: {error:#}");
+            }
+            Ok(shutdown::finish(request, has_state))
+        }
     }
 }
 

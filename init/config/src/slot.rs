@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! stage 1: read ─▶ choose ─▶ count_try ─▶ write ─▶ mount ─▶ switch_root          init: running well ─▶ confirm ─▶ write
-//!                    ▲                              │ corrupt
+//!                    ▲                              │ corrupt                             asked to end ─▶ excuse ──▶ write
 //!                    └────────── condemn ◀──────────┘
 //! ```
 
@@ -201,6 +201,20 @@ impl Record {
         let slot = self.slot_mut(name);
         slot.unconfirmed = slot.unconfirmed.saturating_add(1);
         slot.tries = slot.tries.saturating_sub(1);
+    }
+
+    /// Takes back what [`Record::count_try`] counted: the boot ends on somebody's word, which says nothing of its system.
+    /// Gives whether there was anything to take back. A system whose last try was spent before a person forced it has one more then.
+    pub fn excuse(&mut self, name: SlotName) -> bool {
+        let slot = self.slot_mut(name);
+        let counted = slot.unconfirmed > 0;
+        if counted {
+            slot.unconfirmed -= 1;
+            if slot.verdict == Verdict::Trial {
+                slot.tries = slot.tries.saturating_add(1);
+            }
+        }
+        counted
     }
 
     /// The slot's system runs well: it is good from now on.

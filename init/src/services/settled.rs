@@ -1,11 +1,9 @@
 //! Waits until every service is ready, then tells how long the start took and confirms the slot: this system works.
 
 use crate::machine::Machine;
+use crate::slot;
 use crate::supervisor::{Handle, Phase};
-use anyhow::Context;
 use kedge_config::names;
-use kedge_config::slot::SlotName;
-use kedge_stage1::meta::Meta;
 use kedge_stage1::report;
 use std::fmt::Write;
 use std::fs;
@@ -29,29 +27,9 @@ pub async fn run(machine: Arc<Machine>, handle: Handle) -> anyhow::Result<()> {
     // In rescue the services that are there are ready, and that proves nothing.
     if machine.boot.rescue.is_none() {
         let own = Arc::clone(&machine);
-        tokio::task::spawn_blocking(move || confirm(&own, &stage1)).await??;
+        tokio::task::spawn_blocking(move || slot::confirm(own.disk.as_ref())).await??;
     }
     handle.stopped().await;
-    Ok(())
-}
-
-/// Writes META only if there is something to confirm: a system that is good and was confirmed costs nothing.
-fn confirm(machine: &Machine, stage1: &str) -> anyhow::Result<()> {
-    let slot = report::parse(stage1).find_map(|(name, value)| (name == "slot").then_some(value));
-    let name = match slot {
-        Some("a") => SlotName::A,
-        Some("b") => SlotName::B,
-        // Not started by stage 1: there is no slot.
-        Some(_) | None => return Ok(()),
-    };
-    let device = machine.disk.as_ref().and_then(|disk| disk.device(names::META.name)).context("no META partition")?;
-    let meta = Meta::open(device)?;
-    let mut record = meta.read()?;
-    if record.needs_confirmation(name) {
-        record.confirm(name);
-        meta.write(&mut record)?;
-        tracing::info!(slot = %name, "the slot's system is confirmed");
-    }
     Ok(())
 }
 

@@ -80,6 +80,25 @@ proptest! {
         prop_assert!(Record::decode(&first, &second).is_err());
     }
 
+    /// However often somebody reboots before the system has proved itself, it costs none of its tries.
+    #[test]
+    fn a_deliberate_reboot_is_not_counted(mut before in records(), times in 1..300) {
+        if let Choice::Boot(name) = before.choose(None, &[]) {
+            // Counts stop at the top of their range: a taken-back one would be lost there.
+            before.slot_mut(name).unconfirmed %= u8::MAX;
+            if before.slot(name).verdict != Verdict::Trial {
+                before.slot_mut(name).tries = 0;
+            }
+            let mut after = before.clone();
+            for _ in 0..times {
+                after.count_try(name);
+                prop_assert!(after.excuse(name));
+            }
+            prop_assert_eq!(&after, &before);
+            prop_assert_eq!(after.choose(None, &[]), Choice::Boot(name));
+        }
+    }
+
     /// Whatever the record says, a boot that fails everywhere ends in recovery after at most two slots, and recovery ends in waiting.
     #[test]
     fn nothing_loops(mut record in records(), forced in prop::option::of(prop::sample::select(SlotName::ALL.to_vec()))) {
@@ -144,6 +163,28 @@ fn a_trial_has_its_tries_and_then_the_old_system_is_back() {
     record.count_try(SlotName::B);
     record.confirm(SlotName::B);
     assert_eq!(record.choose(None, &[]), Choice::Boot(SlotName::B));
+}
+
+#[test]
+fn what_was_confirmed_needs_no_excuse() {
+    let mut record = Record::fresh();
+    record.put_on_trial(SlotName::B, 1);
+    record.count_try(SlotName::B);
+    record.confirm(SlotName::B);
+    let confirmed = record.clone();
+    assert!(!record.excuse(SlotName::B));
+    assert_eq!(record, confirmed);
+}
+
+#[test]
+fn a_system_that_was_condemned_is_not_excused_back_to_life() {
+    let mut record = Record::fresh();
+    record.put_on_trial(SlotName::B, 2);
+    record.count_try(SlotName::B);
+    record.condemn(SlotName::B, "corrupt");
+    record.excuse(SlotName::B);
+    assert_eq!((record.b.verdict, record.b.tries), (Verdict::Bad, 0));
+    assert_eq!(record.choose(None, &[]), Choice::Boot(SlotName::A));
 }
 
 #[test]

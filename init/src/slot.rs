@@ -1,0 +1,85 @@
+//! The slot that this system was started from, and what init says of it in the slot record. What that means is decided in
+//! `kedge_config::slot`.
+
+use anyhow::Context;
+use kedge_config::names;
+use kedge_config::slot::{Record, SlotName};
+use kedge_stage1::disk::Disk;
+use kedge_stage1::meta::Meta;
+use kedge_stage1::report;
+use std::fs;
+use std::path::Path;
+
+/// This system works.
+pub fn confirm(disk: Option<&Disk>) -> anyhow::Result<()> {
+    change(disk, "is confirmed", |record, name| {
+        let needed = record.needs_confirmation(name);
+        if needed {
+            record.confirm(name);
+        }
+        needed
+    })
+}
+
+/// The machine ends on somebody's word: the boot does not count against the system.
+pub fn excuse(disk: Option<&Disk>) -> anyhow::Result<()> {
+    change(disk, "ends on request before it was confirmed, which is not counted", Record::excuse)
+}
+
+fn change(disk: Option<&Disk>, told: &str, decide: fn(&mut Record, SlotName) -> bool) -> anyhow::Result<()> {
+    // Without a slot it was not stage 1 that started this system.
+    let Some(name) = own(&fs::read_to_string(names::STAGE1_REPORT).unwrap_or_default()) else { return Ok(()) };
+    let device = disk.and_then(|disk| disk.device(names::META.name)).context("no META partition")?;
+    if rewrite(device, name, decide)? {
+        tracing::info!(slot = %name, "the slot's system {told}");
+    }
+    Ok(())
+}
+
+/// Writes META only where `decide` changed something: a system that is good and was confirmed costs nothing.
+fn rewrite(device: &Path, name: SlotName, decide: fn(&mut Record, SlotName) -> bool) -> anyhow::Result<bool> {
+    let meta = Meta::open(device)?;
+    let mut record = meta.read()?;
+    let changed = decide(&mut record, name);
+    if changed {
+        meta.write(&mut record)?;
+    }
+    Ok(changed)
+}
+
+/// The slot that stage 1 reported.
+fn own(stage1: &str) -> Option<SlotName> {
+    let slot = report::parse(stage1).find_map(|(name, value)| (name == "slot").then_some(value))?;
+    SlotName::ALL.into_iter().find(|name| name.to_string() == slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slot_is_what_stage_1_says() {
+        assert_eq!(own("time.stage1-start 5\nslot b\ndisk vda\n"), Some(SlotName::B));
+        assert_eq!(own("slot c\n"), None);
+        assert_eq!(own(""), None);
+    }
+
+    #[test]
+    fn the_partition_is_written_only_where_something_changes() {
+        let partition = tempfile::NamedTempFile::new().unwrap();
+        partition.as_file().set_len(1 << 20).unwrap();
+        let meta = Meta::open(partition.path()).unwrap();
+        let mut record = Record::fresh();
+        record.put_on_trial(SlotName::B, 2);
+        record.count_try(SlotName::B);
+        meta.write(&mut record).unwrap();
+
+        assert!(rewrite(partition.path(), SlotName::B, Record::excuse).unwrap());
+        let excused = meta.read().unwrap();
+        assert_eq!((excused.b.tries, excused.b.unconfirmed), (2, 0));
+        assert_eq!(excused.generation, record.generation + 1);
+
+        assert!(!rewrite(partition.path(), SlotName::B, Record::excuse).unwrap());
+        assert_eq!(meta.read().unwrap(), excused);
+    }
+}
