@@ -92,7 +92,7 @@ impl Controller for DaemonSets {
             let pod: Pod = object.decode()?;
             on_node.entry(target_node(&pod).to_owned()).or_default().push(Daemon { object, pod });
         }
-        let nodes = snapshot.list(&NODES, "").map(|node| node.decode::<Node>()).collect::<Result<Vec<_>, _>>()?;
+        let nodes = snapshot.list(&NODES, "").map(|node| node.node()).collect::<Result<Vec<_>, _>>()?;
         if set.metadata.deletion_timestamp.is_none() {
             let live = on_node.values().flatten().filter_map(Daemon::hash).cloned().collect();
             let stored: Value = object.decode()?;
@@ -139,7 +139,7 @@ impl Controller for DaemonSets {
 fn node_matters(change: &Change) -> bool {
     let (Some(before), Some(after)) = (&change.before, &change.after) else { return true };
     before.meta.labels != after.meta.labels || before.meta.generation != after.meta.generation || {
-        let read = |object: &Object| object.decode::<Node>().map(|node| node.spec);
+        let read = |object: &Object| object.node().map(|node| node.spec);
         read(before).ok() != read(after).ok()
     }
 }

@@ -15,7 +15,6 @@ mod status;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, ReplicaSet};
-use k8s_openapi::api::core::v1::Pod;
 use kedge_api::event::{Severity, reference};
 use kedge_api::resource::known::{DEPLOYMENTS, PODS, REPLICA_SETS};
 use kedge_api::{Change, GroupResource, Key, Object, Reason, Snapshot, Status};
@@ -302,7 +301,7 @@ fn old_pods_run(snapshot: &Snapshot, work: &Work<'_>) -> Result<bool, Status> {
     let namespace = work.deployment.metadata.namespace.as_deref().unwrap_or_default();
     for object in snapshot.list(&PODS, namespace) {
         let of_old = controller_of(&object.meta).is_some_and(|r| work.old.iter().any(|set| set.object.uid() == r.uid));
-        if of_old && !pods::is_finished(&object.decode::<Pod>()?) {
+        if of_old && !pods::is_finished(&object.pod()?) {
             return Ok(true);
         }
     }

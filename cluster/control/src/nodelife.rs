@@ -63,12 +63,12 @@ impl Controller for NodeLifecycle {
             .before
             .as_ref()
             .is_none_or(|before| before.meta.generation != change.after.as_ref().and_then(|a| a.meta.generation))
-            && let Some(pod) = change.after.as_ref().and_then(|object| object.decode::<Pod>().ok())
+            && let Some(pod) = change.after.as_ref().and_then(|object| object.pod().ok())
         {
             // A pod that comes to a node with a taint of effect NoExecute may have to leave again.
             let node = Key::new(NODES, "", pods::node_name(&pod));
             let evicts = |node: &std::sync::Arc<Object>| {
-                node.decode::<Node>().is_ok_and(|n| taints(&n).iter().any(|t| t.effect == NO_EXECUTE))
+                node.node().is_ok_and(|n| taints(&n).iter().any(|t| t.effect == NO_EXECUTE))
             };
             keys.extend(snapshot.get(&node).is_some_and(evicts).then_some(node));
         }

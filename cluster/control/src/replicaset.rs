@@ -13,6 +13,7 @@ use kedge_api::event::{reference, whole_seconds};
 use kedge_api::resource::known::{PODS, REPLICA_SETS, REPLICATION_CONTROLLERS};
 use kedge_api::selector::Selector;
 use kedge_api::{Change, GroupResource, Key, Object, Snapshot, Status};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::controller::{Controller, Now, Plan, Step, Told, Victim, value};
@@ -90,7 +91,7 @@ fn as_set(object: &Object) -> Result<ReplicaSet, Status> {
     }
     set.insert("apiVersion".to_owned(), "apps/v1".into());
     set.insert("kind".to_owned(), "ReplicaSet".into());
-    serde_json::from_value(Value::Object(set))
+    ReplicaSet::deserialize(&Value::Object(set))
         .map_err(|e| Status::internal(format!("reading {}: {e}", object.key.name)))
 }
 
@@ -123,7 +124,7 @@ impl Controller for ReplicaSets {
         let Some(spec) = &set.spec else { return Ok(plan) };
         let owner = self.owner(&set, &spec.selector)?;
         let children = owner.claim(snapshot, &PODS, &mut plan)?;
-        let all = children.iter().map(|pod| pod.decode::<Pod>()).collect::<Result<Vec<_>, _>>()?;
+        let all = children.iter().map(|pod| pod.pod()).collect::<Result<Vec<_>, _>>()?;
         let active: Vec<_> = children.iter().zip(&all).filter(|(_, pod)| pods::is_active(pod)).collect();
         let wanted = usize::try_from(spec.replicas.unwrap_or(1)).unwrap_or(0);
         let told = Some(Told { about: self.reference(&set), successes: true });

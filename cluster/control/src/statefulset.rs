@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{Pod, PodTemplateSpec};
 use kedge_api::event::{Severity, reference};
 use kedge_api::resource::known::{CONTROLLER_REVISIONS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS};
 use kedge_api::{Change, GroupResource, Key, Object, Snapshot, Status};
+use serde::Deserialize;
 use serde_json::Value;
 
 use self::retention::Policy;
@@ -132,8 +133,8 @@ fn revise(
 /// What a revision says that pods were.
 fn template(snapshot: &Snapshot, key: &Key, revision: &str) -> Result<Option<PodTemplateSpec>, Status> {
     let found: Option<Value> = read(snapshot, &Key::new(CONTROLLER_REVISIONS, &key.namespace, revision))?;
-    let template = found.and_then(|revision| revision.pointer("/data/spec/template").cloned());
-    Ok(template.and_then(|template| serde_json::from_value(template).ok()))
+    let template = found.as_ref().and_then(|revision| revision.pointer("/data/spec/template"));
+    Ok(template.and_then(|template| PodTemplateSpec::deserialize(template).ok()))
 }
 
 impl View<'_> {

@@ -65,7 +65,7 @@ fn find(site: &Site, container: &Container, previous: bool) -> Result<Found, Mis
     let Container { namespace, pod: pod_name, name } = container;
     let snapshot = site.informer.snapshot();
     let object = snapshot.get(&Key::new(PODS, namespace, pod_name));
-    let pod = object.and_then(|o| o.decode::<Pod>().ok()).ok_or_else(|| Missing::Pod(pod_name.clone()))?;
+    let pod = object.and_then(|o| o.pod().ok()).ok_or_else(|| Missing::Pod(pod_name.clone()))?;
     let spec = pod.spec.as_ref();
     let init = spec.and_then(|s| s.init_containers.as_deref()).unwrap_or_default().iter().position(|c| c.name == *name);
     let main = spec.and_then(|s| s.containers.iter().position(|c| c.name == *name));
