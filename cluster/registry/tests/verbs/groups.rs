@@ -130,3 +130,48 @@ async fn a_health_port_that_cannot_be_had_is_an_internal_error() {
     }
     world.create(&known::SERVICES, "default", service("b", 31_001)).await.unwrap();
 }
+
+/// What is made, what is merged into it or its status, and what is said to that.
+#[tokio::test]
+async fn storage_says_what_upstream_says() {
+    let world = World::new().await;
+    let names = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+    let nodes =
+        json!([{"name": "a", "nodeID": "1", "topologyKeys": null}, {"name": "b", "nodeID": "2", "topologyKeys": null}]);
+    let renamed = json!([{"name": "b", "nodeID": "3", "topologyKeys": null, "allocatable": {"count": 1}}, {"name": "a", "nodeID": "1", "topologyKeys": null, "allocatable": {"count": 2}}]);
+    let long = "x".repeat(1025);
+    let cases = [
+        ("csidrivers", "CSIDriver", "", json!({}), json!({"spec": {"volumeLifecycleModes": ["Foo", "Persistent"]}}),
+            "[spec.volumeLifecycleModes: Unsupported value: \"Foo\": supported values: \"Persistent\", \"Ephemeral\", spec.volumeLifecycleModes: Invalid value: [\"Foo\",\"Persistent\"]: field is immutable]".to_owned()),
+        ("csinodes", "CSINode", "", json!({"spec": {"drivers": nodes}}), json!({"spec": {"drivers": renamed}}),
+            "spec.drivers: Invalid value: {\"Name\":\"b\",\"NodeID\":\"3\",\"TopologyKeys\":null,\"Allocatable\":null}: field is immutable".into()),
+        ("csinodes", "CSINode", "", json!({}), json!({"spec": {"drivers": [{"name": "a", "nodeID": "1"}, {"name": "a", "nodeID": "1", "topologyKeys": ["a b"]}]}}),
+            format!("[spec.drivers[1].name: Duplicate value: \"a\", spec.drivers[1]: Invalid value: \"a b\": {names}]")),
+        ("storageclasses", "StorageClass", "", json!({}), json!({"allowedTopologies": [{"matchLabelExpressions": []}]}),
+            "allowedTopologies[0].matchLabelExpressions: Duplicate value: \"\"".into()),
+        ("storageclasses", "StorageClass", "", json!({"reclaimPolicy": ""}), json!({"metadata": {"labels": {"a": "b"}}}), String::new()),
+        ("volumeattributesclasses", "VolumeAttributesClass", "", json!({}), json!({"driverName": "", "parameters": {"a": "c"}}),
+            "[driverName: Required value, driverName: Forbidden: updates to driverName are forbidden., parameters: Forbidden: updates to parameters are forbidden.]".into()),
+        ("volumeattachments", "VolumeAttachment", "status", json!({}), json!({"status": {"attachError": {"message": long}, "detachError": {"errorCode": -1}}}),
+            "[status.attachError.message: Too long: may not be more than 262144 bytes, status.detachError.errorCode: Invalid value: -1: must be between 0 and 2147483647, inclusive]".into()),
+        ("volumeattachments", "VolumeAttachment", "status", json!({}), json!({"status": {"attachmentMetadata": {"": "x"}}}), String::new()),
+    ];
+    for (at_, (plural, kind, subresource, made, change, why)) in cases.into_iter().enumerate() {
+        let resource = GroupResource::of("storage.k8s.io", plural);
+        let name = format!("x{at_}");
+        let mut object = named(kind, &name, json!({}));
+        if least(kind).get("spec").is_none() && made.get("spec").is_none() && kind != "CSIDriver" && kind != "CSINode" {
+            object.as_object_mut().unwrap().remove("spec");
+        }
+        merge(&mut object, made);
+        world.create(&resource, "", object).await.unwrap();
+        let said = told(world.merge(At { subresource, ..at(&resource, "", &name) }, change.clone()).await);
+        assert_eq!(said, why, "{kind}: {change}");
+    }
+    let capacities = GroupResource::of("storage.k8s.io", "csistoragecapacities");
+    let capacity = json!({"metadata": {"name": "x"}, "storageClassName": "A",
+        "nodeTopology": {"matchExpressions": [{"key": "a", "operator": "Foo"}]}});
+    let said = told(world.create(&capacities, "default", capacity).await);
+    assert!(said.starts_with("[nodeTopology.matchExpressions[0].operator: Invalid value: \"Foo\""), "{said}");
+    assert!(said.contains("operator, storageClassName: Invalid value: \"A\": "), "{said}");
+}

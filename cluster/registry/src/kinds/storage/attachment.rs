@@ -4,7 +4,7 @@ use kedge_api::Resource;
 use kedge_api::resource::Column;
 use serde_json::{Value, json};
 
-use super::{cluster_wide, driver, parameters};
+use super::{cluster_wide, driver};
 use crate::errors::{Errors, Path};
 use crate::golang;
 use crate::kinds::{STATUS, columns, persistent_volume as volume};
@@ -64,13 +64,21 @@ fn source(source: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 fn status(attachment: &Value, errors: &mut Errors) {
-    const MOST: usize = 1024;
+    const MOST_METADATA: usize = 256 << 10;
+    const LONGEST_MESSAGE: usize = 1024;
     let path = Path::root("status");
-    parameters(attachment.look("status.attachmentMetadata"), &path.child("metadata"), errors);
+    let metadata = attachment.entries("status.attachmentMetadata");
+    if metadata.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum::<usize>() > MOST_METADATA {
+        errors.too_long(&path.child("attachmentMetadata"), MOST_METADATA);
+    }
     for field in ["attachError", "detachError"] {
-        if attachment.look("status").look(field).text("message").len() > MOST {
-            let here = path.child(field);
-            errors.too_long(&here.child("message"), MOST);
+        let (here, failed) = (path.child(field), attachment.look("status").look(field));
+        if failed.text("message").len() > LONGEST_MESSAGE {
+            // Upstream names the other limit.
+            errors.too_long(&here.child("message"), MOST_METADATA);
+        }
+        if let Some(code) = failed.int("errorCode").filter(|code| *code < 0) {
+            errors.invalid(&here.child("errorCode"), code, "must be between 0 and 2147483647, inclusive");
         }
     }
 }

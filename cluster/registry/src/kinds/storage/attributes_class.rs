@@ -39,4 +39,6 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
             errors.forbidden(&Path::root(field), &format!("updates to {field} are forbidden."));
         }
     }
+    // Upstream checks all of it a second time.
+    validate(new, errors);
 }

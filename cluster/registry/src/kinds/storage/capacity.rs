@@ -30,8 +30,8 @@ pub(crate) fn row() -> Row {
 }
 
 fn validate(capacity: &Value, errors: &mut Errors) {
+    affinity::label_selector(capacity.look("nodeTopology"), &Path::root("nodeTopology"), errors);
     let class = capacity.text("storageClassName");
     errors.all_invalid(&Path::root("storageClassName"), class, names::subdomain(class));
-    affinity::label_selector(capacity.look("nodeTopology"), &Path::root("nodeTopology"), errors);
     resources::negative(capacity.look("capacity"), &Path::root("capacity"), errors);
 }

@@ -62,7 +62,9 @@ fn validate(class: &Value, errors: &mut Errors) {
     parameters(class.look("parameters"), &Path::root("parameters"), errors);
     for (field, known) in [("reclaimPolicy", POLICIES), ("volumeBindingMode", BINDING)] {
         let value = class.text(field);
-        if !known.contains(&value) {
+        // An empty policy is none at all.
+        let none = field == "reclaimPolicy" && value.is_empty();
+        if !none && !known.contains(&value) {
             errors.not_supported(&Path::root(field), value, known);
         }
     }
@@ -95,7 +97,8 @@ fn topologies(terms: &[Value], errors: &mut Errors) {
                 errors.duplicate(&path.child("key"), key);
             }
         }
-        if all.contains(&seen) {
+        // A term of nothing is one too often, however often it is given.
+        if seen.is_empty() || all.contains(&seen) {
             errors.duplicate(&list, "");
         }
         all.push(seen);

@@ -77,7 +77,7 @@ fn prepare_update(new: &mut Value, old: &Value) {
 
 fn validate(driver: &Value, errors: &mut Errors) {
     const POLICIES: &[&str] = &["File", "None", "ReadWriteOnceWithFSType"];
-    const MODES: &[&str] = &["Ephemeral", "Persistent"];
+    const MODES: &[&str] = &["Persistent", "Ephemeral"];
     const SHORTEST: i64 = 10;
     let spec = Path::root("spec");
     let policy = driver.text("spec.fsGroupPolicy");

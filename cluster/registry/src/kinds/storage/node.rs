@@ -1,6 +1,6 @@
 //! CSINode: the drivers of a node, and what it is called by each.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use kedge_api::resource::Column;
 use serde_json::Value;
@@ -59,6 +59,9 @@ fn validate(node: &Value, errors: &mut Errors) {
             let here = path.child("allocatable");
             errors.invalid(&here.child("count"), count, "must be greater than or equal to 0");
         }
+        if !seen.insert(name) {
+            errors.duplicate(&path.child("name"), name);
+        }
         let mut keys = HashSet::new();
         for key in driver.items("topologyKeys").iter().filter_map(Value::as_str) {
             if key.is_empty() {
@@ -69,23 +72,25 @@ fn validate(node: &Value, errors: &mut Errors) {
             }
             errors.all_invalid(&path, key, names::qualified(key));
         }
-        if !seen.insert(name) {
-            errors.duplicate(&path.child("name"), name);
-        }
     }
 }
 
 /// A driver that stays, stays what it is; only how many volumes it can have may be learnt anew.
 fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let fixed = |driver: &Value| {
+        let mut driver = driver.clone();
+        driver.cut("allocatable");
+        driver
+    };
+    let mut now: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for driver in new.items("spec.drivers") {
-        let before = old.items("spec.drivers").iter().find(|d| d.text("name") == driver.text("name"));
-        let same = |field: &str| before.is_none_or(|before| before.look(field) == driver.look(field));
-        if !same("nodeID") || !same("topologyKeys") {
-            errors.invalid_json(
-                &Path::root("spec.drivers"),
-                &golang::show(driver, "CSINodeDriver"),
-                "field is immutable",
-            );
+        now.entry(driver.text("name")).or_default().push(fixed(driver));
+    }
+    for before in old.items("spec.drivers") {
+        let was = fixed(before);
+        for driver in now.get(before.text("name")).into_iter().flatten().filter(|driver| **driver != was) {
+            let shown = golang::show(driver, "CSINodeDriver");
+            errors.invalid_json(&Path::root("spec.drivers"), &shown, "field is immutable");
         }
     }
 }
