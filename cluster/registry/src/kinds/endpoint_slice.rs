@@ -24,6 +24,7 @@ const SHOWN: usize = 3;
 const MOST_ADDRESSES: usize = 100;
 const MOST_PORTS: usize = 20_000;
 const MOST_ENDPOINTS: usize = 1000;
+const MOST_HINTS: usize = 8;
 
 pub(crate) fn row() -> Row {
     let schema = "io.k8s.api.discovery.v1.EndpointSlice";
@@ -139,7 +140,7 @@ fn validate_endpoint(endpoint: &Value, kind: &str, path: &Path<'_>, errors: &mut
                 _ if kind == "IPv4" => errors.invalid(&list, text, "must be an IPv4 address"),
                 _ => errors.invalid(&list, text, "must be an IPv6 address"),
             },
-            "FQDN" => errors.all_invalid(&list.index(at), text, names::subdomain(text)),
+            "FQDN" => domain_name(text, &list.index(at), errors),
             _ => {}
         }
     }
@@ -149,14 +150,49 @@ fn validate_endpoint(endpoint: &Value, kind: &str, path: &Path<'_>, errors: &mut
     if let Some(hostname) = endpoint.look("hostname").as_str() {
         errors.all_invalid(&path.child("hostname"), hostname, names::label(hostname));
     }
-    let zones = path.child("hints.forZones");
+    for (field, check) in HINTS {
+        validate_hints(endpoint.look("hints").items(field), check, &path.child("hints").child(field), errors);
+    }
+}
+
+/// For whom an endpoint is.
+const HINTS: [(&str, names::Check); 2] = [
+    ("forZones", |zone| kedge_api::selector::label_value_error(zone).into_iter().collect()),
+    ("forNodes", names::subdomain),
+];
+
+fn validate_hints(hints: &[Value], check: names::Check, list: &Path<'_>, errors: &mut Errors) {
+    if hints.len() > MOST_HINTS {
+        errors.too_many(list, hints.len(), MOST_HINTS);
+        return;
+    }
     let mut seen = HashSet::new();
-    for (at, zone) in endpoint.items("hints.forZones").iter().enumerate() {
-        let name = zone.text("name");
+    for (at, hint) in hints.iter().enumerate() {
+        let (name, item) = (hint.text("name"), list.index(at));
+        let path = item.child("name");
         if !seen.insert(name) {
-            let zone = zones.index(at);
-            errors.duplicate(&zone.child("name"), name);
+            errors.duplicate(&path, name);
         }
+        errors.all_invalid(&path, name, check(name));
+    }
+}
+
+/// A name that is whole: of two labels at least, and perhaps a dot at its end.
+fn domain_name(text: &str, path: &Path<'_>, errors: &mut Errors) {
+    if text.is_empty() {
+        errors.required(path, "");
+        return;
+    }
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let wrong = names::subdomain(name);
+    if !wrong.is_empty() {
+        errors.invalid(path, name, &wrong.join(","));
+    } else if !name.contains('.') {
+        errors.invalid(path, name, "should be a domain with at least two segments separated by dots");
+    } else if let Some((label, wrong)) =
+        name.split('.').map(|label| (label, names::label(label))).find(|(_, wrong)| !wrong.is_empty())
+    {
+        errors.invalid(path, label, &wrong.join(","));
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn row() -> Row {
         },
         // It never counts further: what matters cannot change.
         prepare_create: |class| class.set("metadata.generation", 1),
-        validate,
+        validate_create: validate,
         validate_update,
         may_delete,
         ..Strategy::PLAIN

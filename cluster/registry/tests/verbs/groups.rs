@@ -175,3 +175,31 @@ async fn storage_says_what_upstream_says() {
     assert!(said.starts_with("[nodeTopology.matchExpressions[0].operator: Invalid value: \"Foo\""), "{said}");
     assert!(said.contains("operator, storageClassName: Invalid value: \"A\": "), "{said}");
 }
+
+#[tokio::test]
+async fn slices_are_of_whole_names_and_few_hints() {
+    let world = World::new().await;
+    let slices = GroupResource::of("discovery.k8s.io", "endpointslices");
+    let many: Vec<Value> = (0..9).map(|n| json!({"name": format!("z{n}")})).collect();
+    let domain = "endpoints[0].addresses[0]: Invalid value: \"a\": should be a domain with at least two segments separated by dots";
+    let cases = [
+        ("FQDN", "a", json!({}), domain.to_owned()),
+        ("FQDN", "a.b.", json!({}), String::new()),
+        ("IPv4", "1.2.3.4", json!({"hints": {"forZones": many}}), "endpoints[0].hints.forZones: Too many: 9: must have at most 8 items".into()),
+        ("IPv4", "1.2.3.4", json!({"hints": {"forNodes": [{"name": "n"}, {"name": "n"}]}}), "endpoints[0].hints.forNodes[1].name: Duplicate value: \"n\"".into()),
+        ("IPv4", "1.2.3.4", json!({"hints": {"forZones": [{"name": "a b"}]}}),
+            "endpoints[0].hints.forZones[0].name: Invalid value: \"a b\": a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')".into()),
+    ];
+    for (at_, (kind, address, more, why)) in cases.into_iter().enumerate() {
+        let mut endpoint = json!({"addresses": [address]});
+        merge(&mut endpoint, more);
+        let slice = json!({"metadata": {"name": format!("s{at_}")}, "addressType": kind, "endpoints": [endpoint]});
+        assert_eq!(told(world.create(&slices, "default", slice).await), why);
+    }
+    let classes = GroupResource::of("scheduling.k8s.io", "priorityclasses");
+    world.create(&classes, "", json!({"metadata": {"name": "p"}, "value": 1})).await.unwrap();
+    assert_eq!(
+        told(world.merge(at(&classes, "", "p"), json!({"value": 2_000_000_000})).await),
+        "value: Forbidden: may not be changed in an update."
+    );
+}
