@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{columns, resource};
 use crate::errors::{Errors, Path};
+use crate::golang;
 use crate::names;
 use crate::pick::pick;
 use crate::strategy::Strategy;
@@ -82,7 +83,14 @@ pub(crate) fn events_row() -> Row {
         ..base
     };
     let alias = Alias { resource: ("", "events"), show, keep };
-    let strategy = Strategy { validate: validate_new, field: new_field, error_group: Some(""), ..STRATEGY };
+    let strategy = Strategy {
+        validate: |_, _| {},
+        validate_create: create_new,
+        validate_update: update_new,
+        field: new_field,
+        error_group: Some(""),
+        ..STRATEGY
+    };
     Row::alias(resource, strategy, alias)
 }
 
@@ -125,45 +133,115 @@ fn default(event: &mut Value) {
     }
 }
 
-fn validate(event: &Value, errors: &mut Errors) {
+/// The rules of both faces; `controller` is what this one calls the reporter.
+fn sensible(event: &Value, controller: &str, errors: &mut Errors) {
     let (place, namespace) = (event.text("involvedObject.namespace"), event.text("metadata.namespace"));
-    let path = Path::root("involvedObject.namespace");
     // Events about objects of cluster scope lie in `default`.
-    let fits = if place.is_empty() { namespace == "default" || namespace == "kube-system" } else { place == namespace };
+    let timed = !event.text("eventTime").is_empty();
+    let fits = match (place.is_empty(), timed) {
+        (true, true) => namespace == "default" || namespace == "kube-system",
+        (true, false) => namespace == "default",
+        (false, true) => true,
+        (false, false) => place == namespace,
+    };
     if !fits {
-        errors.invalid(&path, place, "does not match event.namespace");
+        errors.invalid(&Path::root("involvedObject.namespace"), place, "does not match event.namespace");
+    }
+    if !timed {
+        return;
+    }
+    let reporter = event.text("reportingComponent");
+    let path = Path::root(controller);
+    if reporter.is_empty() {
+        errors.required(&path, "");
+    }
+    errors.all_invalid(&path, reporter, names::qualified(reporter));
+    for (field, least, most) in
+        [("reportingInstance", 1, 128), ("action", 1, 128), ("reason", 1, 128), ("message", 0, 1024)]
+    {
+        let (path, length) = (Path::root(field), event.text(field).len());
+        if length < least {
+            errors.required(&path, "");
+        }
+        if length > most {
+            errors.invalid(&path, "", &format!("can have at most {most} characters"));
+        }
     }
 }
 
-/// The newer form demands more.
-fn validate_new(event: &Value, errors: &mut Errors) {
-    validate(event, errors);
+fn validate(event: &Value, errors: &mut Errors) {
+    sensible(event, "reportingComponent", errors);
+}
+
+/// The newer form demands more of a new event: nothing of the older one's.
+fn create_new(event: &Value, errors: &mut Errors) {
+    sensible(event, "reportingController", errors);
+    series(event, errors);
     if event.text("eventTime").is_empty() {
         errors.required(&Path::root("eventTime"), "");
-        return;
-    }
-    let controller = event.text("reportingComponent");
-    let path = Path::root("reportingController");
-    if controller.is_empty() {
-        errors.required(&path, "");
-    }
-    errors.all_invalid(&path, controller, names::qualified(controller));
-    for (name, most) in [("reportingInstance", 128), ("action", 128), ("reason", 128)] {
-        let path = Path::root(name);
-        match event.text(name) {
-            "" => errors.required(&path, ""),
-            long if long.len() > most => {
-                errors.invalid(&path, "", &format!("can have at most {most} characters"));
-            }
-            _ => {}
-        }
-    }
-    if event.text("message").len() > 1024 {
-        errors.invalid(&Path::root("message"), "", "can have at most 1024 characters");
     }
     let kind = event.text("type");
     if !["Normal", "Warning"].contains(&kind) {
         errors.invalid(&Path::root("type"), "", &format!("has invalid value: {kind}"));
+    }
+    let set = |field: &str| !event.text(field).is_empty();
+    for (field, is_set) in [
+        ("firstTimestamp", set("firstTimestamp")),
+        ("lastTimestamp", set("lastTimestamp")),
+        ("count", event.int("count").unwrap_or(0) != 0),
+        ("source", set("source.component") || set("source.host")),
+    ] {
+        if is_set {
+            errors.invalid(&Path::root(field), "", "needs to be unset");
+        }
+    }
+}
+
+fn series(event: &Value, errors: &mut Errors) {
+    if !event.has("series") {
+        return;
+    }
+    if event.int("series.count").unwrap_or(0) < 2 {
+        errors.invalid(&Path::root("series.count"), "", "should be at least 2");
+    }
+    if event.text("series.lastObservedTime").is_empty() {
+        errors.required(&Path::root("series.lastObservedTime"), "");
+    }
+}
+
+/// … and that of one that is there only its series goes on.
+fn update_new(new: &Value, old: &Value, errors: &mut Errors) {
+    /// What stays, under the name that upstream tells of, and the type that it shows it as.
+    const FIXED: &[(&str, &str, &str)] = &[
+        ("involvedObject", "involvedObject", "ObjectReference"),
+        ("reason", "reason", ""),
+        ("message", "message", ""),
+        ("source", "source", "EventSource"),
+        ("firstTimestamp", "firstTimestamp", ""),
+        ("lastTimestamp", "lastTimestamp", ""),
+        ("count", "count", ""),
+        ("reason", "reason", ""),
+        ("type", "type", ""),
+        ("eventTime", "eventTime", ""),
+        ("action", "action", ""),
+        ("related", "related", "ObjectReference"),
+        ("reportingComponent", "reportingController", ""),
+        ("reportingInstance", "reportingInstance", ""),
+    ];
+    sensible(new, "reportingController", errors);
+    if new.look("series") != old.look("series") {
+        series(new, errors);
+    }
+    for (field, told, shown_as) in FIXED {
+        let (value, path) = (new.look(field), Path::root(told));
+        if value == old.look(field) {
+            continue;
+        }
+        if value.is_object() {
+            errors.invalid_json(&path, &golang::show(value, shown_as), "field is immutable");
+        } else {
+            errors.invalid(&path, value.clone(), "field is immutable");
+        }
     }
 }
 

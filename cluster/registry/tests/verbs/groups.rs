@@ -203,3 +203,46 @@ async fn slices_are_of_whole_names_and_few_hints() {
         "value: Forbidden: may not be changed in an update."
     );
 }
+
+#[tokio::test]
+async fn events_are_told_of_by_the_face_that_was_asked() {
+    let world = World::new().await;
+    let new = GroupResource::of("events.k8s.io", "events");
+    let event = |change: Value| {
+        let mut event = json!({"metadata": {"name": "e"}, "regarding": {"namespace": "default", "name": "p"}, "reason": "R", "action": "A",
+            "type": "Normal", "reportingController": "e.com/c", "reportingInstance": "i", "eventTime": "2024-01-01T00:00:00.000001Z"});
+        merge(&mut event, change);
+        event
+    };
+    let unset = "Invalid value: \"\": needs to be unset";
+    for (change, why) in [
+        (
+            json!({"series": {"count": 1, "lastObservedTime": "2024-01-01T00:00:00.000001Z"}}),
+            "series.count: Invalid value: \"\": should be at least 2".to_owned(),
+        ),
+        (
+            json!({"deprecatedCount": 1, "deprecatedSource": {"host": "h"}, "deprecatedFirstTimestamp": "2024-01-01T00:00:00Z"}),
+            format!("[firstTimestamp: {unset}, count: {unset}, source: {unset}]"),
+        ),
+        (
+            json!({"eventTime": null, "type": "Foo"}),
+            "[eventTime: Required value, type: Invalid value: \"\": has invalid value: Foo]".into(),
+        ),
+    ] {
+        assert_eq!(told(world.create(&new, "default", event(change.clone())).await), why, "{change}");
+    }
+    world.create(&new, "default", event(json!({}))).await.unwrap();
+    let place = || at(&new, "default", "e");
+    let series = json!({"series": {"count": 2, "lastObservedTime": "2024-01-01T00:00:01.000001Z"}});
+    assert_eq!(told(world.merge(place(), series).await), "");
+    assert_eq!(
+        told(world.merge(place(), json!({"note": "n", "regarding": {"name": "q"}, "reportingController": "d"})).await),
+        "[involvedObject: Invalid value: {\"Kind\":\"\",\"Namespace\":\"default\",\"Name\":\"q\",\"UID\":\"\",\"APIVersion\":\"\",\"ResourceVersion\":\"\",\"FieldPath\":\"\"}: field is immutable, message: Invalid value: \"n\": field is immutable, reportingController: Invalid value: \"d\": field is immutable]"
+    );
+    // The older face lets everything change, but asks of a timed event what the newer one asks.
+    let old = GroupResource::of("", "events");
+    assert_eq!(told(world.merge(at(&old, "default", "e"), json!({"message": "n"})).await), "");
+    let timed = json!({"metadata": {"name": "f"}, "involvedObject": {"namespace": "default"}, "eventTime": "2024-01-01T00:00:00.000001Z",
+        "reportingComponent": "c", "reportingInstance": "i", "reason": "R"});
+    assert_eq!(told(world.create(&old, "default", timed).await), "action: Required value");
+}

@@ -177,7 +177,7 @@ pub fn least(kind: &str) -> Value {
         "EndpointSlice" => json!({"addressType": "IPv4", "endpoints": []}),
         "Event" => {
             json!({"regarding": {"namespace": "default"}, "involvedObject": {"namespace": "default"}, "reason": "R", "note": "n",
-            "type": "Normal", "action": "A", "reportingController": "e.com/c", "reportingInstance": "i", "eventTime": "2024-01-01T00:00:00.000001Z"})
+            "type": "Normal", "action": "A", "reportingController": "e.com/c", "reportingComponent": "e.com/c", "reportingInstance": "i", "eventTime": "2024-01-01T00:00:00.000001Z"})
         }
         "RoleBinding" | "ClusterRoleBinding" => json!({"roleRef": {"kind": "ClusterRole", "name": "r"}}),
         _ => json!({}),
