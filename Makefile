@@ -33,10 +33,11 @@ FOREIGN  = $(if $(filter $(HOST),$(TARGET)),,.ci/cross $(TARGET))
 BUSYBOX  = $(if $(FOREIGN),$(CACHE)/cross-$(DEBIAN.$(ARCH))/bin/busybox,/bin/busybox)
 WHERE    = --board $(BOARD) --bin $(BIN) --programs $(PROGRAMS) --busybox $(BUSYBOX) --out $(OUT)
 
-# What `kedge` links statically, and the one rustc flag that makes it so. Not in .cargo/config.toml: there they would reach proc-macros.
+# What `kedge` links statically, and the rustc flags that make it so: relocations packed (DT_RELR, which glibc has known since 2.36) are 0.9 MB less.
+# Not in .cargo/config.toml: there they would reach proc-macros.
 TRIPLE  := $(shell uname -m)-linux-gnu
 STATIC   = LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=/usr/lib/$(TRIPLE) \
-           CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUSTFLAGS='-C target-feature=+crt-static'
+           CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs'
 
 # Needed to build, to bake, to boot and to test; nothing here is needed on the device.
 PACKAGES = build-essential ca-certificates libseccomp-dev e2fsprogs qemu-utils $(PACKAGES.$(ARCH)) python3-pip busybox-static iproute2 nftables dnsmasq-base bind9-dnsutils bmap-tools dosfstools git curl
