@@ -5,7 +5,7 @@ use prost::Message;
 use serde_json::{Map, Value, json};
 
 use super::super::table::{Either, fields, knows};
-use super::super::{decode, encode, type_of};
+use super::super::{decode, encode, list, type_of};
 
 /// An object of a kind with a value in every field: each string is the path to it, each number is made of that path.
 fn sample(api_version: &str, kind: &str) -> Value {
@@ -228,6 +228,28 @@ fn every_kind_comes_back_as_it_was() {
         }
     }
     assert!(walked > 130, "{walked}");
+}
+
+#[test]
+fn a_list_of_every_kind_is_made_of_its_items_bytes() {
+    let mut walked = 0;
+    for Kind { api_version, kind, .. } in kinds() {
+        let mut whole = sample(api_version, kind);
+        let Some(Value::Array(items)) = whole.get("items").cloned() else { continue };
+        // Texts that lie in the bytes as they are, and texts that have to be made of them.
+        let items = [items.clone(), items].concat();
+        whole["items"] = items.clone().into();
+        let mut written: Vec<String> = items.iter().map(Value::to_string).collect();
+        let escaped = written[0].replace("\".", "\"\\u002e");
+        assert_ne!(escaped, written[0]);
+        written[0] = escaped;
+        let mut head = whole.clone();
+        head.as_object_mut().unwrap().remove("items");
+        let parts = list(&head, written.iter().map(String::as_bytes)).unwrap().unwrap();
+        assert_eq!(parts.concat(), encode(&whole).unwrap(), "{api_version} {kind}");
+        walked += 1;
+    }
+    assert!(walked > 50, "{walked}");
 }
 
 /// What the other decoder does not know yet: fields of 1.36, in objects and in lists of them.
