@@ -27,7 +27,7 @@ DEBIAN.aarch64   = arm64
 DEBIAN.armv7     = armhf
 PACKAGES.x86_64  = $(if $(FOREIGN),mmdebstrap gcc-x86-64-linux-gnu libc6-dev-amd64-cross) qemu-system-x86 ovmf
 PACKAGES.aarch64 = $(if $(FOREIGN),mmdebstrap gcc-aarch64-linux-gnu libc6-dev-arm64-cross) qemu-system-arm qemu-efi-aarch64
-PACKAGES.armv7   = $(if $(FOREIGN),mmdebstrap gcc-arm-linux-gnueabihf libc6-dev-armhf-cross) qemu-system-arm qemu-efi-arm
+PACKAGES.armv7   = $(if $(FOREIGN),mmdebstrap lld gcc-arm-linux-gnueabihf libc6-dev-armhf-cross) qemu-system-arm qemu-efi-arm
 # cargo for the board; empty where its architecture is this machine's. CROSS=debian says which compiler, see there.
 FOREIGN  = $(if $(filter $(HOST),$(TARGET)),,.ci/cross $(TARGET))
 BUSYBOX  = $(if $(FOREIGN),$(CACHE)/cross-$(DEBIAN.$(ARCH))/bin/busybox,/bin/busybox)
@@ -86,7 +86,7 @@ boot-test: image ## boot the image under QEMU, as firmware and as QEMU start it,
 	$(BIN)/kedge-qemu test $(WHERE) --memory $(MEMORY) $(ONLY)
 
 # Emulated boards of other architectures. CI does not run it: it has no time to compile for each of them.
-BOARDS ?= qemu-arm64
+BOARDS ?= qemu-arm64 qemu-armv7
 .PHONY: test-boards
 test-boards: ## the boot test on every board of BOARDS, each with its own cross build
 	for board in $(BOARDS); do $(MAKE) boot-test BOARD=$$board || exit 1; done
