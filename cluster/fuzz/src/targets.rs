@@ -32,6 +32,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "query", run: wire::query, seeds: wire::query_seeds },
     Target { name: "request", run: request::request, seeds: request::seeds },
     Target { name: "slot-record", run: config::slot, seeds: config::slot_seeds },
+    Target { name: "slot-manifest", run: config::slot_manifest, seeds: config::slot_manifest_seeds },
     Target { name: "store-row", run: store::row, seeds: store::seeds },
     Target { name: "token", run: wire::token, seeds: wire::token_seeds },
     Target { name: "yaml", run: wire::yaml, seeds: wire::yaml_seeds },

@@ -1,9 +1,10 @@
-//! What image tool, stage 1 and init agree on: board config, machine config, slot record, partition names and paths.
+//! What image tool, stage 1 and init agree on: board config, machine config, slot record, slot manifest, partition names and paths.
 //!
 //! Owns: the shapes, their defaults, their checks and the messages a person sees when a document is wrong.
 //! Never knows: how anything is done with them. It opens no file, mounts nothing and talks to nobody.
 //!
-//! Start reading at [`board::BoardConfig`], [`machine::MachineConfig`] and [`slot::Record`].
+//! Start reading at [`board::BoardConfig`], [`machine::MachineConfig`], [`slot::Record`] and
+//! [`slot_manifest::SlotManifest`].
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "documents")]
@@ -12,12 +13,15 @@ pub mod board;
 pub mod cidr;
 #[cfg(feature = "documents")]
 pub mod document;
+pub mod hex;
 #[cfg(feature = "documents")]
 pub mod machine;
 pub mod names;
+pub mod signing;
 #[cfg(feature = "documents")]
 pub mod size;
 pub mod slot;
+pub mod slot_manifest;
 #[cfg(feature = "documents")]
 mod source;
 

@@ -33,6 +33,8 @@ pub const fn disk_guid(written: u128) -> [u8; 16] {
 
 /// In the initramfs: one path of a raw module a line, in load order. Empty lines and lines starting with `#` are skipped.
 pub const STAGE1_MODULES: &str = "/modules.load";
+/// In the initramfs: the keys that systems are signed by, see [`crate::signing`].
+pub const STAGE1_KEYS: &str = "/keys";
 /// In the system image, below `/usr/lib/modules/KERNEL-RELEASE/`: the same for the modules that init loads; paths are relative to that folder.
 pub const SYSTEM_MODULES: &str = "kedge.modules";
 pub const MODULES_DIR: &str = "/usr/lib/modules";

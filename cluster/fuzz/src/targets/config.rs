@@ -1,6 +1,7 @@
 //! What a user writes for a board or a machine, and what lies on its disk.
 
 use kedge_config::slot::Record;
+use kedge_config::slot_manifest::{Sealed, SlotManifest};
 use kedge_config::{BoardConfig, MachineConfig};
 
 use crate::texts;
@@ -49,4 +50,26 @@ pub fn slot(data: &[u8]) {
 pub fn slot_seeds() -> Vec<Vec<u8>> {
     let copies = Record::fresh().initial_writes().map(|(_, copy)| copy);
     vec![copies.concat(), vec![0; 16]]
+}
+
+/// What a system partition ends with, and the same without a signature.
+pub fn slot_manifest(data: &[u8]) {
+    if let Ok(sealed) = Sealed::read(data) {
+        assert_eq!(Sealed::read(sealed.to_text().as_bytes()).as_ref(), Ok(&sealed));
+        assert!(sealed.open(&[]).is_err(), "nobody is trusted");
+    }
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(manifest) = SlotManifest::parse(text) {
+        assert_eq!(manifest.body().as_deref(), Ok(text));
+        assert!(manifest.fits(manifest.tree_offset).is_err(), "a slot without room for its tree");
+    }
+}
+
+pub fn slot_manifest_seeds() -> Vec<Vec<u8>> {
+    let (digest, signature) = ("0a".repeat(32), "0b".repeat(64));
+    let body = format!(
+        "kedge slot manifest 1\nboard test\nversion 0.1.0\nkernel-release 6.12\nrollback-index 3\nkernel 11 {digest}\n\
+         initramfs 22 {digest}\nsystem-bytes 8193\ntree-offset 12288\nroot-hash {digest}\nsalt {digest}\nepoch 1700000000\n"
+    );
+    vec![format!("{body}signature 0123456789abcdef {signature}\n\0\0").into_bytes(), body.into_bytes()]
 }
