@@ -105,6 +105,14 @@ pub(crate) fn search_domain(text: &str) -> Vec<String> {
     wrong
 }
 
+/// What is wrong with a text that something may still be put behind: it may end as no whole name may.
+pub(crate) fn prefix(check: Check, text: &str) -> Vec<String> {
+    match text.strip_suffix('-') {
+        Some(rest) if !rest.is_empty() => check(&format!("{rest}a")),
+        _ => check(text),
+    }
+}
+
 /// A key of a ConfigMap or Secret.
 pub(crate) fn config_key(text: &str) -> Vec<String> {
     let mut wrong: Vec<_> = too_long(text, 253).into_iter().collect();

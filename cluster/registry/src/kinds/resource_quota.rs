@@ -7,7 +7,7 @@ use kedge_api::Resource;
 use kedge_api::resource::Column;
 use serde_json::{Value, json};
 
-use super::pod::resources::{self, parse};
+use super::pod::resources;
 use super::{STATUS, columns, resource, workload};
 use crate::errors::{Errors, Path};
 use crate::golang;
@@ -83,10 +83,7 @@ fn amounts(list: &Value, path: &Path<'_>, errors: &mut Errors) {
         if !name.contains('/') && !is_quota(name) {
             errors.invalid(&item, name.as_str(), "must be a standard resource for quota");
         }
-        resources::negative(amount, &item, errors);
-        if resources::is_counted(name) && parse(amount).milli() % 1000 != 0 {
-            errors.invalid(&item, amount.clone(), "must be an integer");
-        }
+        resources::quantity(name, amount, &item, errors);
     }
 }
 

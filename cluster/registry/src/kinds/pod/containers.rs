@@ -29,7 +29,8 @@ pub(crate) fn validate(spec: &Value, known: &Known<'_>, path: &Path<'_>, place: 
     let mut names = HashSet::new();
     for (at, container) in spec.items("containers").iter().enumerate() {
         let here = main.index(at);
-        common(container, spec, known, &here, &mut names, errors);
+        common(container, spec, known, &here, errors);
+        unique(container, &here, &mut names, errors);
         probes::lifecycle(container, spec, &here, errors);
         probes::probes(container, spec, &here, errors);
         restart::policy(container, &here, errors);
@@ -47,14 +48,15 @@ pub(crate) fn validate(spec: &Value, known: &Known<'_>, path: &Path<'_>, place: 
     }
 }
 
-fn common<'a>(
-    container: &'a Value,
-    spec: &Value,
-    known: &Known<'_>,
-    path: &Path<'_>,
-    seen: &mut HashSet<&'a str>,
-    errors: &mut Errors,
-) {
+/// No two have the same name, nor have two none.
+fn unique<'a>(container: &'a Value, path: &Path<'_>, seen: &mut HashSet<&'a str>, errors: &mut Errors) {
+    let name = container.text("name");
+    if !seen.insert(name) {
+        errors.duplicate(&path.child("name"), name);
+    }
+}
+
+fn common(container: &Value, spec: &Value, known: &Known<'_>, path: &Path<'_>, errors: &mut Errors) {
     let name = container.text("name");
     if name.is_empty() {
         errors.required(&path.child("name"), "");
@@ -86,9 +88,6 @@ fn common<'a>(
     );
     resizing(container.items("resizePolicy"), spec, &path.child("resizePolicy"), errors);
     security::container(container, spec, &path.child("securityContext"), errors);
-    if !name.is_empty() && !seen.insert(name) {
-        errors.duplicate(&path.child("name"), name);
-    }
 }
 
 /// What a change of an amount needs.
@@ -178,8 +177,9 @@ fn init_container<'a>(
     seen: &mut HashSet<&'a str>,
     errors: &mut Errors,
 ) {
-    common(container, spec, known, path, seen, errors);
+    common(container, spec, known, path, errors);
     restart::policy(container, path, errors);
+    unique(container, path, seen, errors);
 }
 
 /// What only those may have that go on beside the others.
@@ -232,8 +232,9 @@ fn ephemeral_container<'a>(
     seen: &mut HashSet<&'a str>,
     errors: &mut Errors,
 ) {
-    common(container, spec, known, path, seen, errors);
+    common(container, spec, known, path, errors);
     image(container, path, errors);
+    unique(container, path, seen, errors);
     let target = container.text("targetContainerName");
     let lists = spec.items("containers").iter().chain(spec.items("initContainers"));
     if !target.is_empty() && !lists.into_iter().any(|c| c.text("name") == target) {
@@ -272,5 +273,36 @@ pub(crate) fn downward_field(reference: &Value, fields: &[&str], path: &Path<'_>
 }
 
 pub(crate) fn downward_amount(reference: &Value, path: &Path<'_>, errors: &mut Errors) {
-    env::amount(reference, path, errors);
+    env::amount(reference, true, path, errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn names_are_one_containers_also_those_that_are_missing() {
+        let container = |name: &str| json!({"name": name, "image": "i", "terminationMessagePolicy": "File", "imagePullPolicy": "Always"});
+        let mut init = container("a");
+        init["restartPolicy"] = json!("x");
+        let spec = json!({
+            "containers": [container("a"), container(""), container("")], "initContainers": [init, container("b")],
+            "ephemeralContainers": [{"name": "b", "image": " i", "terminationMessagePolicy": "File", "imagePullPolicy": "Always"}],
+        });
+        let mut errors = Errors::default();
+        validate(&spec, &Known::new(), &Path::root("s"), In::Pod, &mut errors);
+        assert_eq!(
+            errors.told(),
+            [
+                "s.containers[1].name: Required value",
+                "s.containers[2].name: Required value",
+                "s.containers[2].name: Duplicate value: \"\"",
+                "s.initContainers[0].restartPolicy: Unsupported value: \"x\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+                "s.initContainers[0].name: Duplicate value: \"a\"",
+                "s.ephemeralContainers[0].image: Invalid value: \" i\": must not have leading or trailing whitespace",
+                "s.ephemeralContainers[0].name: Duplicate value: \"b\"",
+            ]
+        );
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::os;
-use super::volumes::descending;
+use super::volumes::relative;
 use crate::errors::{Errors, Path};
 use crate::golang;
 use crate::names;
@@ -53,14 +53,11 @@ pub(crate) fn container(container: &Value, spec: &Value, path: &Path<'_>, errors
     }
     seccomp(context.look("seccompProfile"), &path.child("seccompProfile"), errors);
     if context.look("allowPrivilegeEscalation") == &Value::Bool(false) {
-        let admin = context.items("capabilities.add").iter().any(|c| c == "CAP_SYS_ADMIN");
-        for (is, what) in
-            [(context.flag("privileged"), "`privileged` to true"), (admin, "`capabilities.Add` CAP_SYS_ADMIN")]
-        {
-            if is {
-                let why = format!("cannot set `allowPrivilegeEscalation` to false and {what}");
-                errors.invalid_json(path, &golang::show(context, "SecurityContext"), &why);
-            }
+        let privileged = context.flag("privileged").then_some("`privileged` to true");
+        let added = context.items("capabilities.add").iter().filter(|capability| *capability == "CAP_SYS_ADMIN");
+        for what in privileged.into_iter().chain(added.map(|_| "`capabilities.Add` CAP_SYS_ADMIN")) {
+            let why = format!("cannot set `allowPrivilegeEscalation` to false and {what}");
+            errors.invalid_json(path, &golang::show(context, "SecurityContext"), &why);
         }
     }
     windows(context.look("windowsOptions"), &path.child("windowsOptions"), errors);
@@ -144,7 +141,7 @@ fn seccomp(profile: &Value, path: &Path<'_>, errors: &mut Errors) {
     let here = path.child("localhostProfile");
     match local.as_str() {
         None if kind == "Localhost" => errors.required(&here, "must be set when seccomp type is Localhost"),
-        Some(local) if kind == "Localhost" => descending(local, &here, errors),
+        Some(local) if kind == "Localhost" => relative(local, &here, errors),
         Some(_) => {
             let shown = golang::show(profile, "Profile");
             errors.invalid_json(&here, &shown, "can only be set when seccomp type is Localhost");

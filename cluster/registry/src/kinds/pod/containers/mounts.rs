@@ -97,9 +97,7 @@ pub(crate) fn devices(container: &Value, known: &Known<'_>, path: &Path<'_>, err
         }
         match known.get(name) {
             None => errors.not_found(&item.child("name"), name),
-            Some(volume)
-                if !volume.has("persistentVolumeClaim") && !volume.has("ephemeral") && !mounted.contains_key(name) =>
-            {
+            Some(volume) if !volume.has("persistentVolumeClaim") && !volume.has("ephemeral") => {
                 let why = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
                 errors.invalid(&item.child("name"), name, why);
             }
@@ -107,19 +105,72 @@ pub(crate) fn devices(container: &Value, known: &Known<'_>, path: &Path<'_>, err
         }
         if target.is_empty() {
             errors.required(&item.child("devicePath"), "");
+        }
+        if seen.contains(&("path", target)) {
+            errors.invalid(&item.child("devicePath"), target, "must be unique");
+        }
+        if target.split('/').any(|part| part == "..") {
+            errors.invalid(&item.child("devicePath"), target, "can not contain backsteps ('..')");
         } else {
-            if !seen.insert(("path", target)) {
-                errors.invalid(&item.child("devicePath"), target, "must be unique");
-            }
-            if target.split('/').any(|part| part == "..") {
-                errors.invalid(&item.child("devicePath"), target, "can not contain backsteps ('..')");
-            }
+            seen.insert(("path", target));
         }
         if mounted.contains_key(name) {
             errors.invalid(&item.child("name"), name, "must not already exist in volumeMounts");
         }
-        if !target.is_empty() && mounted.values().any(|m| *m == target) {
+        if mounted.values().any(|m| *m == target) {
             errors.invalid(&item.child("devicePath"), target, "must not already exist as a path in volumeMounts");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_device_is_a_claims_and_stands_at_a_path_of_its_own() {
+        let volumes = [
+            json!({"name": "c", "persistentVolumeClaim": {"claimName": "x"}}),
+            json!({"name": "d", "ephemeral": {}}),
+            json!({"name": "e", "emptyDir": {}}),
+        ];
+        let known: Known<'_> = volumes.iter().map(|volume| (volume.text("name"), volume)).collect();
+        let told = |list: Value, mounts: Value| {
+            let mut errors = Errors::default();
+            let container = json!({"volumeDevices": list, "volumeMounts": mounts});
+            devices(&container, &known, &Path::root("c"), &mut errors);
+            errors.told()
+        };
+        let device = |name: &str, path: &str| json!({"name": name, "devicePath": path});
+        assert_eq!(told(json!([device("c", "/a"), device("d", "/b")]), json!([])), [""; 0]);
+        let at = |n: usize, what: &str| format!("c.volumeDevices[{n}].{what}");
+        assert_eq!(
+            told(
+                json!([device("c", ""), device("c", ""), device("d", "/../a"), device("d", "/../a")]),
+                json!([{"name": "d", "mountPath": "/../a"}])
+            ),
+            [
+                at(0, "devicePath: Required value"),
+                at(1, "name: Invalid value: \"c\": must be unique"),
+                at(1, "devicePath: Required value"),
+                at(1, "devicePath: Invalid value: \"\": must be unique"),
+                at(2, "devicePath: Invalid value: \"/../a\": can not contain backsteps ('..')"),
+                at(2, "name: Invalid value: \"d\": must not already exist in volumeMounts"),
+                at(2, "devicePath: Invalid value: \"/../a\": must not already exist as a path in volumeMounts"),
+                at(3, "name: Invalid value: \"d\": must be unique"),
+                at(3, "devicePath: Invalid value: \"/../a\": can not contain backsteps ('..')"),
+                at(3, "name: Invalid value: \"d\": must not already exist in volumeMounts"),
+                at(3, "devicePath: Invalid value: \"/../a\": must not already exist as a path in volumeMounts"),
+            ]
+        );
+        let why = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode";
+        assert_eq!(
+            told(json!([device("e", "/a")]), json!([{"name": "e", "mountPath": "/m"}])),
+            [
+                at(0, &format!("name: Invalid value: \"e\": {why}")),
+                at(0, "name: Invalid value: \"e\": must not already exist in volumeMounts"),
+            ]
+        );
     }
 }
