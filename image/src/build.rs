@@ -7,6 +7,7 @@
 
 use crate::assemble::initramfs::InitramfsError;
 use crate::assemble::root::{self, RootError};
+use crate::assemble::slot::{self, Slot, SlotError};
 use crate::assemble::squashfs::{self, SquashfsError};
 use crate::assemble::{cpio, initramfs};
 use crate::disk::blockmap::{self, BlockMap};
@@ -23,6 +24,7 @@ use crate::oci::layer::Spool;
 use crate::plan::{EARLIEST, Plan};
 use crate::progress::Progress;
 use crate::sbom::{self, Bill, Subject};
+use crate::signing::{KeyError, Signing};
 use crate::tree::{Content, TreeError};
 use crate::{digest, show};
 use kedge_config::names;
@@ -42,6 +44,10 @@ pub enum BuildError {
     Root(#[from] RootError),
     #[error(transparent)]
     Squashfs(#[from] SquashfsError),
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Slot(#[from] SlotError),
     #[error(transparent)]
     Bake(#[from] BakeError),
     #[error(transparent)]
@@ -77,6 +83,10 @@ pub struct Built {
     pub manifest: PathBuf,
     pub kernel_release: String,
     pub epoch: u32,
+    /// The key that signed the system.
+    pub key: String,
+    pub root_hash: String,
+    pub rollback_index: u64,
     pub sizes: Vec<Part>,
     pub container_images: Vec<String>,
 }
@@ -105,7 +115,11 @@ impl Built {
             })
             .collect();
         let images: String = self.container_images.iter().map(|name| format!("container image {name}\n")).collect();
-        format!("{}{images}kernel {}\n", show::table(&["what", "size", "sha256", "file"], &rows), self.kernel_release)
+        let table = show::table(&["what", "size", "sha256", "file"], &rows);
+        let Self { kernel_release, key, root_hash, rollback_index, .. } = self;
+        format!(
+            "{table}{images}kernel {kernel_release}\nroot hash {root_hash}, rollback index {rollback_index}, signed by key {key}\n"
+        )
     }
 }
 
@@ -119,6 +133,11 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
     let epoch = plan.epoch.or(inputs.locked_epoch).unwrap_or(EARLIEST);
     let config = &plan.board.config;
     let release = inputs.kernel.release.clone();
+
+    let signing = Signing::get(plan.sign_key.as_deref(), &plan.trust, &plan.out)?;
+    if let Some(warning) = signing.warning() {
+        progress.note(&warning);
+    }
 
     let step = progress.step("container images");
     let spool = Spool::new().map_err(io(Path::new("the temporary folder")))?;
@@ -134,7 +153,7 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
     }
 
     let step = progress.step("initramfs");
-    let (early, loaded) = initramfs::tree(&inputs.kernel, &config.modules.stage1, inputs.stage1)?;
+    let (early, loaded) = initramfs::tree(&inputs.kernel, &config.modules.stage1, &signing.trusted, inputs.stage1)?;
     let mut archive = Vec::new();
     let initramfs_path = out("initramfs");
     cpio::write(&early, epoch, &mut archive).map_err(io(&initramfs_path))?;
@@ -164,8 +183,28 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
     let kernel = inputs.kernel.image.read().map_err(io(&kernel_path))?;
     std::fs::write(&kernel_path, &kernel).map_err(io(&kernel_path))?;
 
+    let about = slot::About {
+        board: &plan.name,
+        kernel_release: &release,
+        rollback_index: plan.rollback_index,
+        kernel: &kernel,
+        initramfs: &archive,
+        epoch,
+    };
+    let slot = slot::seal(&system_path, &about, &signing.key)?;
+    let (verity_path, sealed_path) = (out("system.verity"), out("system.manifest"));
+    std::fs::write(&verity_path, &slot.verity).map_err(io(&verity_path))?;
+    std::fs::write(&sealed_path, &slot.text).map_err(io(&sealed_path))?;
+
     let mut digests = Vec::new();
-    for (name, path) in [("kernel", &kernel_path), ("initramfs", &initramfs_path), ("system", &system_path)] {
+    let parts = [
+        ("kernel", &kernel_path),
+        ("initramfs", &initramfs_path),
+        ("system", &system_path),
+        ("hash tree", &verity_path),
+        ("slot manifest", &sealed_path),
+    ];
+    for (name, path) in parts {
         digests.push(part(name, path)?);
     }
     // Identifiers tell images apart and are the same for the same image.
@@ -185,7 +224,7 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
     };
     let esp_tree = boot::tree(config, boot).map_err(BuildError::EspTree)?;
     let image = out(&format!("{}.img", plan.name));
-    let bodies = bodies(plan, &esp_tree, &system_path, &seed, epoch)?;
+    let bodies = bodies(plan, &esp_tree, (&system_path, &slot), &seed, epoch)?;
     let step = progress.bytes("disk image", plan.layout.size);
     write::write(&image, &plan.layout, &bodies, &seed, &|bytes| step.advance(bytes))?;
     step.done(&show::size(plan.layout.size));
@@ -224,7 +263,17 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
     let parts = sbom::Parts { subject, packages: &inputs.supplied, programs: &programs, images: &index.images };
     digests.extend(bills(plan, parts)?);
     let container_images = index.images.into_iter().flat_map(|image| image.names).collect();
-    Ok(Built { image, manifest: manifest_path, kernel_release: release, epoch, sizes: digests, container_images })
+    Ok(Built {
+        image,
+        manifest: manifest_path,
+        kernel_release: release,
+        epoch,
+        key: signing.key.public().id().to_string(),
+        root_hash: slot.manifest.root_hash.to_string(),
+        rollback_index: plan.rollback_index,
+        sizes: digests,
+        container_images,
+    })
 }
 
 /// By the names that files' origins have in the manifest.
@@ -265,7 +314,7 @@ fn part(name: &'static str, path: &Path) -> Result<Part, BuildError> {
 fn bodies(
     plan: &Plan,
     esp: &crate::tree::Tree,
-    system: &Path,
+    (system, slot): (&Path, &Slot),
     seed: &str,
     epoch: u32,
 ) -> Result<Vec<Body>, BuildError> {
@@ -276,7 +325,13 @@ fn bodies(
             name if name == names::ESP.name => {
                 Body::Pieces(esp::make(esp, place.size, id("esp").as_fields().0, esp::LABEL)?)
             }
-            name if name == names::SYSTEM_A.name => Body::File(system.to_owned()),
+            name if name == names::SYSTEM_A.name => {
+                let needed = slot.needs();
+                if needed > place.size {
+                    return Err(WriteError::TooSmall { name, size: place.size, needed }.into());
+                }
+                Body::Parts(slot.parts(system, place.size))
+            }
             name if name == names::META.name => {
                 Body::Pieces(Record::fresh().initial_writes().map(|(at, bytes)| (at, bytes.to_vec())).to_vec())
             }

@@ -26,6 +26,8 @@ pub struct Cli {
 pub enum Command {
     /// Bake a disk image for a board
     Build(Build),
+    /// Make the key pair by which systems are signed
+    Keys(Keys),
     /// Boot a board's image under QEMU
     Run(Run),
     /// Show what is in a disk image, and check it
@@ -63,6 +65,15 @@ pub struct Build {
     /// Machine config to bake in
     #[arg(long, value_name = "FILE")]
     machine: Option<PathBuf>,
+    /// Private key that signs the system (see "keys") [default: a development key, made once in the output folder]
+    #[arg(long, value_name = "FILE")]
+    sign_key: Option<PathBuf>,
+    /// Public keys that devices shall trust beside that key's; may be repeated
+    #[arg(long, value_name = "FILE.pub")]
+    trust: Vec<PathBuf>,
+    /// Devices that ran a system with a higher one refuse this one
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    rollback_index: u64,
     /// Folder to write to [default: out/BOARD]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -99,6 +110,9 @@ impl Build {
             stage1,
             images,
             machine,
+            sign_key,
+            trust,
+            rollback_index,
             out,
             kernel,
             modules,
@@ -114,6 +128,9 @@ impl Build {
             stage1,
             images,
             machine,
+            sign_key,
+            trust,
+            rollback_index,
             out,
             kernel,
             modules,
@@ -223,8 +240,19 @@ impl Run {
 }
 
 #[derive(Args)]
+pub struct Keys {
+    /// File for the private key; the public one is written beside it, as FILE.pub. What is there is never overwritten
+    pub file: PathBuf,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Args)]
 pub struct Inspect {
     pub image: PathBuf,
+    /// Public keys that systems must be signed by; may be repeated [default: those in each slot's own initramfs]
+    #[arg(long = "key", value_name = "FILE.pub")]
+    pub keys: Vec<PathBuf>,
     #[arg(long, short, value_enum, default_value = "table")]
     pub output: Output,
 }

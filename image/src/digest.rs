@@ -1,5 +1,6 @@
 //! SHA-256 in the forms the tool needs: of bytes, of a file, of what passes through a reader, and as identifiers.
 
+use kedge_config::slot_manifest::{DIGEST_BYTES, Digest};
 use ring::digest::{Context, SHA256, digest};
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,6 +9,12 @@ use std::path::Path;
 /// Lower-case hexadecimal.
 pub fn of_bytes(bytes: &[u8]) -> String {
     hex(digest(&SHA256, bytes).as_ref())
+}
+
+pub fn of_bytes_raw(bytes: &[u8]) -> Digest {
+    let mut sum = [0; DIGEST_BYTES];
+    sum.iter_mut().zip(digest(&SHA256, bytes).as_ref()).for_each(|(to, from)| *to = *from);
+    Digest(sum)
 }
 
 pub fn of_file(path: &Path) -> io::Result<String> {

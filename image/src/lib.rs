@@ -31,4 +31,5 @@ pub mod provision;
 pub mod qemu;
 pub mod sbom;
 pub mod show;
+pub mod signing;
 pub mod tree;

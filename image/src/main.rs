@@ -4,7 +4,7 @@ mod cli;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use cli::{Build, Cli, Command, Flash, FromDir, Inspect, Output, Provision, ProvisionCommand, Run, Validate};
+use cli::{Build, Cli, Command, Flash, FromDir, Inspect, Keys, Output, Provision, ProvisionCommand, Run, Validate};
 use kedge_config::{BoardConfig, MachineConfig};
 use kedge_image::fetch::{self, inputs};
 use kedge_image::flash::{self, target::Target};
@@ -14,14 +14,16 @@ use kedge_image::plan::{self, Plan};
 use kedge_image::progress::Progress;
 use kedge_image::provision;
 use kedge_image::qemu::run;
-use kedge_image::show;
+use kedge_image::{show, signing};
 use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Build(args) => build(args),
+        Command::Keys(args) => keys(&args),
         Command::Run(args) => run_guest(args),
         Command::Inspect(args) => inspect(&args),
         Command::Flash(args) => write_disk(&args),
@@ -78,6 +80,28 @@ fn build(args: Build) -> Result<()> {
     }
 }
 
+fn keys(args: &Keys) -> Result<()> {
+    let key = signing::SigningKey::create(&args.file)?;
+    let made =
+        Made { id: key.public().id().to_string(), private: &args.file, public: signing::public_path(&args.file) };
+    match args.output {
+        Output::Json => json(&made),
+        Output::Table => say(&format!(
+            "key {}\nprivate {}: keep it secret and keep a copy, for devices take no system without it\npublic {}\n",
+            made.id,
+            made.private.display(),
+            made.public.display()
+        )),
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Made<'a> {
+    id: String,
+    private: &'a Path,
+    public: PathBuf,
+}
+
 fn run_guest(args: Run) -> Result<()> {
     let (print, attached) = (args.print, args.console.is_none());
     let board = plan::find_board(&args.board)?;
@@ -103,7 +127,8 @@ fn run_guest(args: Run) -> Result<()> {
 }
 
 fn inspect(args: &Inspect) -> Result<()> {
-    let report = Disk::open(&args.image)?.report()?;
+    let keys = args.keys.iter().map(|file| signing::public(file)).collect::<Result<Vec<_>, _>>()?.concat();
+    let report = Disk::open(&args.image)?.report_by(if args.keys.is_empty() { None } else { Some(&keys) })?;
     match args.output {
         Output::Json => json(&report)?,
         Output::Table => say(&report.show())?,

@@ -35,6 +35,9 @@ pub struct Options {
     pub stage1: Option<PathBuf>,
     pub images: Vec<Wanted>,
     pub machine: Option<PathBuf>,
+    pub sign_key: Option<PathBuf>,
+    pub trust: Vec<PathBuf>,
+    pub rollback_index: u64,
     pub out: Option<PathBuf>,
     pub kernel: Option<PathBuf>,
     pub modules: Option<PathBuf>,
@@ -90,6 +93,12 @@ pub struct Plan {
     #[serde(skip)]
     pub machine: String,
     pub machine_file: Option<PathBuf>,
+    /// What signs the system; without it a development key in `out` does.
+    pub sign_key: Option<PathBuf>,
+    /// Files of public keys that devices trust beside the one that signs.
+    pub trust: Vec<PathBuf>,
+    /// A device that ran a system with a higher one takes none with a lower one.
+    pub rollback_index: u64,
     /// Seconds since 1970; `None` until a lock file is written.
     pub epoch: Option<u32>,
     pub command_line: String,
@@ -137,6 +146,9 @@ impl Plan {
             images: options.images.clone(),
             machine,
             machine_file: options.machine.clone(),
+            sign_key: options.sign_key.clone(),
+            trust: options.trust.clone(),
+            rollback_index: options.rollback_index,
             epoch: epoch(options.source_date_epoch.as_deref(), &|| commit_time(&board.path), locked)?,
             command_line: boot::command_line(config, SlotName::A),
             layout: Layout::new(&config.partitions),
@@ -183,6 +195,9 @@ impl Plan {
         rows.push(["kedge".into(), path(&self.kedge)]);
         rows.push(["stage 1".into(), path(&self.stage1)]);
         rows.push(["machine config".into(), self.machine_file.as_deref().map_or("default".into(), path)]);
+        rows.push(["signed by".into(), self.sign_key.as_deref().map_or("a development key".into(), path)]);
+        rows.extend(self.trust.iter().map(|file| ["trusted as well".into(), path(file)]));
+        rows.push(["rollback index".into(), self.rollback_index.to_string()]);
         rows.extend(self.images.iter().map(|image| ["container image".into(), path(&image.path)]));
         rows.push(["time".into(), self.epoch.map_or("the lock file's".into(), |epoch| epoch.to_string())]);
         rows.push(["command line".into(), self.command_line.clone()]);

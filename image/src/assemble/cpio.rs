@@ -33,6 +33,28 @@ pub fn write(tree: &Tree, epoch: u32, mut out: impl Write) -> io::Result<()> {
     record(&mut out, [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0], TRAILER)
 }
 
+/// The bytes of the file called `name` in an archive that [`write`] made; `None` where there is none, or no such archive.
+pub fn find<'a>(archive: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let mut rest = archive;
+    loop {
+        let field = |at: usize| {
+            let digits = std::str::from_utf8(rest.get(6 + 8 * at..14 + 8 * at)?).ok()?;
+            usize::try_from(u32::from_str_radix(digits, 16).ok()?).ok()
+        };
+        let (length, name_length) = (field(6)?, field(11)?);
+        let body = 110_usize.checked_add(name_length)?.checked_next_multiple_of(4)?;
+        let end = body.checked_add(length)?;
+        let found = rest.get(110..110 + name_length)?.strip_suffix(&[0])?;
+        if !rest.starts_with(b"070701") || found == TRAILER {
+            return None;
+        }
+        if found == name.as_bytes() {
+            return rest.get(body..end);
+        }
+        rest = rest.get(end.checked_next_multiple_of(4)?..)?;
+    }
+}
+
 fn record(out: &mut impl Write, fields: [u32; 11], name: &[u8]) -> io::Result<()> {
     write!(out, "070701")?;
     for field in fields {
@@ -68,5 +90,11 @@ mod tests {
         assert_eq!(&bytes[110..124], b"init\0\0hello\0\0\0");
         assert!(bytes.ends_with(b"TRAILER!!!\0\0\0\0"), "{:?}", bytes.len() % 4);
         assert_eq!(bytes.len() % 4, 0);
+        assert_eq!(find(&bytes, "init"), Some(&b"hello"[..]));
+        assert_eq!(find(&bytes, "sbin"), Some(&b""[..]));
+        assert_eq!(find(&bytes, "keys"), None);
+        for end in 0..bytes.len() {
+            assert_eq!(find(&bytes[..end], "keys"), None, "cut at {end}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The initramfs: stage 1 as `/init`, the modules it loads, and their order. It is not compressed: it is small, and the boot
+//! The initramfs: stage 1 as `/init`, the modules it loads, their order, and the keys it trusts. It is not compressed: it is small, and the boot
 //! loader reads a megabyte faster than an emulated processor unpacks it.
 
 use crate::kernel::Kernel;
@@ -6,6 +6,7 @@ use crate::kernel::modules::ModuleError;
 use crate::kernel::resolve::{self, ResolveError};
 use crate::tree::{Content, Tree, TreeError};
 use kedge_config::names;
+use kedge_config::signing::Key;
 use std::sync::Arc;
 
 #[derive(Debug, thiserror::Error)]
@@ -18,8 +19,16 @@ pub enum InitramfsError {
     Tree(#[from] TreeError),
 }
 
+/// What stage 1 needs on every board.
+const ALWAYS: [&str; 1] = ["dm_verity"];
+
 /// The tree, and the names of the modules in it.
-pub fn tree(kernel: &Kernel, wanted: &[String], stage1: Content) -> Result<(Tree, Vec<String>), InitramfsError> {
+pub fn tree(
+    kernel: &Kernel,
+    wanted: &[String],
+    keys: &[Key],
+    stage1: Content,
+) -> Result<(Tree, Vec<String>), InitramfsError> {
     let generated: Arc<str> = "generated".into();
     let mut tree = Tree::new();
     tree.file("init", 0o755, stage1, &"kedge-stage1".into())?;
@@ -27,7 +36,8 @@ pub fn tree(kernel: &Kernel, wanted: &[String], stage1: Content) -> Result<(Tree
     for folder in ["dev", "proc", "sys", "run", "root"] {
         tree.directory(folder, 0o755, &generated)?;
     }
-    let order = resolve::resolve(&kernel.modules, wanted, &[])?;
+    let wanted: Vec<String> = wanted.iter().cloned().chain(ALWAYS.map(str::to_owned)).collect();
+    let order = resolve::resolve(&kernel.modules, &wanted, &[])?;
     let mut list = String::new();
     for name in &order {
         let Some((_, bytes)) = kernel.modules.unpacked(name)? else { continue };
@@ -36,5 +46,6 @@ pub fn tree(kernel: &Kernel, wanted: &[String], stage1: Content) -> Result<(Tree
         tree.file(&path, 0o644, Content::bytes(bytes), &kernel.origin)?;
     }
     tree.file(names::STAGE1_MODULES, 0o644, Content::bytes(list), &generated)?;
+    tree.file(names::STAGE1_KEYS, 0o644, Content::bytes(Key::to_list(keys)), &generated)?;
     Ok((tree, order))
 }

@@ -3,4 +3,5 @@
 pub mod cpio;
 pub mod initramfs;
 pub mod root;
+pub mod slot;
 pub mod squashfs;

@@ -8,7 +8,9 @@ use crate::kernel::modules::Modules;
 use crate::oci::bake::Wanted;
 use crate::oci::from_dir::{self, Recipe};
 use crate::plan::{Board, KernelSource, LoaderSource};
+use crate::signing::SigningKey;
 use kedge_config::BoardConfig;
+use kedge_config::signing::Key;
 use std::io::{Read, Seek, SeekFrom};
 
 const BOARD: &str = "\
@@ -40,12 +42,25 @@ fn plan(out: &Path, images: Vec<Wanted>, board: &str) -> Plan {
         images,
         machine: "hostname: unit\n".into(),
         machine_file: None,
+        sign_key: Some(key(out)),
+        trust: Vec::new(),
+        rollback_index: 2,
         epoch: Some(1_700_000_000),
         command_line: String::new(),
         layout: Layout::new(&config.partitions),
         out: out.to_owned(),
         board: Board { path: "test.yaml".into(), text: board.to_owned(), config },
     }
+}
+
+const SEED: [u8; 32] = [9; 32];
+
+/// The same for every image of a test.
+fn key(out: &Path) -> PathBuf {
+    std::fs::create_dir_all(out).unwrap();
+    let path = out.join("test.key");
+    std::fs::write(&path, crate::signing::text_of(&SEED)).unwrap();
+    path
 }
 
 /// Bytes that no compression makes smaller.
@@ -64,6 +79,7 @@ fn inputs() -> Inputs {
     for (path, text) in [
         ("kernel/drivers/disk.ko", "depends="),
         ("kernel/fs/overlay.ko", "depends="),
+        ("kernel/drivers/md/dm-verity.ko", "depends="),
         ("kernel/net/net.ko", "depends=fail-over"),
         ("kernel/net/fail-over.ko", "depends="),
     ] {
@@ -104,7 +120,7 @@ pub(crate) fn bake(folder: &Path, name: &str) -> Built {
 fn the_same_inputs_give_the_same_bytes_and_others_do_not() {
     let folder = tempfile::tempdir().unwrap();
     let (one, two) = (bake(folder.path(), "one"), bake(folder.path(), "two"));
-    assert_eq!(one.sizes.len(), 9);
+    assert_eq!(one.sizes.len(), 11);
     for (a, b) in one.sizes.iter().zip(&two.sizes) {
         assert_eq!(a.sha256, b.sha256, "{}", a.name);
     }
@@ -186,6 +202,38 @@ fn the_layout_is_as_agreed() {
 }
 
 #[test]
+fn a_slot_is_signed_by_the_plans_key_and_its_initramfs_trusts_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = bake(folder.path(), "out");
+    let disk = Disk::open(&built.image).unwrap();
+    let own = SigningKey::from_seed(SEED).public();
+    let report = disk.report().unwrap();
+    let seal = report.slots[0].seal.as_ref().unwrap();
+    assert!(seal.verified && report.slots[1].seal.is_none());
+    assert_eq!((seal.key.clone(), seal.rollback_index), (own.id().to_string(), 2));
+    assert_eq!((&seal.root_hash, &built.key), (&built.root_hash, &seal.key));
+    let initramfs = disk.esp_file("kedge/a/initramfs").unwrap();
+    assert_eq!(cpio::find(&initramfs, "keys"), Some(Key::to_list(&[own]).as_bytes()));
+
+    assert_eq!(disk.report_by(Some(&[own])).unwrap().problems, [""; 0]);
+    let other = SigningKey::from_seed([1; 32]).public();
+    let problems = disk.report_by(Some(&[other])).unwrap().problems;
+    let told = format!("signed by key {}, which is not trusted here; trusted are {}", own.id(), other.id());
+    assert!(problems.len() == 1 && problems[0].contains(&told), "{problems:?}");
+}
+
+#[test]
+fn what_lies_between_the_parts_of_a_slot_is_not_in_the_block_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = bake(folder.path(), "out");
+    let path = built.image.with_added_extension("bmap");
+    let map = BlockMap::parse("map", &std::fs::read_to_string(path).unwrap()).unwrap();
+    let of_slot: Vec<u64> =
+        map.extents.iter().map(|e| e.bytes.start).filter(|at| (35 << 20..37 << 20).contains(at)).collect();
+    assert_eq!(of_slot, [35 << 20, (37 << 20) - (64 << 10)]);
+}
+
+#[test]
 fn the_manifest_lists_every_file_with_its_origin() {
     let folder = tempfile::tempdir().unwrap();
     let built = bake(folder.path(), "out");
@@ -254,6 +302,15 @@ fn each_kind_of_damage_is_told() {
     told("is cut off: its partition table is for ", damaged(&built, |file| file.set_len(3 << 20).unwrap()));
     told("is no disk image", damaged(&built, |file| file.set_len(0).unwrap()));
     told("ESP: ", damaged(&built, fill(1 << 20, 512)));
+    let another_word = |file: &mut File| {
+        file.seek(SeekFrom::Start((37 << 20) - (64 << 10) + 30)).unwrap();
+        file.write_all(b"x").unwrap();
+    };
+    let system = built.sizes.iter().find(|part| part.name == "system").unwrap().size;
+    told(": the squashfs is damaged: block 3 of ", damaged(&built, fill((35 << 20) + 4096 * 3 + 7, 1)));
+    told("the hash tree is damaged, the squashfs is whole", damaged(&built, fill((35 << 20) + system + 4096, 1)));
+    told("slot a (SYSTEM-A): no slot manifest", damaged(&built, fill((37 << 20) - (64 << 10), 64)));
+    told("the signature by key ", damaged(&built, another_word));
     told("slot a (SYSTEM-A): no squashfs that can be read: ", damaged(&built, fill(35 << 20, 4096)));
     told("slot a (SYSTEM-A): the squashfs is damaged: \"/usr/bin/kedge\"", damaged(&built, fill((35 << 20) + 104, 50)));
     told("STATE holds no ext4 file system", damaged(&built, fill((40 << 20) + 1024, 1024)));

@@ -2,6 +2,7 @@
 
 use super::layout::{Layout, Place, SECTOR};
 use crate::digest;
+use crate::tree::Content;
 use gptman::{GPT, GPTPartitionEntry};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -22,8 +23,8 @@ pub enum WriteError {
 #[derive(Debug)]
 pub enum Body {
     Empty,
-    /// Every byte counts.
-    File(PathBuf),
+    /// Parts, each at its offset within the partition, in order. What lies between them is nobody's.
+    Parts(Vec<(u64, Content)>),
     /// A file system; only `used` bytes of it count.
     FileSystem {
         path: PathBuf,
@@ -41,7 +42,8 @@ impl Body {
     fn len(&self) -> io::Result<u64> {
         match self {
             Self::Empty => Ok(0),
-            Self::File(path) | Self::FileSystem { path, .. } => Ok(std::fs::metadata(path)?.len()),
+            Self::FileSystem { path, .. } => Ok(std::fs::metadata(path)?.len()),
+            Self::Parts(parts) => parts.iter().try_fold(0, |end, (at, content)| Ok(end.max(at + content.len()?))),
             Self::Pieces(pieces) => Ok(pieces.iter().map(|(at, bytes)| at + bytes.len() as u64).max().unwrap_or(0)),
         }
     }
@@ -51,7 +53,11 @@ impl Body {
         Ok(match self {
             Self::Empty => std::iter::once(0..CLEARED.min(size)).collect(),
             Self::FileSystem { used, .. } => used.clone(),
-            Self::File(_) | Self::Pieces(_) => std::iter::once(0..self.len()?).collect(),
+            Self::Parts(parts) => {
+                let range = |(at, content): &(u64, Content)| Ok(*at..at + content.len()?);
+                parts.iter().map(range).collect::<io::Result<_>>()?
+            }
+            Self::Pieces(_) => std::iter::once(0..self.len()?).collect(),
         })
     }
 }
@@ -73,9 +79,15 @@ pub fn write(path: &Path, layout: &Layout, bodies: &[Body], seed: &str, wrote: &
     for (place, body) in layout.places.iter().zip(bodies) {
         match body {
             Body::Empty => {}
-            Body::File(from) | Body::FileSystem { path: from, .. } => {
-                let mut from = File::open(from).map_err(io)?;
+            Body::FileSystem { path, .. } => {
+                let mut from = File::open(path).map_err(io)?;
                 sparse(&mut disk, place.start, &mut from, wrote).map_err(io)?;
+            }
+            Body::Parts(parts) => {
+                for (at, content) in parts {
+                    let mut from = content.open().map_err(io)?;
+                    sparse(&mut disk, place.start + at, &mut from, wrote).map_err(io)?;
+                }
             }
             Body::Pieces(pieces) => {
                 for (at, bytes) in pieces {

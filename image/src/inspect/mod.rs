@@ -3,11 +3,14 @@
 
 pub mod region;
 pub mod report;
+pub mod seal;
 pub mod system;
 
+use crate::disk::boot;
 use crate::disk::layout::SECTOR;
 use gptman::GPT;
 use kedge_config::names;
+use kedge_config::signing::Key;
 use kedge_config::slot::{COPY_BYTES, COPY_OFFSETS, Record, SlotName, Verdict};
 use region::Region;
 use report::{FileLine, PartitionLine, Report, SlotLine, State};
@@ -128,8 +131,13 @@ impl Disk {
         Ok(bytes)
     }
 
-    /// Everything worth telling. What is wrong with a part is told as a problem and does not hide the rest.
+    /// Everything worth telling, as a device with this image would see it: the keys that it trusts are those in the slot's own initramfs.
     pub fn report(&self) -> Result<Report, InspectError> {
+        self.report_by(None)
+    }
+
+    /// The same where systems must be signed by one of `keys`. What is wrong with a part is told as a problem and does not hide the rest.
+    pub fn report_by(&self, keys: Option<&[Key]>) -> Result<Report, InspectError> {
         let mut problems = Vec::new();
         let mut files = Vec::new();
         let listed = self.esp().and_then(|esp| {
@@ -146,7 +154,7 @@ impl Disk {
         };
         let mut slots = Vec::new();
         for slot in SlotName::ALL {
-            slots.push(self.slot(slot, record.as_ref(), &mut problems)?);
+            slots.push(self.slot(slot, record.as_ref(), keys, &mut problems)?);
         }
         let state = self.state().unwrap_or_else(|error| {
             problems.push(error.to_string());
@@ -161,6 +169,7 @@ impl Disk {
         &self,
         slot: SlotName,
         record: Option<&Record>,
+        keys: Option<&[Key]>,
         problems: &mut Vec<String>,
     ) -> Result<SlotLine, InspectError> {
         let known = record.map(|record| record.slot(slot));
@@ -168,14 +177,13 @@ impl Disk {
         let blank = system::is_blank(&region).map_err(|source| InspectError::Io { path: self.path.clone(), source })?;
         let empty = known.is_none_or(|known| known.verdict == Verdict::Empty);
         let system = if blank && empty { None } else { Some(system::look(region)) };
-        let system = match system {
-            Some(Ok(system)) => Some(system),
-            Some(Err(error)) => {
-                problems.push(format!("{}, slot {slot} ({}): {error}", self.path, slot.partition()));
-                None
-            }
-            None => None,
-        };
+        let mut wrong =
+            |what: String| problems.push(format!("{}, slot {slot} ({}): {what}", self.path, slot.partition()));
+        let seal = system.is_some().then(|| {
+            let boot = |name: &str| self.esp_file(&format!("{}/{name}", boot::folder(slot))).ok();
+            seal::look(region, keys, &boot, &mut wrong)
+        });
+        let system = system.and_then(|system| system.map_err(|error| wrong(error.to_string())).ok());
         Ok(SlotLine {
             slot: slot.to_string(),
             partition: slot.partition(),
@@ -183,6 +191,7 @@ impl Disk {
             priority: known.map(|known| known.priority),
             tries: known.map(|known| known.tries),
             note: known.map(|known| known.note.clone()).filter(|note| !note.is_empty()),
+            seal: seal.flatten(),
             system,
         })
     }

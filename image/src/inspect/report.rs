@@ -46,7 +46,26 @@ pub struct SlotLine {
     pub priority: Option<u8>,
     pub tries: Option<u8>,
     pub note: Option<String>,
+    pub seal: Option<Seal>,
     pub system: Option<System>,
+}
+
+/// What a slot's manifest says of it. All of it was found to be so where the report has no problem with the slot.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Seal {
+    /// The key that the signature is by.
+    pub key: String,
+    pub board: String,
+    pub version: String,
+    pub kernel_release: String,
+    pub rollback_index: u64,
+    pub root_hash: String,
+    pub salt: String,
+    /// Bytes of the hash tree.
+    pub tree: u64,
+    /// Signed by a key that is trusted, and every block is what the tree says.
+    pub verified: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -104,6 +123,12 @@ impl Report {
             &["slot", "partition", "verdict", "version", "kernel", "squashfs", "files", "modules", "note"],
             &rows,
         );
+        let rows: Vec<Vec<String>> =
+            self.slots.iter().filter_map(|slot| slot.seal.as_ref().map(|seal| seal.row(&slot.slot))).collect();
+        if !rows.is_empty() {
+            let columns = ["manifest", "signed by key", "rollback index", "root hash", "hash tree", ""];
+            text += &format!("\n{}", show::table(&columns, &rows));
+        }
         let images: Vec<Vec<String>> = self
             .slots
             .iter()
@@ -141,6 +166,19 @@ impl SlotLine {
         }
         row.push(self.note.clone().unwrap_or_default());
         row
+    }
+}
+
+impl Seal {
+    fn row(&self, slot: &str) -> Vec<String> {
+        vec![
+            slot.to_owned(),
+            self.key.clone(),
+            self.rollback_index.to_string(),
+            self.root_hash.clone(),
+            show::size(self.tree),
+            if self.verified { "verified" } else { "NOT VERIFIED" }.to_owned(),
+        ]
     }
 }
 

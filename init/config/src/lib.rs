@@ -24,6 +24,7 @@ pub mod slot;
 pub mod slot_manifest;
 #[cfg(feature = "documents")]
 mod source;
+pub mod verity;
 
 #[cfg(feature = "documents")]
 pub use board::BoardConfig;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use kedge_image::signing;
 
 use super::{BOOT, boot};
 use crate::bake;
@@ -13,6 +14,8 @@ pub fn run(setup: &Setup, dir: &Path) -> Result<()> {
     step("baked again, the image has the same bytes", || {
         let again = Setup { out: dir.join("again"), ..setup.clone() };
         std::fs::create_dir_all(&again.out)?;
+        // The signature is part of the image.
+        std::fs::copy(setup.out.join(signing::DEVELOPMENT), again.out.join(signing::DEVELOPMENT))?;
         bake::bake(&again)?;
         let image = format!("{}.img", setup.board);
         let same = same(&setup.out.join(&image), &again.out.join(&image))?;
