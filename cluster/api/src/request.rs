@@ -119,10 +119,8 @@ impl std::fmt::Debug for Payload {
 /// One line of a watch.
 #[derive(Clone, Debug)]
 pub enum WatchEvent {
-    Object(Change),
+    /// Shared by all who watch. A deletion's last version stands as it was written: to be shown under the change's revision.
+    Object(Arc<Change>),
     /// Everything up to this revision has been sent. `initial_end` marks the end of `sendInitialEvents`.
-    Bookmark {
-        revision: Revision,
-        initial_end: bool,
-    },
+    Bookmark { revision: Revision, initial_end: bool },
 }

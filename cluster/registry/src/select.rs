@@ -86,12 +86,16 @@ impl Selection {
     }
 
     /// How this selection sees a change: what leaves it is deleted, what enters it is new.
-    pub(crate) fn see(&self, change: Change) -> Option<Change> {
-        if self.is_everything() && self.namespace.is_empty() {
+    pub(crate) fn see(&self, change: Arc<Change>) -> Option<Arc<Change>> {
+        if self.is_everything() && (self.namespace.is_empty() || *change.key.namespace == *self.namespace) {
             return Some(change);
         }
-        let before = change.before.filter(|o| self.matches(o));
-        let after = change.after.filter(|o| self.matches(o));
-        (before.is_some() || after.is_some()).then_some(Change { before, after, ..change })
+        let before = change.before.as_ref().filter(|o| self.matches(o));
+        let after = change.after.as_ref().filter(|o| self.matches(o));
+        if (before.is_some(), after.is_some()) == (change.before.is_some(), change.after.is_some()) {
+            return Some(change);
+        }
+        let seen = || Change { before: before.cloned(), after: after.cloned(), ..Change::clone(&change) };
+        (before.is_some() || after.is_some()).then(|| Arc::new(seen()))
     }
 }

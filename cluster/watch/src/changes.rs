@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 
+use futures::task::AtomicWaker;
 use kedge_api::{Change, GroupResource, Revision, Snapshot};
-use tokio::sync::Notify;
 
 use crate::Error;
 use crate::ring::Ring;
@@ -27,17 +28,17 @@ pub struct Changes {
     shared: Arc<Shared>,
     /// Empty: all.
     rings: Vec<Place>,
-    taken: VecDeque<Change>,
+    taken: VecDeque<Arc<Change>>,
     cursor: Revision,
-    woken: Arc<Notify>,
+    waker: Arc<AtomicWaker>,
 }
 
 impl Changes {
     pub(crate) fn new(shared: Arc<Shared>, resources: &[GroupResource], after: Revision) -> Self {
-        let woken = Arc::new(Notify::new());
-        shared.register(resources, &woken);
+        let waker = Arc::new(AtomicWaker::new());
+        shared.register(resources, &waker);
         let rings = shared.places(resources);
-        Self { shared, rings, taken: VecDeque::new(), cursor: after, woken }
+        Self { shared, rings, taken: VecDeque::new(), cursor: after, waker }
     }
 
     pub(crate) fn from_now(shared: Arc<Shared>, resources: &[GroupResource]) -> (Snapshot, Self) {
@@ -57,15 +58,18 @@ impl Changes {
     }
 
     /// The next change, once there is one. May be dropped while waiting without losing anything.
-    pub async fn next(&mut self) -> Result<Change, Ended> {
-        loop {
-            if let Some(change) = self.taken.pop_front() {
-                return Ok(change);
-            }
-            if !self.take()? {
-                self.woken.notified().await;
-            }
+    pub async fn next(&mut self) -> Result<Arc<Change>, Ended> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// As [`Changes::next`], for who polls by hand. One task at a time is woken.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arc<Change>, Ended>> {
+        if self.taken.is_empty() {
+            // Before looking: what comes after that wakes.
+            self.waker.register(cx.waker());
+            self.take()?;
         }
+        self.taken.pop_front().map_or(Poll::Pending, |change| Poll::Ready(Ok(change)))
     }
 
     /// Everything up to here was returned by [`Changes::next`]; `None` while some of it is still to be.
@@ -83,10 +87,10 @@ impl Changes {
             return Err(Ended::Lagged);
         }
         let after = self.cursor;
-        let mut found: Vec<&Change> = Vec::new();
         let mut whole = true;
+        let mut gave = 0;
         for ring in state.rings(&self.rings) {
-            let mut last = Revision::default();
+            let (before, mut last) = (self.taken.len(), Revision::default());
             for (count, change) in ring.since(after).enumerate() {
                 // Changes of one revision go together.
                 if count >= BATCH && change.revision != last {
@@ -94,18 +98,20 @@ impl Changes {
                     break;
                 }
                 last = change.revision;
-                found.push(change);
+                self.taken.push_back(Arc::clone(change));
             }
+            gave += usize::from(self.taken.len() > before);
         }
-        found.sort_by_key(|c| c.revision);
+        if gave > 1 {
+            self.taken.make_contiguous().sort_by_key(|c| c.revision);
+        }
         if !whole {
             // Some ring has more: only what is surely older than that may go now.
-            let last = found.get(BATCH - 1).map_or(after, |c| c.revision);
-            found.retain(|c| c.revision <= last);
+            let last = self.taken.get(BATCH - 1).map_or(after, |c| c.revision);
+            self.taken.truncate(self.taken.partition_point(|c| c.revision <= last));
         }
         self.cursor =
-            if whole { state.snapshot.revision.max(after) } else { found.last().map_or(after, |c| c.revision) };
-        self.taken.extend(found.into_iter().cloned());
+            if whole { state.snapshot.revision.max(after) } else { self.taken.back().map_or(after, |c| c.revision) };
         if self.taken.is_empty() && state.closed { Err(Ended::Closed) } else { Ok(!self.taken.is_empty()) }
     }
 }

@@ -128,7 +128,7 @@ impl Informer for Cache {
         let (snapshot, changes) = Changes::from_now(self.shared.clone(), resources);
         let stream = stream::unfold(changes, |mut changes| async move {
             let change = changes.next().await.ok()?;
-            Some((change, changes))
+            Some((Change::clone(&change), changes))
         });
         (snapshot, stream.boxed())
     }

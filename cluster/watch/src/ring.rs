@@ -1,6 +1,7 @@
 //! The recent changes of one resource.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use kedge_api::{Change, Revision};
@@ -14,7 +15,7 @@ const BYTES: usize = 1 << 20;
 pub(crate) struct Ring {
     /// Changes up to this revision are forgotten.
     forgotten: Revision,
-    changes: VecDeque<Change>,
+    changes: VecDeque<Arc<Change>>,
     bytes: usize,
     /// Changes that were ever here.
     pub(crate) pushed: u64,
@@ -30,7 +31,7 @@ impl Ring {
     pub(crate) fn push(&mut self, change: Change) {
         self.bytes += weight(&change);
         self.pushed += 1;
-        self.changes.push_back(change);
+        self.changes.push_back(Arc::new(change));
         while self.changes.len() > MOST || (self.changes.len() > FEWEST && self.bytes > BYTES) {
             let Some(oldest) = self.changes.pop_front() else { break };
             self.bytes -= weight(&oldest);
@@ -43,7 +44,7 @@ impl Ring {
     }
 
     /// Changes after `after`, oldest first.
-    pub(crate) fn since(&self, after: Revision) -> impl DoubleEndedIterator<Item = &Change> {
+    pub(crate) fn since(&self, after: Revision) -> impl DoubleEndedIterator<Item = &Arc<Change>> {
         let from = self.changes.partition_point(|c| c.revision <= after);
         self.changes.range(from..)
     }

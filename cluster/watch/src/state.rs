@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
+use futures::task::AtomicWaker;
 use kedge_api::{Change, GroupResource, Key, Revision, Snapshot};
 use kedge_store::{Event, Listing, Unreadable};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use crate::Error;
 use crate::kept::Kept;
@@ -42,8 +43,8 @@ pub(crate) struct Place(usize);
 
 #[derive(Default)]
 struct Waiters {
-    all: Vec<Weak<Notify>>,
-    by_resource: HashMap<GroupResource, Vec<Weak<Notify>>>,
+    all: Vec<Weak<AtomicWaker>>,
+    by_resource: HashMap<GroupResource, Vec<Weak<AtomicWaker>>>,
 }
 
 impl State {
@@ -215,14 +216,14 @@ impl Shared {
         self.write(|state| resources.iter().map(|resource| state.place(resource)).collect())
     }
 
-    /// Wakes `notify` after each change of one of `resources`, or of any if there is none.
-    pub(crate) fn register(&self, resources: &[GroupResource], notify: &Arc<Notify>) {
+    /// Wakes `waker` after each change of one of `resources`, or of any if there is none.
+    pub(crate) fn register(&self, resources: &[GroupResource], waker: &Arc<AtomicWaker>) {
         let mut waiters = self.waiters.lock().unwrap_or_else(PoisonError::into_inner);
         if resources.is_empty() {
-            waiters.all.push(Arc::downgrade(notify));
+            waiters.all.push(Arc::downgrade(waker));
         }
         for resource in resources {
-            waiters.by_resource.entry(resource.clone()).or_default().push(Arc::downgrade(notify));
+            waiters.by_resource.entry(resource.clone()).or_default().push(Arc::downgrade(waker));
         }
     }
 
@@ -263,10 +264,10 @@ fn apply(state: &mut State, event: Event) {
     }
 }
 
-fn wake(waiters: &mut Vec<Weak<Notify>>) {
+fn wake(waiters: &mut Vec<Weak<AtomicWaker>>) {
     waiters.retain(|waiter| match waiter.upgrade() {
-        Some(notify) => {
-            notify.notify_one();
+        Some(waker) => {
+            waker.wake();
             true
         }
         None => false,

@@ -65,7 +65,7 @@ async fn replay(mut changes: Changes, state: &mut Names) -> Revision {
                 last = change.revision;
                 let name = (change.key.resource.clone(), change.key.name.clone());
                 assert_eq!(state.get(&name).copied(), change.before.as_ref().map(|o| o.revision));
-                match change.after {
+                match &change.after {
                     Some(object) => state.insert(name, object.revision),
                     None => state.remove(&name),
                 };

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use futures::stream;
+use futures::future::BoxFuture;
+use futures::stream::{self, Stream};
+use futures::{FutureExt as _, StreamExt as _};
 use kedge_api::request::{Payload, WatchEvent};
 use kedge_api::{Answer, Change, Reason, Request, Status};
-use kedge_store::restamp;
 use kedge_watch::{Changes, Ended, Error as CacheError};
 use tokio::sync::watch as tables;
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -26,8 +27,6 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 struct Watch {
     row: Arc<Row>,
-    /// A custom resource can go; who watches it is told by the stream's end.
-    tables: Option<tables::Receiver<Arc<Table>>>,
     selection: Selection,
     changes: Changes,
     /// Events made before the first change: the initial state.
@@ -36,6 +35,10 @@ struct Watch {
     bookmark: Option<Pin<Box<Sleep>>>,
     /// When the client's own timeout ends it.
     deadline: Option<Instant>,
+    /// A custom resource can go; who watches it is told by the stream's end.
+    gone: Option<BoxFuture<'static, ()>>,
+    /// The event that is being brought into the form of the row.
+    shown: Option<BoxFuture<'static, Result<WatchEvent, Status>>>,
     ended: bool,
 }
 
@@ -57,7 +60,7 @@ pub(crate) async fn watch(registry: &Registry, row: &Arc<Row>, request: &Request
             let found = snapshot.list(&row.storage(), namespace).filter(|o| selection.matches(o));
             first.extend(found.map(|object| {
                 let (revision, key) = (object.revision, object.key.clone());
-                WatchEvent::Object(Change { revision, key, before: None, after: Some(object.clone()) })
+                WatchEvent::Object(Arc::new(Change { revision, key, before: None, after: Some(object.clone()) }))
             }));
         }
         if options.send_initial_events == Some(true) && options.allow_watch_bookmarks {
@@ -80,21 +83,21 @@ pub(crate) async fn watch(registry: &Registry, row: &Arc<Row>, request: &Request
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let watch = Watch {
         row: row.clone(),
-        tables: row.custom.is_some().then(|| registry.table.subscribe()),
         selection,
         changes,
         first,
         bookmark: options.allow_watch_bookmarks.then(|| Box::pin(sleep_until(next_bookmark(deadline)))),
         deadline,
+        gone: row.custom.is_some().then(|| gone(registry.table.subscribe(), Arc::clone(row)).boxed()),
+        shown: None,
         ended: false,
     };
-    let events = stream::unfold(watch, |mut watch| async move { watch.next().await.map(|event| (event, watch)) });
-    Ok(answer(200, Vec::new(), Payload::Watch(events.boxed())))
+    Ok(answer(200, Vec::new(), Payload::Watch(watch.boxed())))
 }
 
 /// Completes when the table has this row no more: the resource is gone, or shown in another way from now on.
-async fn gone(tables: &mut Option<tables::Receiver<Arc<Table>>>, row: &Row) {
-    let (Some(tables), Some(custom)) = (tables, &row.custom) else { return std::future::pending().await };
+async fn gone(mut tables: tables::Receiver<Arc<Table>>, row: Arc<Row>) {
+    let Some(custom) = &row.custom else { return std::future::pending().await };
     let served = |table: &Arc<Table>| {
         let now = table.find(&row.resource.id, &row.resource.version).and_then(|row| row.custom.as_ref());
         now.is_some_and(|now| now.is_made_as(custom))
@@ -110,66 +113,87 @@ fn next_bookmark(deadline: Option<Instant>) -> Instant {
     last.unwrap_or(now + BOOKMARK).min(now + BOOKMARK)
 }
 
-impl Watch {
-    async fn next(&mut self) -> Option<Result<WatchEvent, Status>> {
-        if self.ended {
-            return None;
-        }
-        if let Some(event) = self.first.pop_front() {
-            return Some(self.show(event).await);
-        }
+impl Stream for Watch {
+    type Item = Result<WatchEvent, Status>;
+
+    /// By hand: a thousand watchers of one change each come through here, and a state machine of its own for each step shows.
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
         loop {
-            let Self { changes, bookmark, deadline, tables, row, .. } = self;
-            let due = async {
-                match bookmark {
-                    Some(bookmark) => {
-                        bookmark.as_mut().await;
-                        bookmark.as_mut().reset(next_bookmark(*deadline));
-                    }
-                    None => std::future::pending().await,
-                }
+            if let Some(shown) = &mut this.shown {
+                let event = ready!(shown.as_mut().poll(cx));
+                this.shown = None;
+                return Poll::Ready(Some(event));
+            }
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            let event = match this.first.pop_front() {
+                Some(event) => event,
+                None => match this.changes.poll_next(cx) {
+                    Poll::Ready(Ok(change)) => match this.selection.see(change) {
+                        Some(change) => WatchEvent::Object(change),
+                        None => continue,
+                    },
+                    Poll::Ready(Err(ended)) => return Poll::Ready(this.end(ended)),
+                    Poll::Pending => return this.poll_idle(cx),
+                },
             };
-            let change = tokio::select! {
-                biased;
-                change = changes.next() => change,
-                () = gone(tables, row) => return None,
-                () = due => {
-                    match self.changes.revision() {
-                        Ok(Some(revision)) => return Some(Ok(WatchEvent::Bookmark { revision, initial_end: false })),
-                        Ok(None) => continue,
-                        Err(ended) => Err(ended),
-                    }
+            match event {
+                WatchEvent::Object(change) if is_converted(&this.row) => {
+                    this.shown = Some(show(Arc::clone(&this.row), change).boxed());
                 }
-            };
-            match change {
-                Ok(change) => {
-                    if let Some(change) = self.selection.see(change) {
-                        return Some(self.show(WatchEvent::Object(change)).await);
-                    }
-                }
-                Err(Ended::Closed) => return None,
-                Err(Ended::Lagged) => {
-                    self.ended = true;
-                    return Some(Err(Status::new(Reason::Expired, "too old resource version: the watch fell behind")));
-                }
+                event => return Poll::Ready(Some(Ok(event))),
             }
         }
+    }
+}
+
+impl Watch {
+    /// What happens while nothing changes: the resource goes, or a bookmark is due.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<WatchEvent, Status>>> {
+        if let Some(gone) = &mut self.gone
+            && gone.as_mut().poll(cx).is_ready()
+        {
+            self.ended = true;
+            return Poll::Ready(None);
+        }
+        let Some(bookmark) = &mut self.bookmark else { return Poll::Pending };
+        while bookmark.as_mut().poll(cx).is_ready() {
+            bookmark.as_mut().reset(next_bookmark(self.deadline));
+            match self.changes.revision() {
+                Ok(Some(revision)) => {
+                    return Poll::Ready(Some(Ok(WatchEvent::Bookmark { revision, initial_end: false })));
+                }
+                // What came just now is told first.
+                Ok(None) => cx.waker().wake_by_ref(),
+                Err(ended) => return Poll::Ready(self.end(ended)),
+            }
+        }
+        Poll::Pending
     }
 
-    /// A deletion is shown as the last version under the revision of the deletion.
-    async fn show(&self, event: WatchEvent) -> Result<WatchEvent, Status> {
-        let WatchEvent::Object(mut change) = event else { return Ok(event) };
-        change.before = match change.before {
-            Some(before) if change.after.is_none() => {
-                let stamped = restamp(&before, change.revision).map_err(|e| Status::internal(e.to_string()))?;
-                Some(get::alias(&self.row, Arc::new(stamped)).await?)
-            }
-            other => other,
-        };
-        change.after = match change.after {
-            Some(after) => Some(get::alias(&self.row, after).await?),
-            None => None,
-        };
-        Ok(WatchEvent::Object(change))
+    fn end(&mut self, ended: Ended) -> Option<Result<WatchEvent, Status>> {
+        self.ended = true;
+        match ended {
+            Ended::Closed => None,
+            Ended::Lagged => Some(Err(Status::new(Reason::Expired, "too old resource version: the watch fell behind"))),
+        }
     }
+}
+
+/// Whether the stored form is not the one that is shown.
+fn is_converted(row: &Row) -> bool {
+    row.custom.is_some() || row.stored_as.is_some()
+}
+
+/// The change in the form that the row shows.
+async fn show(row: Arc<Row>, change: Arc<Change>) -> Result<WatchEvent, Status> {
+    let mut shown = Change::clone(&change);
+    match (&mut shown.before, &mut shown.after) {
+        // Of the version that was replaced, only that there was one is told.
+        (_, Some(object)) | (Some(object), None) => *object = get::alias(&row, Arc::clone(object)).await?,
+        (None, None) => {}
+    }
+    Ok(WatchEvent::Object(Arc::new(shown)))
 }

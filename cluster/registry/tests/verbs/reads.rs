@@ -100,7 +100,7 @@ proptest! {
                 let WatchEvent::Object(change) = events.next().await.unwrap().unwrap() else { continue };
                 let name = change.key.name.to_string();
                 assert_eq!(state.contains_key(&name), change.before.is_some(), "{name} came or went unseen");
-                match change.after {
+                match &change.after {
                     Some(object) => state.insert(name, object.decode::<Value>().unwrap()),
                     None => state.remove(&name),
                 };

@@ -59,7 +59,8 @@ impl Lines {
         first: bool,
         make: impl FnOnce(WatchEvent) -> Result<Bytes, Status>,
     ) -> Result<Bytes, Status> {
-        let WatchEvent::Object(Change { revision, key, before, after }) = &event else { return make(event) };
+        let WatchEvent::Object(change) = &event else { return make(event) };
+        let Change { revision, key, before, after } = &**change;
         let form = Form {
             revision: *revision,
             first,
@@ -104,7 +105,7 @@ mod tests {
 
     fn change(revision: u64, name: &str) -> WatchEvent {
         let key = Key::new(known::CONFIG_MAPS, "n", name);
-        WatchEvent::Object(Change { revision: Revision(revision), key, before: None, after: None })
+        WatchEvent::Object(Arc::new(Change { revision: Revision(revision), key, before: None, after: None }))
     }
 
     #[tokio::test]

@@ -1,13 +1,16 @@
 //! A watch as a stream of JSON lines, each flushed when it is there; ends at its timeout, or when the client is gone.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::stream::{BoxStream, Stream, StreamExt};
+use futures::future::{BoxFuture, FutureExt as _};
+use futures::stream::{BoxStream, Stream, StreamExt as _};
 use http::Response;
 use kedge_api::request::WatchEvent;
-use kedge_api::{Change, Object, Resource, Revision, Status};
+use kedge_api::{Object, Resource, Revision, Status};
 use serde_json::{Value, json};
 
 use super::answer::Wanted;
@@ -24,6 +27,8 @@ const PROTOBUF: &str = "application/vnd.kubernetes.protobuf;stream=watch";
 
 /// How long a watch lasts whose client names no time: upstream's 30 minutes and up to as much again.
 const MIN_SECONDS: u64 = 1800;
+/// Lines between two looks at whether a stream that is never idle is to end.
+const ENDS: u64 = 64;
 
 /// The lines of a watch. `spread` (0–1799) keeps clients that came together from coming back together.
 pub fn respond(
@@ -36,43 +41,66 @@ pub fn respond(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Response<Body> {
     let timeout = timeout.filter(|&t| t > 0).unwrap_or(MIN_SECONDS + spread % MIN_SECONDS);
-    let end = Box::pin(async move {
+    let end = async move {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(timeout)) => {}
             () = shutdown => {}
         }
-    });
+    };
     let form = match wanted.accepted.format {
         Format::Protobuf => PROTOBUF,
         Format::Json | Format::Yaml => respond::JSON,
     };
-    let mut response = respond::respond(200, form, respond::stream(lines(events, row, wanted, shared).take_until(end)));
+    let watch = Watch { events, end: end.boxed(), row, wanted, shared, sent: 0, ended: false };
+    let mut response = respond::respond(200, form, respond::stream(watch));
     // Nothing between us and the client may hold lines back.
     response.headers_mut().insert("x-accel-buffering", http::HeaderValue::from_static("no"));
     response
 }
 
-fn lines(
+/// The lines, as they are asked for.
+struct Watch {
     events: BoxStream<'static, Result<WatchEvent, Status>>,
+    end: BoxFuture<'static, ()>,
     row: Arc<Resource>,
     wanted: Wanted,
     shared: Arc<Lines>,
-) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
-    let mut first = true;
-    let mut failed = false;
-    events
-        .take_while(move |event| {
-            let go_on = !failed;
-            failed = event.is_err();
-            std::future::ready(go_on)
-        })
-        .map(move |event| {
-            let line = event.and_then(|event| {
-                let first = std::mem::take(&mut first);
-                shared.of(event, &row, &wanted, first, |event| line(event, &row, &wanted, first))
-            });
-            Ok(line.unwrap_or_else(|error| written("ERROR", &error.to_value(), wanted.accepted)))
-        })
+    sent: u64,
+    ended: bool,
+}
+
+impl Stream for Watch {
+    type Item = Result<Bytes, std::io::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        let next = this.events.poll_next_unpin(cx);
+        // Whether it is to end is looked for when nothing else is to be done, and now and then where that never is.
+        if next.is_pending() || this.sent % ENDS == ENDS - 1 {
+            this.ended = this.end.poll_unpin(cx).is_ready();
+        }
+        let event = match next {
+            Poll::Ready(Some(event)) => event,
+            Poll::Pending if !this.ended => return Poll::Pending,
+            Poll::Ready(None) | Poll::Pending => {
+                this.ended = true;
+                return Poll::Ready(None);
+            }
+        };
+        let first = this.sent == 0;
+        this.sent += 1;
+        let (row, wanted) = (&this.row, &this.wanted);
+        let line =
+            event.and_then(|event| this.shared.of(event, row, wanted, first, |event| line(event, row, wanted, first)));
+        Poll::Ready(Some(Ok(line.unwrap_or_else(|error| {
+            // An error is the last line.
+            this.ended = true;
+            written("ERROR", &error.to_value(), wanted.accepted)
+        }))))
+    }
 }
 
 fn line(event: WatchEvent, row: &Resource, wanted: &Wanted, first: bool) -> Result<Bytes, Status> {
@@ -85,10 +113,10 @@ fn line(event: WatchEvent, row: &Resource, wanted: &Wanted, first: bool) -> Resu
             let object = json!({"kind": row.kind, "apiVersion": row.api_version(), "metadata": metadata});
             return Ok(written("BOOKMARK", &shaped(object, row, wanted, first), wanted.accepted));
         }
-        WatchEvent::Object(Change { before, after, revision, .. }) => match (before, after) {
+        WatchEvent::Object(change) => match (&change.before, &change.after) {
             (None, Some(object)) => ("ADDED", object, None),
             (Some(_), Some(object)) => ("MODIFIED", object, None),
-            (Some(object), None) => ("DELETED", object, Some(*revision)),
+            (Some(object), None) => ("DELETED", object, Some(change.revision)),
             (None, None) => return Err(Status::internal("a change from nothing to nothing")),
         },
     };

@@ -62,12 +62,12 @@ impl Backend for Echo {
             (Verb::Watch, _) => {
                 let change = |before: Option<u64>, after: Option<u64>, revision| {
                     let of = |revision: Option<u64>| revision.map(|r| object("a", r));
-                    Ok(WatchEvent::Object(Change {
+                    Ok(WatchEvent::Object(Arc::new(Change {
                         revision: Revision(revision),
                         key: object("a", 1).key.clone(),
                         before: of(before),
                         after: of(after),
-                    }))
+                    })))
                 };
                 let events = vec![
                     change(None, Some(1), 1),
