@@ -79,6 +79,9 @@ impl Changes {
 
     /// Takes what came since; false if nothing did.
     fn take(&mut self) -> Result<bool, Ended> {
+        if !self.shared.is_newer_than(self.cursor) {
+            return Ok(false);
+        }
         let state = self.shared.read();
         if self.cursor < self.forgotten(&state) {
             for ring in state.rings(&self.rings) {

@@ -1,7 +1,7 @@
 //! The state that the pump changes and everyone reads.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use crate::ring::Ring;
 pub(crate) struct Shared {
     /// Orders the snapshot against the rings: a reader sees both at the same revision.
     state: RwLock<State>,
+    /// Of the state, so that a watcher can tell without it that there is nothing new. The highest number at the end.
+    newest: AtomicU64,
     /// Orders registering against waking; never held together with `state`.
     waiters: Mutex<Waiters>,
     head: watch::Sender<Revision>,
@@ -108,6 +110,7 @@ impl Shared {
                 floor,
                 closed: false,
             }),
+            newest: AtomicU64::new(floor.0),
             waiters: Mutex::default(),
             head: watch::Sender::new(floor),
             kept: Kept::new(keep),
@@ -120,7 +123,16 @@ impl Shared {
     }
 
     fn write<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        change(&mut self.state.write().unwrap_or_else(PoisonError::into_inner))
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut state);
+        let newest = if state.closed { u64::MAX } else { state.snapshot.revision.0 };
+        self.newest.store(newest, Ordering::Release);
+        result
+    }
+
+    /// Whether something happened after `revision`.
+    pub(crate) fn is_newer_than(&self, revision: Revision) -> bool {
+        self.newest.load(Ordering::Acquire) > revision.0
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {

@@ -7,13 +7,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use futures::stream::{self, Stream};
+use futures::stream::{self, FuturesUnordered, Stream};
 use futures::{FutureExt as _, StreamExt as _};
 use kedge_api::request::{Payload, WatchEvent};
 use kedge_api::{Answer, Change, Reason, Request, Status};
 use kedge_watch::{Changes, Ended, Error as CacheError};
 use tokio::sync::watch as tables;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::{answer, get, options};
 use crate::Registry;
@@ -25,18 +25,24 @@ const BOOKMARK: Duration = Duration::from_secs(60);
 /// How long before its end a watch is told where to go on.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+#[derive(Clone, Copy, Debug)]
+enum Later {
+    /// A bookmark is due.
+    Bookmark,
+    /// A custom resource can go; who watches it is told by the stream's end.
+    Gone,
+}
+
 struct Watch {
     row: Arc<Row>,
     selection: Selection,
     changes: Changes,
     /// Events made before the first change: the initial state.
     first: VecDeque<WatchEvent>,
-    /// Until the next bookmark, if the client wants any. Kept from event to event: arming a timer for each costs more than the event.
-    bookmark: Option<Pin<Box<Sleep>>>,
+    /// What comes of itself. Looked at only when it says so: a timer that is asked at each event costs more than the event.
+    later: FuturesUnordered<BoxFuture<'static, Later>>,
     /// When the client's own timeout ends it.
     deadline: Option<Instant>,
-    /// A custom resource can go; who watches it is told by the stream's end.
-    gone: Option<BoxFuture<'static, ()>>,
     /// The event that is being brought into the form of the row.
     shown: Option<BoxFuture<'static, Result<WatchEvent, Status>>>,
     ended: bool,
@@ -81,22 +87,19 @@ pub(crate) async fn watch(registry: &Registry, row: &Arc<Row>, request: &Request
     };
     let timeout = options.timeout_seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    let watch = Watch {
-        row: row.clone(),
-        selection,
-        changes,
-        first,
-        bookmark: options.allow_watch_bookmarks.then(|| Box::pin(sleep_until(next_bookmark(deadline)))),
-        deadline,
-        gone: row.custom.is_some().then(|| gone(registry.table.subscribe(), Arc::clone(row)).boxed()),
-        shown: None,
-        ended: false,
-    };
+    let later = FuturesUnordered::new();
+    if options.allow_watch_bookmarks {
+        later.push(bookmark(deadline));
+    }
+    if row.custom.is_some() {
+        later.push(gone(registry.table.subscribe(), Arc::clone(row)).boxed());
+    }
+    let watch = Watch { row: row.clone(), selection, changes, first, later, deadline, shown: None, ended: false };
     Ok(answer(200, Vec::new(), Payload::Watch(watch.boxed())))
 }
 
 /// Completes when the table has this row no more: the resource is gone, or shown in another way from now on.
-async fn gone(mut tables: tables::Receiver<Arc<Table>>, row: Arc<Row>) {
+async fn gone(mut tables: tables::Receiver<Arc<Table>>, row: Arc<Row>) -> Later {
     let Some(custom) = &row.custom else { return std::future::pending().await };
     let served = |table: &Arc<Table>| {
         let now = table.find(&row.resource.id, &row.resource.version).and_then(|row| row.custom.as_ref());
@@ -104,6 +107,11 @@ async fn gone(mut tables: tables::Receiver<Arc<Table>>, row: Arc<Row>) {
     };
     // An error means that the server ends, which ends the changes as well.
     let _closed = tables.wait_for(|table| !served(table)).await;
+    Later::Gone
+}
+
+fn bookmark(deadline: Option<Instant>) -> BoxFuture<'static, Later> {
+    sleep_until(next_bookmark(deadline)).map(|()| Later::Bookmark).boxed()
 }
 
 /// Every minute, and shortly before the end.
@@ -150,17 +158,16 @@ impl Stream for Watch {
 }
 
 impl Watch {
-    /// What happens while nothing changes: the resource goes, or a bookmark is due.
+    /// What happens while nothing changes.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<WatchEvent, Status>>> {
-        if let Some(gone) = &mut self.gone
-            && gone.as_mut().poll(cx).is_ready()
-        {
-            self.ended = true;
-            return Poll::Ready(None);
-        }
-        let Some(bookmark) = &mut self.bookmark else { return Poll::Pending };
-        while bookmark.as_mut().poll(cx).is_ready() {
-            bookmark.as_mut().reset(next_bookmark(self.deadline));
+        while let Poll::Ready(Some(later)) = self.later.poll_next_unpin(cx) {
+            match later {
+                Later::Gone => {
+                    self.ended = true;
+                    return Poll::Ready(None);
+                }
+                Later::Bookmark => self.later.push(bookmark(self.deadline)),
+            }
             match self.changes.revision() {
                 Ok(Some(revision)) => {
                     return Poll::Ready(Some(Ok(WatchEvent::Bookmark { revision, initial_end: false })));

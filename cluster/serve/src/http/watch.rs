@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt as _};
-use futures::stream::{BoxStream, Stream, StreamExt as _};
+use futures::stream::{BoxStream, FuturesUnordered, Stream, StreamExt as _};
 use http::Response;
 use kedge_api::request::WatchEvent;
 use kedge_api::{Object, Resource, Revision, Status};
@@ -51,7 +51,8 @@ pub fn respond(
         Format::Protobuf => PROTOBUF,
         Format::Json | Format::Yaml => respond::JSON,
     };
-    let watch = Watch { events, end: end.boxed(), row, wanted, shared, sent: 0, ended: false };
+    let watch =
+        Watch { events, end: FuturesUnordered::from_iter([end.boxed()]), row, wanted, shared, sent: 0, ended: false };
     let mut response = respond::respond(200, form, respond::stream(watch));
     // Nothing between us and the client may hold lines back.
     response.headers_mut().insert("x-accel-buffering", http::HeaderValue::from_static("no"));
@@ -61,7 +62,8 @@ pub fn respond(
 /// The lines, as they are asked for.
 struct Watch {
     events: BoxStream<'static, Result<WatchEvent, Status>>,
-    end: BoxFuture<'static, ()>,
+    /// What ends it. Looked at only when it says so: a timer that is asked at each line costs more than the line.
+    end: FuturesUnordered<BoxFuture<'static, ()>>,
     row: Arc<Resource>,
     wanted: Wanted,
     shared: Arc<Lines>,
@@ -78,9 +80,9 @@ impl Stream for Watch {
             return Poll::Ready(None);
         }
         let next = this.events.poll_next_unpin(cx);
-        // Whether it is to end is looked for when nothing else is to be done, and now and then where that never is.
+        // When nothing else is to be done, and now and then where that never is.
         if next.is_pending() || this.sent % ENDS == ENDS - 1 {
-            this.ended = this.end.poll_unpin(cx).is_ready();
+            this.ended = this.end.poll_next_unpin(cx).is_ready();
         }
         let event = match next {
             Poll::Ready(Some(event)) => event,
