@@ -7,6 +7,7 @@
 //! [`slot_manifest::SlotManifest`].
 #![forbid(unsafe_code)]
 
+pub mod autoboot;
 #[cfg(feature = "documents")]
 pub mod board;
 #[cfg(feature = "documents")]
@@ -16,6 +17,7 @@ pub mod document;
 pub mod hex;
 #[cfg(feature = "documents")]
 pub mod machine;
+pub mod mbr;
 pub mod names;
 pub mod signing;
 #[cfg(feature = "documents")]

@@ -17,11 +17,41 @@ pub const META: Partition = Partition { name: "META", type_guid: disk_guid(0xba7
 pub const STATE: Partition = Partition { name: "STATE", type_guid: disk_guid(0x0FC63DAF_8483_4772_8E79_3D69D8477DE4) };
 
 /// A device's seed where it does not lie on the ESP: on a USB stick or a second disk. Its type is "basic data", so that any computer shows it.
-pub const SEED: Partition =
-    Partition { name: "KEDGE-SEED", type_guid: disk_guid(0xEBD0A0A2_B9E5_4433_87C0_68B6B72699C7) };
+pub const SEED: Partition = Partition { name: "KEDGE-SEED", type_guid: BASIC_DATA };
 
-/// The partition table, in order.
+/// On boards whose firmware starts a slot by itself: its kernel, initramfs and device trees. Their type is "basic data".
+pub const BOOT_A: Partition = Partition { name: "BOOT-A", type_guid: BASIC_DATA };
+pub const BOOT_B: Partition = Partition { name: "BOOT-B", type_guid: BASIC_DATA };
+
+/// The GUID partition table, in order.
 pub const PARTITIONS: [Partition; 5] = [ESP, SYSTEM_A, SYSTEM_B, META, STATE];
+
+/// A row of an MBR, which has numbers where a GPT has names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MbrPartition {
+    pub number: u32,
+    /// The type byte.
+    pub kind: u8,
+    pub partition: Partition,
+}
+
+/// The MBR of a Raspberry Pi's card, see [`crate::mbr`]. The firmware's first FAT partition takes the ESP's part: a machine config and a
+/// seed are looked for on it.
+pub const MBR_PARTITIONS: [MbrPartition; 7] = [
+    MbrPartition { number: 1, kind: FAT32, partition: ESP },
+    MbrPartition { number: 2, kind: FAT32, partition: BOOT_A },
+    MbrPartition { number: 3, kind: FAT32, partition: BOOT_B },
+    MbrPartition { number: 5, kind: LINUX, partition: SYSTEM_A },
+    MbrPartition { number: 6, kind: LINUX, partition: SYSTEM_B },
+    MbrPartition { number: 7, kind: LINUX, partition: META },
+    MbrPartition { number: 8, kind: LINUX, partition: STATE },
+];
+
+/// FAT32 with LBA: the boot ROM knows FAT partitions by it.
+const FAT32: u8 = 0x0c;
+const LINUX: u8 = 0x83;
+
+const BASIC_DATA: [u8; 16] = disk_guid(0xEBD0A0A2_B9E5_4433_87C0_68B6B72699C7);
 
 const SYSTEM_TYPE: [u8; 16] = disk_guid(0xdb3fc47d_7c14_40bb_b55f_5d1ab7b35879);
 
@@ -82,6 +112,12 @@ mod tests {
         for (at, partition) in PARTITIONS.iter().enumerate() {
             assert!(partition.name.len() <= 36, "{}", partition.name);
             assert!(PARTITIONS[..at].iter().all(|other| other.name != partition.name));
+        }
+        for (at, row) in MBR_PARTITIONS.iter().enumerate() {
+            let before = MBR_PARTITIONS[..at].iter();
+            assert!(
+                before.clone().all(|other| other.number < row.number && other.partition.name != row.partition.name)
+            );
         }
     }
 }

@@ -41,6 +41,14 @@ impl SlotName {
         }
     }
 
+    /// The partition that holds what the firmware starts of the slot, on boards that have one.
+    pub fn boot_partition(self) -> &'static str {
+        match self {
+            Self::A => crate::names::BOOT_A.name,
+            Self::B => crate::names::BOOT_B.name,
+        }
+    }
+
     pub fn other(self) -> Self {
         match self {
             Self::A => Self::B,
