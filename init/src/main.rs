@@ -20,6 +20,7 @@ mod hosted;
 mod life;
 mod logs;
 mod machine;
+mod mbr;
 mod pid1;
 mod power;
 mod reexec;

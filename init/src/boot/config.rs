@@ -96,7 +96,7 @@ pub struct Seed {
 pub fn seeds(boot: &Boot) -> Vec<Seed> {
     let seed = |partition: &'static str, device: &Path| Seed { partition, device: device.to_owned() };
     let esp = boot.disk.get().and_then(|disk| disk.device(names::ESP.name)).map(|device| seed(names::ESP.name, device));
-    let disks = disk::scan(Path::new(disk::SYS_CLASS_BLOCK)).unwrap_or_default();
+    let disks = disk::scan(Path::new(disk::SYS_CLASS_BLOCK), Path::new(disk::DEV)).unwrap_or_default();
     let others =
         disks.iter().filter_map(|disk| disk.device(names::SEED.name)).map(|device| seed(names::SEED.name, device));
     esp.into_iter().chain(others).collect()

@@ -3,6 +3,7 @@
 
 use super::Boot;
 use crate::gpt::{self, Extent};
+use crate::mbr;
 use crate::sys;
 use anyhow::Context;
 use kedge_config::names::{STATE, STATE_DIR};
@@ -48,7 +49,10 @@ pub fn grow_partition(boot: &Boot) -> anyhow::Result<()> {
     let file =
         OpenOptions::new().read(true).write(true).open(&path).with_context(|| format!("open {}", path.display()))?;
     let mut block = BlockDevice(file);
-    let growth = gpt::grow_last(&mut block, STATE.name)?;
+    let growth = match mbr::grow_last(&mut block, STATE.name)? {
+        Some(growth) => growth,
+        None => gpt::grow_last(&mut block, STATE.name)?,
+    };
     let Extent { number, start, sectors } = growth.extent;
     if growth.grown {
         tracing::info!(mib = (sectors * gpt::SECTOR) >> 20, "STATE's partition was grown to the end of the disk");
@@ -63,7 +67,7 @@ pub fn grow_partition(boot: &Boot) -> anyhow::Result<()> {
 
 /// The partition's size in bytes, as the kernel sees it.
 fn kernel_size(disk: &str, number: u32) -> anyhow::Result<u64> {
-    let found = disk::scan(Path::new(disk::SYS_CLASS_BLOCK)).context("list block devices")?;
+    let found = disk::scan(Path::new(disk::SYS_CLASS_BLOCK), Path::new(disk::DEV)).context("list block devices")?;
     let node = found
         .iter()
         .find(|found| found.name == disk)

@@ -1,13 +1,14 @@
-//! Finding the disk this system lives on, by the partition names of its table.
+//! Finding the disk this system lives on, by the partition names of its table; an MBR has none, there the numbers tell.
 
-use kedge_config::names;
+use kedge_config::{mbr, names};
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub const SYS_CLASS_BLOCK: &str = "/sys/class/block";
+pub const DEV: &str = "/dev";
 /// USB and SD readers may need seconds after their module was loaded.
 pub const WAIT: Duration = Duration::from_secs(20);
 const FIRST_PAUSE: Duration = Duration::from_millis(4);
@@ -41,6 +42,10 @@ pub enum DiskError {
 }
 
 impl Disk {
+    fn new(name: String) -> Self {
+        Self { name, partitions: BTreeMap::new() }
+    }
+
     pub fn device(&self, partition: &str) -> Option<&Path> {
         self.partitions.get(partition).map(|node| node.device.as_path())
     }
@@ -57,7 +62,7 @@ pub fn wait() -> Result<Disk, DiskError> {
     let mut pause = FIRST_PAUSE;
     let mut waited = Duration::ZERO;
     loop {
-        let disks = scan(Path::new(SYS_CLASS_BLOCK)).map_err(DiskError::List)?;
+        let disks = scan(Path::new(SYS_CLASS_BLOCK), Path::new(DEV)).map_err(DiskError::List)?;
         let seen = disks.iter().map(|disk| disk.name.as_str()).collect::<Vec<_>>().join(", ");
         if let Some(disk) = disks.into_iter().find(Disk::is_ours) {
             return Ok(disk);
@@ -71,9 +76,10 @@ pub fn wait() -> Result<Disk, DiskError> {
     }
 }
 
-/// All disks that the kernel shows below `class`, each with its named partitions.
-pub fn scan(class: &Path) -> io::Result<Vec<Disk>> {
+/// All disks that the kernel shows below `class` with their nodes in `dev`, each with its named partitions.
+pub fn scan(class: &Path, dev: &Path) -> io::Result<Vec<Disk>> {
     let mut disks: BTreeMap<String, Disk> = BTreeMap::new();
+    let mut nameless: Vec<(String, Node)> = Vec::new();
     for entry in fs::read_dir(class)? {
         let entry = entry?;
         // A device may go while we look: it is skipped.
@@ -83,25 +89,50 @@ pub fn scan(class: &Path) -> io::Result<Vec<Disk>> {
         let name = |path: Option<&Path>| path.and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
         match found {
             Uevent::Disk { device } => {
-                disks.entry(device.clone()).or_insert_with(|| Disk { name: device, partitions: BTreeMap::new() });
+                disks.entry(device.clone()).or_insert_with(|| Disk::new(device));
             }
             // A partition's directory lies in its disk's.
             Uevent::Partition { device, name: label, number } => {
                 let Some(parent) = name(place.parent()) else { continue };
-                let disk =
-                    disks.entry(parent.clone()).or_insert_with(|| Disk { name: parent, partitions: BTreeMap::new() });
-                disk.partitions.insert(label, Node { device: Path::new("/dev").join(device), number });
+                let node = Node { device: dev.join(device), number };
+                let disk = disks.entry(parent.clone()).or_insert_with(|| Disk::new(parent.clone()));
+                match label {
+                    Some(label) => drop(disk.partitions.insert(label, node)),
+                    None => nameless.push((parent, node)),
+                }
             }
+        }
+    }
+    for disk in disks.values_mut() {
+        let mut own = nameless.iter().filter(|(parent, _)| *parent == disk.name).map(|(_, node)| node).peekable();
+        // Only a disk that may be ours is read, and one that cannot be read is none of ours.
+        if own.peek().is_some() && first_sector(&dev.join(&disk.name)).is_ok_and(|first| mbr::is_ours(&first)) {
+            let meant =
+                own.filter_map(|node| Some((mbr::partition(node.number)?.partition.name.to_owned(), node.clone())));
+            disk.partitions.extend(meant);
         }
     }
     Ok(disks.into_values().collect())
 }
 
+fn first_sector(disk: &Path) -> io::Result<mbr::Sector> {
+    let mut first = [0; mbr::SECTOR_BYTES];
+    File::open(disk)?.read_exact(&mut first)?;
+    Ok(first)
+}
+
 /// What a block device's `uevent` file says (Documentation/ABI/stable/sysfs-block).
 #[derive(Debug, PartialEq, Eq)]
 enum Uevent {
-    Disk { device: String },
-    Partition { device: String, name: String, number: u32 },
+    Disk {
+        device: String,
+    },
+    /// Without a name where the table has none.
+    Partition {
+        device: String,
+        name: Option<String>,
+        number: u32,
+    },
 }
 
 impl Uevent {
@@ -116,7 +147,7 @@ impl Uevent {
         match field("DEVTYPE")?.as_str() {
             "disk" => Some(Self::Disk { device }),
             "partition" => {
-                Some(Self::Partition { device, name: field("PARTNAME")?, number: field("PARTN")?.parse().ok()? })
+                Some(Self::Partition { device, name: field("PARTNAME"), number: field("PARTN")?.parse().ok()? })
             }
             _ => None,
         }
@@ -150,7 +181,7 @@ mod tests {
             device(root, &format!("vda/vda{number}"), &uevent);
         }
         device(root, "vda/vda6", "DEVNAME=vda6\nDEVTYPE=partition\nPARTN=6\n");
-        let disks = scan(&root.join("class")).unwrap();
+        let disks = scan(&root.join("class"), Path::new("/dev")).unwrap();
         let ours: Vec<&Disk> = disks.iter().filter(|disk| disk.is_ours()).collect();
         assert_eq!(disks.len(), 2);
         assert_eq!(ours.len(), 1);
@@ -158,6 +189,33 @@ mod tests {
         assert_eq!(ours[0].device("SYSTEM-B"), Some(Path::new("/dev/vda3")));
         assert_eq!(ours[0].partitions["STATE"], Node { device: "/dev/vda5".into(), number: 5 });
         assert_eq!(ours[0].partitions.len(), 5);
+    }
+
+    #[test]
+    fn partitions_of_an_mbr_are_found_by_number_where_the_mark_is() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let dev = root.join("dev");
+        fs::create_dir(&dev).unwrap();
+        let entries = [(1, 2048), (2, 4096), (5, 8192), (6, 12288)];
+        let entries = entries.map(|(number, start)| mbr::Entry { number, kind: 0x83, start, sectors: 2048 });
+        let mut first = mbr::Table { id: 7, entries: entries.to_vec() }.sectors()[0].1;
+        for disk in ["mmcblk0", "sda"] {
+            device(root, disk, &format!("DEVNAME={disk}\nDEVTYPE=disk\n"));
+            for number in [1, 2, 4, 5, 6] {
+                let name = format!("{disk}p{number}");
+                let uevent = format!("DEVNAME={name}\nDEVTYPE=partition\nPARTN={number}\n");
+                device(root, &format!("{disk}/{name}"), &uevent);
+            }
+            fs::write(dev.join(disk), first).unwrap();
+            // The other one is somebody else's.
+            first[2] = b'X';
+        }
+        let disks = scan(&root.join("class"), &dev).unwrap();
+        let found: Vec<_> = disks.iter().map(|disk| (disk.is_ours(), disk.partitions.len())).collect();
+        assert_eq!(found, [(true, 4), (false, 0)]);
+        assert_eq!(disks[0].partitions["BOOT-A"], Node { device: dev.join("mmcblk0p2"), number: 2 });
+        assert_eq!(disks[0].partitions["SYSTEM-B"], Node { device: dev.join("mmcblk0p6"), number: 6 });
     }
 
     #[test]
