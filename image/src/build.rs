@@ -11,9 +11,9 @@ use crate::assemble::slot::{self, Slot, SlotError};
 use crate::assemble::squashfs::{self, SquashfsError};
 use crate::assemble::{cpio, initramfs};
 use crate::disk::blockmap::{self, BlockMap};
-use crate::disk::boot::{self, Boot};
+use crate::disk::boot::{self, Boot, Files};
 use crate::disk::compress;
-use crate::disk::esp::{self, EspError};
+use crate::disk::esp::{self, EspError, Volume};
 use crate::disk::state::{self, StateError};
 use crate::disk::write::{self, Body, WriteError};
 use crate::fetch::inputs::Supplied;
@@ -56,8 +56,8 @@ pub enum BuildError {
     State(#[from] StateError),
     #[error(transparent)]
     Write(#[from] WriteError),
-    #[error("ESP: {0}")]
-    EspTree(TreeError),
+    #[error("boot files: {0}")]
+    BootTree(TreeError),
     #[error("{path}: {source}")]
     Io { path: String, source: io::Error },
 }
@@ -65,8 +65,10 @@ pub enum BuildError {
 /// The bytes that the plan asked for.
 pub struct Inputs {
     pub kernel: Kernel,
-    pub loader: Content,
+    pub loader: Files,
     pub loader_origin: Arc<str>,
+    /// What drivers load by name, with where it comes from.
+    pub firmware: Vec<(Arc<str>, Files)>,
     pub kedge: Content,
     pub stage1: Content,
     /// Kernel and boot loader as others made them.
@@ -166,6 +168,7 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
         kernel: &inputs.kernel,
         modules: &config.modules.system,
         loaded: &loaded,
+        firmware: &inputs.firmware,
         board: &plan.board.text,
         board_name: &plan.name,
         machine: &plan.machine,
@@ -220,11 +223,12 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
         loader_origin: inputs.loader_origin,
         kernel: Content::Bytes(kernel),
         kernel_origin: Arc::clone(&inputs.kernel.origin),
+        device_trees: inputs.kernel.device_trees.clone(),
         initramfs: Content::bytes(archive),
     };
-    let esp_tree = boot::tree(config, boot).map_err(BuildError::EspTree)?;
+    let boot_files = boot::partitions(config, &boot).map_err(BuildError::BootTree)?;
     let image = out(&format!("{}.img", plan.name));
-    let bodies = bodies(plan, &esp_tree, (&system_path, &slot), &seed, epoch)?;
+    let bodies = bodies(plan, &boot_files, (&system_path, &slot), &seed, epoch)?;
     let step = progress.bytes("disk image", plan.layout.size);
     write::write(&image, &plan.layout, &bodies, &seed, &|bytes| step.advance(bytes))?;
     step.done(&show::size(plan.layout.size));
@@ -241,8 +245,9 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
 
     let manifest_path = out("manifest.json");
     let mut files = Vec::new();
-    for (of, tree) in [("esp", &esp_tree), ("initramfs", &early), ("system", &system)] {
-        files.extend(manifest::lines(of, tree).map_err(io(&manifest_path))?);
+    let boot_files = boot_files.iter().map(|(name, tree)| (name.to_lowercase(), tree));
+    for (of, tree) in boot_files.chain([("initramfs".to_owned(), &early), ("system".to_owned(), &system)]) {
+        files.extend(manifest::lines(&of, tree).map_err(io(&manifest_path))?);
     }
     let list = Manifest {
         board: plan.name.clone(),
@@ -310,10 +315,14 @@ fn part(name: &'static str, path: &Path) -> Result<Part, BuildError> {
     Ok(Part { name, path: path.to_owned(), size, sha256: digest::of_file(path).map_err(io)? })
 }
 
+/// The FAT partitions, with the names that other computers show.
+const LABELS: [(&str, esp::Label); 3] =
+    [(names::ESP.name, esp::LABEL), (names::BOOT_A.name, esp::LABEL_A), (names::BOOT_B.name, esp::LABEL_B)];
+
 /// What goes into each partition, in the layout's order.
 fn bodies(
     plan: &Plan,
-    esp: &crate::tree::Tree,
+    boot_files: &[boot::Partition],
     (system, slot): (&Path, &Slot),
     seed: &str,
     epoch: u32,
@@ -321,10 +330,14 @@ fn bodies(
     let mut bodies = Vec::new();
     for place in &plan.layout.places {
         let id = |what: &str| digest::uuid(seed, what);
+        let fat = LABELS.iter().find(|(name, _)| *name == place.name);
+        let tree = boot_files.iter().find(|(name, _)| *name == place.name);
+        if let (Some((_, label)), Some((_, tree))) = (fat, tree) {
+            let id = id(&place.name.to_lowercase()).as_fields().0;
+            bodies.push(Body::Pieces(esp::make(tree, place.size, Volume { id, label: *label, start: place.start })?));
+            continue;
+        }
         bodies.push(match place.name {
-            name if name == names::ESP.name => {
-                Body::Pieces(esp::make(esp, place.size, id("esp").as_fields().0, esp::LABEL)?)
-            }
             name if name == names::SYSTEM_A.name => {
                 let needed = slot.needs();
                 if needed > place.size {

@@ -83,8 +83,11 @@ pub struct Build {
     /// Modules of that kernel: a folder such as lib/modules/6.12.1
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// Boot loader (EFI program), instead of the board's package
-    #[arg(long, value_name = "FILE")]
+    /// Device trees of that kernel: a folder that holds those which the board names
+    #[arg(long, value_name = "DIR")]
+    device_trees: Option<PathBuf>,
+    /// Boot loader instead of the board's package: an EFI program, or for a Raspberry Pi a folder with the firmware's files
+    #[arg(long, value_name = "PATH")]
     bootloader: Option<PathBuf>,
     /// Debian mirror [default: the one that the host's apt uses]
     #[arg(long, value_name = "URI")]
@@ -116,6 +119,7 @@ impl Build {
             out,
             kernel,
             modules,
+            device_trees,
             bootloader,
             mirror,
             update_lock,
@@ -134,6 +138,7 @@ impl Build {
             out,
             kernel,
             modules,
+            device_trees,
             bootloader,
             mirror,
             update_lock,

@@ -29,6 +29,7 @@ pub mod plan;
 pub mod progress;
 pub mod provision;
 pub mod qemu;
+pub mod raspberry_pi;
 pub mod sbom;
 pub mod show;
 pub mod signing;

@@ -20,8 +20,8 @@ pub struct Manifest {
 
 #[derive(Debug, Serialize)]
 pub struct Line {
-    /// Which file system: `esp`, `initramfs` or `system`.
-    pub of: &'static str,
+    /// Which file system: `initramfs`, `system`, or a FAT partition such as `esp`.
+    pub of: String,
     pub path: String,
     pub size: u64,
     pub sha256: String,
@@ -29,13 +29,13 @@ pub struct Line {
 }
 
 /// The files of a tree.
-pub fn lines(of: &'static str, tree: &Tree) -> io::Result<Vec<Line>> {
+pub fn lines(of: &str, tree: &Tree) -> io::Result<Vec<Line>> {
     let mut lines = Vec::new();
     for (path, entry) in tree.iter() {
         if let Node::File(content) = &entry.node {
             let (size, sha256) = (content.len()?, content.sha256()?);
             lines.push(Line {
-                of,
+                of: of.to_owned(),
                 path: format!("/{}", path.display()),
                 size,
                 sha256,

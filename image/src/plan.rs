@@ -23,7 +23,7 @@ pub enum PlanError {
     Lock(#[from] LockError),
     #[error("SOURCE_DATE_EPOCH is \"{0}\", expected seconds since 1970")]
     Epoch(String),
-    #[error("--{given} needs --{lacking} as well: kernel and modules are one build")]
+    #[error("--{given} needs --{lacking} as well: they are one build")]
     Half { given: &'static str, lacking: &'static str },
 }
 
@@ -41,6 +41,7 @@ pub struct Options {
     pub out: Option<PathBuf>,
     pub kernel: Option<PathBuf>,
     pub modules: Option<PathBuf>,
+    pub device_trees: Option<PathBuf>,
     pub bootloader: Option<PathBuf>,
     pub mirror: Option<String>,
     pub update_lock: bool,
@@ -52,15 +53,28 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "from")]
 pub enum KernelSource {
-    Package { package: String },
-    Files { image: PathBuf, modules: PathBuf },
+    Package {
+        package: String,
+    },
+    Files {
+        image: PathBuf,
+        modules: PathBuf,
+        /// A folder; `None` where the board has no use for device trees.
+        #[serde(rename = "deviceTrees", skip_serializing_if = "Option::is_none")]
+        device_trees: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "from")]
 pub enum LoaderSource {
-    Package { package: String },
-    File { path: PathBuf },
+    Package {
+        package: String,
+    },
+    /// A file, or where the loader is several files a folder of them.
+    File {
+        path: PathBuf,
+    },
 }
 
 /// A board file that was read and found right.
@@ -120,7 +134,13 @@ impl Plan {
             None => DEFAULT_MACHINE.to_owned(),
         };
         let kernel = match (&options.kernel, &options.modules) {
-            (Some(image), Some(modules)) => KernelSource::Files { image: image.clone(), modules: modules.clone() },
+            (Some(image), Some(modules)) => {
+                let device_trees = options.device_trees.clone();
+                if device_trees.is_none() && !config.bootloader.device_trees.is_empty() {
+                    return Err(PlanError::Half { given: "kernel", lacking: "device-trees" });
+                }
+                KernelSource::Files { image: image.clone(), modules: modules.clone(), device_trees }
+            }
             (None, None) => KernelSource::Package { package: config.kernel.package.clone() },
             (Some(_), None) => return Err(PlanError::Half { given: "kernel", lacking: "modules" }),
             (None, Some(_)) => return Err(PlanError::Half { given: "modules", lacking: "kernel" }),
@@ -151,7 +171,7 @@ impl Plan {
             rollback_index: options.rollback_index,
             epoch: epoch(options.source_date_epoch.as_deref(), &|| commit_time(&board.path), locked)?,
             command_line: boot::command_line(config, SlotName::A),
-            layout: Layout::new(&config.partitions),
+            layout: Layout::new(config.bootloader.kind, &config.partitions),
             out: options.out.clone().unwrap_or_else(|| Path::new("out").join(&name)),
             name,
             board,
@@ -168,7 +188,8 @@ impl Plan {
             LoaderSource::Package { package } => Some(package),
             LoaderSource::File { .. } => None,
         };
-        kernel.into_iter().chain(loader).cloned().collect()
+        let firmware = self.board.config.firmware.iter().map(|one| &one.package);
+        kernel.into_iter().chain(loader).chain(firmware).cloned().collect()
     }
 
     /// For eyes.
@@ -180,7 +201,7 @@ impl Plan {
         ];
         rows.push(match &self.kernel {
             KernelSource::Package { package } => ["kernel".into(), format!("package {package} of {}", self.suite)],
-            KernelSource::Files { image, modules } => {
+            KernelSource::Files { image, modules, .. } => {
                 ["kernel".into(), format!("{}, modules {}", path(image), path(modules))]
             }
         });
@@ -188,6 +209,8 @@ impl Plan {
             LoaderSource::Package { package } => ["boot loader".into(), format!("package {package} of {}", self.suite)],
             LoaderSource::File { path: file } => ["boot loader".into(), path(file)],
         });
+        let firmware = self.board.config.firmware.iter();
+        rows.extend(firmware.map(|one| ["firmware".into(), format!("package {} of {}", one.package, self.suite)]));
         rows.push([
             "lock file".into(),
             format!("{}{}", path(&self.lock), if self.update_lock { " (written anew)" } else { "" }),
@@ -305,7 +328,7 @@ mod tests {
     fn kernel_and_modules_come_together() {
         let options = Options { board: "qemu-x86_64".into(), kernel: Some("k".into()), ..Options::default() };
         let error = Plan::new(&options).unwrap_err().to_string();
-        assert_eq!(error, "--kernel needs --modules as well: kernel and modules are one build");
+        assert_eq!(error, "--kernel needs --modules as well: they are one build");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The system's root: one program, its configuration, its modules, its container images, and places to mount things.
 
+use crate::disk::boot::Files;
 use crate::kernel::Kernel;
 use crate::kernel::modules::ModuleError;
 use crate::kernel::resolve::{self, ResolveError};
@@ -25,6 +26,8 @@ pub struct Parts<'p> {
     pub modules: &'p [String],
     /// Modules that stage 1 has loaded.
     pub loaded: &'p [String],
+    /// What drivers load by name, with where it comes from.
+    pub firmware: &'p [(Arc<str>, Files)],
     /// The board file's text.
     pub board: &'p str,
     pub board_name: &'p str,
@@ -94,6 +97,11 @@ pub fn tree(parts: Parts<'_>) -> Result<Tree, RootError> {
         tree.file(path, 0o644, Content::bytes(text), &generated)?;
     }
     modules(&mut tree, parts.kernel, parts.modules, parts.loaded, &generated)?;
+    for (origin, files) in parts.firmware {
+        for (name, content) in files {
+            tree.file(format!("usr/lib/firmware/{name}"), 0o644, content.clone(), origin)?;
+        }
+    }
     tree.graft(names::IMAGES_DIR.as_ref(), parts.images)?;
     Ok(tree)
 }

@@ -47,7 +47,7 @@ fn plan(out: &Path, images: Vec<Wanted>, board: &str) -> Plan {
         rollback_index: 2,
         epoch: Some(1_700_000_000),
         command_line: String::new(),
-        layout: Layout::new(&config.partitions),
+        layout: Layout::new(config.bootloader.kind, &config.partitions),
         out: out.to_owned(),
         board: Board { path: "test.yaml".into(), text: board.to_owned(), config },
     }
@@ -89,12 +89,14 @@ fn inputs() -> Inputs {
         release: "6.1-test".into(),
         image: Content::bytes(vec![0x4b; 20_000]),
         modules,
+        device_trees: Files::new(),
         origin: "package linux-image-test 1".into(),
     };
     Inputs {
         kernel,
-        loader: Content::bytes("MZ loader"),
+        loader: Files::from([("EFI/BOOT/BOOTX64.EFI".into(), Content::bytes("MZ loader"))]),
         loader_origin: "package systemd-boot-efi 1".into(),
+        firmware: Vec::new(),
         kedge: Content::bytes((0..60_000).map(|number: u32| format!("{number}\n")).collect::<String>()),
         stage1: Content::bytes(made::program(None)),
         supplied: Vec::new(),

@@ -2,7 +2,7 @@
 //! SHA-256 of each run of them. What is not in the map may keep what the card held before, so the map holds every block that somebody
 //! will read, zeros included, and not only those that are not zero.
 
-use super::layout::Layout;
+use super::layout::{ALIGNMENT, Layout, SECTOR, Table};
 use super::write::Body;
 use crate::digest::{self, Hashing};
 use roxmltree::{Document, Node};
@@ -47,8 +47,11 @@ pub struct Extent {
 
 /// The bytes of the disk that somebody will read: the partition tables and of each partition what its content says.
 pub fn meant(layout: &Layout, bodies: &[Body]) -> io::Result<Vec<Range<u64>>> {
-    let tables = [0..super::layout::ALIGNMENT, layout.size.saturating_sub(super::layout::ALIGNMENT)..layout.size];
-    let mut ranges = tables.to_vec();
+    let mut ranges: Vec<Range<u64>> = std::iter::once(0..ALIGNMENT).collect();
+    match layout.table {
+        Table::Gpt => ranges.push(layout.size.saturating_sub(ALIGNMENT)..layout.size),
+        Table::Mbr => ranges.extend(layout.records().map(|at| at..at + SECTOR)),
+    }
     for (place, body) in layout.places.iter().zip(bodies) {
         let within = body.meant(place.size)?;
         ranges.extend(within.into_iter().map(|range| place.start + range.start..place.start + range.end));

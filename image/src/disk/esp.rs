@@ -1,8 +1,8 @@
-//! The EFI system partition: FAT32 as Microsoft's "FAT32 File System Specification" 1.03 has it, with long names. Written here
+//! The FAT partitions that firmware reads, first of all the EFI system partition: FAT32 as Microsoft's "FAT32 File System Specification" 1.03 has it, with long names. Written here
 //! rather than by a library because it must be the same bytes each time, clean to every checker, and need no buffer of its size:
 //! the result is pieces with their offsets.
 
-use super::layout::{ALIGNMENT, SECTOR};
+use super::layout::SECTOR;
 use crate::tree::{Node, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -33,6 +33,8 @@ const IS_LONG_NAME: u8 = 0x0f;
 /// The volume's name, padded with blanks.
 pub type Label = [u8; 11];
 pub const LABEL: Label = *b"KEDGE-ESP  ";
+pub const LABEL_A: Label = *b"KEDGE-A    ";
+pub const LABEL_B: Label = *b"KEDGE-B    ";
 /// 1 January 1980, the first day that FAT knows. A real time would tell nobody anything.
 const DAY: [u8; 2] = [0x21, 0];
 
@@ -81,8 +83,17 @@ type Folders = BTreeMap<PathBuf, Vec<Name>>;
 /// First cluster and bytes of every file and folder.
 type Places = BTreeMap<PathBuf, (u32, u64)>;
 
+/// What tells one file system from another.
+#[derive(Debug, Clone, Copy)]
+pub struct Volume {
+    pub id: u32,
+    pub label: Label,
+    /// Bytes that lie before it on the disk.
+    pub start: u64,
+}
+
 /// The file system's bytes, each piece with its offset; all else is zero.
-pub fn make(tree: &Tree, size: u64, volume_id: u32, label: Label) -> Result<Vec<(u64, Vec<u8>)>, EspError> {
+pub fn make(tree: &Tree, size: u64, volume: Volume) -> Result<Vec<(u64, Vec<u8>)>, EspError> {
     let geometry = Geometry::new(size)?;
     let folders = folders(tree)?;
     let mut chains = Chains { geometry, table: vec![0x0fff_fff8, END], size };
@@ -97,10 +108,10 @@ pub fn make(tree: &Tree, size: u64, volume_id: u32, label: Label) -> Result<Vec<
             places.insert(path.clone(), (chains.take(bytes)?, bytes));
         }
     }
-    let mut pieces = system_area(&geometry, volume_id, label, &chains);
+    let mut pieces = system_area(&geometry, volume, &chains);
     for path in folders.keys() {
         let first = places.get(path).map_or(ROOT, |(first, _)| *first);
-        pieces.push((geometry.cluster(first), folder(path, label, &folders, &places)));
+        pieces.push((geometry.cluster(first), folder(path, volume.label, &folders, &places)));
     }
     for (path, entry) in tree.iter() {
         let (Node::File(content), Some((first, 1..))) = (&entry.node, places.get(path)) else { continue };
@@ -201,16 +212,16 @@ impl Chains {
     }
 }
 
-fn system_area(geometry: &Geometry, volume_id: u32, label: Label, chains: &Chains) -> Vec<(u64, Vec<u8>)> {
+fn system_area(geometry: &Geometry, volume: Volume, chains: &Chains) -> Vec<(u64, Vec<u8>)> {
     let mut boot = Vec::with_capacity(SECTOR as usize);
     boot.extend(*b"\xeb\x58\x90KEDGE   ");
     boot.extend((SECTOR as u16).to_le_bytes());
     boot.push(geometry.sectors_per_cluster as u8);
     boot.extend((RESERVED as u16).to_le_bytes());
     boot.push(TABLES as u8);
-    // No fixed root folder, no 16-bit counts; a fixed disk; a geometry that nobody uses any more; what lies before the ESP.
+    // No fixed root folder, no 16-bit counts; a fixed disk; a geometry that nobody uses any more; what lies before it.
     boot.extend([0, 0, 0, 0, 0xf8, 0, 0, 63, 0, 255, 0]);
-    boot.extend(((ALIGNMENT / SECTOR) as u32).to_le_bytes());
+    boot.extend(((volume.start / SECTOR) as u32).to_le_bytes());
     boot.extend(geometry.sectors.to_le_bytes());
     boot.extend(geometry.table_sectors.to_le_bytes());
     boot.extend([0, 0, 0, 0]);
@@ -219,8 +230,8 @@ fn system_area(geometry: &Geometry, volume_id: u32, label: Label, chains: &Chain
     boot.extend([1, 0, 6, 0]);
     boot.extend([0; 12]);
     boot.extend([0x80, 0, 0x29]);
-    boot.extend(volume_id.to_le_bytes());
-    boot.extend(label);
+    boot.extend(volume.id.to_le_bytes());
+    boot.extend(volume.label);
     boot.extend(*b"FAT32   ");
     boot.resize(510, 0);
     boot.extend([0x55, 0xaa]);

@@ -1,4 +1,4 @@
-//! The disk image: a GPT with an ESP, two system slots, the slot record, and STATE.
+//! The disk image: a partition table, FAT partitions for the firmware, two system slots, the slot record, and STATE.
 
 pub mod blockmap;
 pub mod boot;

@@ -1,9 +1,10 @@
 //! Writes the disk image: the partition table, and each partition's bytes at its place. What is zero stays a hole.
 
-use super::layout::{Layout, Place, SECTOR};
+use super::layout::{Kind, Layout, Place, SECTOR, Table};
 use crate::digest;
 use crate::tree::Content;
 use gptman::{GPT, GPTPartitionEntry};
+use kedge_config::mbr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -75,7 +76,11 @@ pub fn write(path: &Path, layout: &Layout, bodies: &[Body], seed: &str, wrote: &
     }
     let mut disk = File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(io)?;
     disk.set_len(layout.size).map_err(io)?;
-    table(&mut disk, layout, seed).map_err(|source| WriteError::Table { path: path.display().to_string(), source })?;
+    match layout.table {
+        Table::Gpt => gpt(&mut disk, layout, seed)
+            .map_err(|source| WriteError::Table { path: path.display().to_string(), source })?,
+        Table::Mbr => mbr(&mut disk, layout, seed).map_err(io)?,
+    }
     for (place, body) in layout.places.iter().zip(bodies) {
         match body {
             Body::Empty => {}
@@ -104,11 +109,27 @@ fn guid(seed: &str, name: &str) -> [u8; 16] {
     digest::uuid(seed, name).to_bytes_le()
 }
 
-fn table(disk: &mut File, layout: &Layout, seed: &str) -> Result<(), gptman::Error> {
+fn mbr(disk: &mut File, layout: &Layout, seed: &str) -> io::Result<()> {
+    let entry = |place: &Place| {
+        let Place { number, start, size, kind, .. } = *place;
+        let Kind::Byte(kind) = kind else { return None };
+        Some(mbr::Entry { number, kind, start: start / SECTOR, sectors: size / SECTOR })
+    };
+    let id = digest::uuid(seed, "disk").as_fields().0;
+    let table = mbr::Table { id, entries: layout.places.iter().filter_map(entry).collect() };
+    for (sector, bytes) in table.sectors() {
+        disk.seek(SeekFrom::Start(sector * SECTOR))?;
+        disk.write_all(&bytes)?;
+    }
+    Ok(())
+}
+
+fn gpt(disk: &mut File, layout: &Layout, seed: &str) -> Result<(), gptman::Error> {
     let mut gpt = GPT::new_from(disk, SECTOR, guid(seed, "disk"))?;
-    for (number, place) in (1..).zip(&layout.places) {
-        let Place { name, start, size, type_guid } = place;
-        gpt[number] = GPTPartitionEntry {
+    for place in &layout.places {
+        let Place { number, name, start, size, kind } = place;
+        let Kind::Guid(type_guid) = kind else { continue };
+        gpt[*number] = GPTPartitionEntry {
             partition_type_guid: *type_guid,
             unique_partition_guid: guid(seed, name),
             starting_lba: start / SECTOR,

@@ -45,6 +45,8 @@ pub struct Scope {
     pub suite: String,
     /// Debian's name.
     pub architecture: String,
+    /// Of the suite, such as `main`.
+    pub components: Vec<String>,
     /// Overrules the host's.
     pub mirror: Option<String>,
 }
@@ -60,7 +62,9 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 impl Apt {
     /// Sets the private state up below `cache`. Nothing is downloaded yet.
     pub fn new(cache: &Path, scope: Scope) -> Result<Self, AptError> {
-        let folder = cache.join("apt").join(format!("{}-{}", scope.suite, scope.architecture));
+        let further: String =
+            scope.components.iter().filter(|name| *name != "main").map(|name| format!("-{name}")).collect();
+        let folder = cache.join("apt").join(format!("{}-{}{further}", scope.suite, scope.architecture));
         for part in ["lists/partial", "archives/partial"] {
             make_folder(&folder.join(part))?;
         }
@@ -162,12 +166,12 @@ fn write(path: &Path, text: &str) -> Result<(), AptError> {
 
 fn sources(mirrors: &Mirrors, scope: &Scope, keyring: bool) -> String {
     let mut text = String::new();
-    let suite = &scope.suite;
+    let (suite, components) = (&scope.suite, scope.components.join(" "));
     let security = mirrors.security.as_ref().map(|uri| (uri, format!("{suite}-security")));
     for (uri, suite) in [(&mirrors.main, suite.clone())].into_iter().chain(security) {
         let keys = if keyring { format!("Signed-By: {KEYRING}\n") } else { String::new() };
         // Writing to a String cannot fail.
-        let _ = write!(text, "Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: main\n{keys}\n");
+        let _ = write!(text, "Types: deb\nURIs: {uri}\nSuites: {suite}\nComponents: {components}\n{keys}\n");
     }
     text
 }
@@ -235,7 +239,8 @@ mod tests {
     use super::*;
 
     fn scope() -> Scope {
-        Scope { suite: "trixie".into(), architecture: "arm64".into(), mirror: None }
+        let components = vec!["main".into()];
+        Scope { suite: "trixie".into(), architecture: "arm64".into(), components, mirror: None }
     }
 
     #[test]
@@ -262,7 +267,8 @@ mod tests {
         let expected = "Types: deb\nURIs: http://m.test/debian\nSuites: trixie\nComponents: main\n\n\
                         Types: deb\nURIs: http://m.test/sec\nSuites: trixie-security\nComponents: main\n\n";
         assert_eq!(sources(&mirrors, &scope(), false), expected);
-        assert!(sources(&mirrors, &scope(), true).contains("main\nSigned-By: /usr/"));
+        let scope = Scope { components: vec!["main".into(), "non-free-firmware".into()], ..scope() };
+        assert!(sources(&mirrors, &scope, true).contains("main non-free-firmware\nSigned-By: /usr/"));
     }
 
     #[test]

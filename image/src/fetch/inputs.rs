@@ -5,7 +5,7 @@ use super::deb::{self, DebError};
 use super::lock::Locked;
 use super::packages::{self, Order, PackageError};
 use crate::build::Inputs;
-use crate::disk::boot;
+use crate::disk::boot::{self, Files};
 use crate::elf::{Elf, ElfError};
 use crate::kernel::Kernel;
 use crate::kernel::modules::{ModuleError, Modules};
@@ -14,6 +14,7 @@ use crate::plan::{KernelSource, LoaderSource, Plan};
 use crate::progress::Progress;
 use crate::tree::Content;
 use kedge_config::board::Architecture;
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub enum InputError {
 pub enum Role {
     Kernel,
     BootLoader,
+    /// What drivers load by name.
+    Firmware,
 }
 
 /// Something in the image that others made: a Debian package, or a file that a person gave.
@@ -108,6 +111,7 @@ pub fn get(plan: &Plan, cache: &Path, progress: Progress) -> Result<Inputs, Inpu
         let scope = Scope {
             suite: plan.suite.clone(),
             architecture: architecture.debian().to_owned(),
+            components: plan.board.config.kernel.components.clone(),
             mirror: plan.mirror.clone(),
         };
         let order = Order {
@@ -124,19 +128,25 @@ pub fn get(plan: &Plan, cache: &Path, progress: Progress) -> Result<Inputs, Inpu
     }
     let mut files = files.into_iter();
     let mut supplied = Vec::new();
+    let config = &plan.board.config;
+    let trees: BTreeSet<&str> = config.bootloader.device_trees.values().map(String::as_str).collect();
     let kernel = match &plan.kernel {
         KernelSource::Package { package } => {
             let (locked, deb) = files.next().ok_or_else(|| lacks(package, "file"))?;
             let mut package = Supplied::package(Role::Kernel, &locked, &plan.suite);
             let step = progress.step(format!("unpacking {}", package.origin()));
-            let (kernel, copyright) = kernel_of_package(&deb, &package.origin())?;
+            let (kernel, copyright) = kernel_of_package(&deb, &package.origin(), &trees)?;
             step.done(&format!("{} modules", kernel.modules.len()));
             package.licence = copyright.as_deref().and_then(Licence::of_debian);
             supplied.push(package);
             kernel
         }
-        KernelSource::Files { image, modules } => {
-            let kernel = kernel_of_files(image, modules)?;
+        KernelSource::Files { image, modules, device_trees } => {
+            let mut kernel = kernel_of_files(image, modules)?;
+            if let Some(folder) = device_trees {
+                let given = trees.iter().map(|name| Ok(((*name).to_owned(), given(&folder.join(name))?)));
+                kernel.device_trees = given.collect::<Result<_, InputError>>()?;
+            }
             supplied.push(Supplied::file(Role::Kernel, image, &kernel.release, &kernel.image)?);
             kernel
         }
@@ -145,19 +155,34 @@ pub fn get(plan: &Plan, cache: &Path, progress: Progress) -> Result<Inputs, Inpu
         LoaderSource::Package { package } => {
             let (locked, deb) = files.next().ok_or_else(|| lacks(package, "file"))?;
             let mut package = Supplied::package(Role::BootLoader, &locked, &plan.suite);
-            let (loader, copyright) = file_of_package(&deb, &package.origin(), boot::package_path(architecture))?;
+            let (loader, copyright) = files_of_package(&deb, &package.origin(), &boot::package_files(config))?;
             package.licence = copyright.as_deref().and_then(Licence::of_debian);
             let origin = package.origin().into();
             supplied.push(package);
             (loader, origin)
         }
         LoaderSource::File { path } => {
-            let loader = given(path)?;
-            supplied.push(Supplied::file(Role::BootLoader, path, "unknown", &loader)?);
+            let mut loader = Files::new();
+            for (name, _) in boot::package_files(config) {
+                let file = if path.is_dir() { path.join(&name) } else { path.clone() };
+                let content = given(&file)?;
+                supplied.push(Supplied::file(Role::BootLoader, &file, "unknown", &content)?);
+                loader.insert(name, content);
+            }
             (loader, origin_of(path))
         }
     };
-    Ok(Inputs { kernel, loader, loader_origin, kedge, stage1, supplied, locked_epoch })
+    let mut firmware = Vec::new();
+    for wanted in &config.firmware {
+        let (locked, deb) = files.next().ok_or_else(|| lacks(&wanted.package, "file"))?;
+        let mut package = Supplied::package(Role::Firmware, &locked, &plan.suite);
+        let paths = wanted.files.iter().map(|(name, file)| (name.clone(), format!("usr/lib/firmware/{file}")));
+        let (found, copyright) = files_of_package(&deb, &package.origin(), &paths.collect::<Vec<_>>())?;
+        package.licence = copyright.as_deref().and_then(Licence::of_debian);
+        firmware.push((Arc::from(package.origin()), found));
+        supplied.push(package);
+    }
+    Ok(Inputs { kernel, loader, loader_origin, firmware, kedge, stage1, supplied, locked_epoch })
 }
 
 fn lacks(package: &str, what: &str) -> InputError {
@@ -210,14 +235,17 @@ fn text(content: &mut dyn Read) -> io::Result<String> {
 }
 
 /// The kernel, and what the package says of copyright.
-fn kernel_of_package(deb: &Path, origin: &str) -> Result<(Kernel, Option<String>), InputError> {
+fn kernel_of_package(deb: &Path, origin: &str, trees: &BTreeSet<&str>) -> Result<(Kernel, Option<String>), InputError> {
     let (mut image, mut copyright) = (None, None);
     let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut device_trees = Files::new();
     deb::each_file(deb, &mut |path, content| {
         if let Some(release) = path.strip_prefix("boot/vmlinuz-").or_else(|| path.strip_prefix("boot/vmlinux-")) {
             image = Some((release.to_owned(), read(content)?));
         } else if let Some(below) = path.strip_prefix("usr/").unwrap_or(path).strip_prefix("lib/modules/") {
             parts.push((below.to_owned(), read(content)?));
+        } else if let Some(tree) = device_tree(path).filter(|name| trees.contains(name)) {
+            device_trees.insert(tree.to_owned(), Content::bytes(read(content)?));
         } else if is_copyright(path) {
             copyright = Some(text(content)?);
         }
@@ -233,28 +261,46 @@ fn kernel_of_package(deb: &Path, origin: &str) -> Result<(Kernel, Option<String>
     if modules.is_empty() {
         return Err(lacks(origin, "kernel modules"));
     }
-    Ok((Kernel { release, image: Content::bytes(image), modules, origin: origin.into() }, copyright))
+    if let Some(missing) = trees.iter().find(|name| !device_trees.contains_key(**name)) {
+        return Err(lacks(origin, &format!("device tree {missing}")));
+    }
+    Ok((Kernel { release, image: Content::bytes(image), modules, device_trees, origin: origin.into() }, copyright))
+}
+
+/// The name of a device tree, where Debian's kernel packages keep them: flat on armhf, by vendor on arm64.
+fn device_tree(path: &str) -> Option<&str> {
+    path.strip_prefix("usr/lib/linux-image-")?.rsplit('/').next().filter(|name| name.ends_with(".dtb"))
 }
 
 fn kernel_of_files(image: &Path, folder: &Path) -> Result<Kernel, InputError> {
     let named =
         folder.file_name().and_then(|name| name.to_str()).filter(|name| name.starts_with(|c: char| c.is_ascii_digit()));
     let release = named.ok_or_else(|| InputError::Release { path: folder.display().to_string() })?.to_owned();
-    Ok(Kernel { release, image: given(image)?, modules: Modules::from_folder(folder)?, origin: origin_of(image) })
+    let modules = Modules::from_folder(folder)?;
+    Ok(Kernel { release, image: given(image)?, modules, device_trees: Files::new(), origin: origin_of(image) })
 }
 
-/// One file of a package, and what the package says of copyright.
-fn file_of_package(deb: &Path, origin: &str, wanted: &str) -> Result<(Content, Option<String>), InputError> {
-    let (mut found, mut copyright) = (None, None);
+/// Files of a package, each by the name it is to have and by its path there, and what the package says of copyright.
+fn files_of_package(
+    deb: &Path,
+    origin: &str,
+    wanted: &[(String, String)],
+) -> Result<(Files, Option<String>), InputError> {
+    let (mut found, mut copyright) = (Files::new(), None);
     deb::each_file(deb, &mut |path, content| {
-        if path == wanted {
-            found = Some(Content::bytes(read(content)?));
+        let mut names = wanted.iter().filter(|(_, file)| file == path).map(|(name, _)| name).peekable();
+        if names.peek().is_some() {
+            let bytes = Content::bytes(read(content)?);
+            found.extend(names.map(|name| (name.clone(), bytes.clone())));
         } else if is_copyright(path) {
             copyright = Some(text(content)?);
         }
         Ok(())
     })?;
-    found.map(|found| (found, copyright)).ok_or_else(|| lacks(origin, wanted))
+    match wanted.iter().find(|(name, _)| !found.contains_key(name)) {
+        Some((_, missing)) => Err(lacks(origin, missing)),
+        None => Ok((found, copyright)),
+    }
 }
 
 #[cfg(test)]
@@ -285,21 +331,27 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let deb = folder.path().join("k.deb");
         let module = made::module(b"");
-        let files: [(&str, &[u8]); 4] = [
+        let files: [(&str, &[u8]); 6] = [
+            ("usr/lib/linux-image-6.1-x/broadcom/pi.dtb", b"tree"),
+            ("usr/lib/linux-image-6.1-x/broadcom/other.dtb", b"no"),
             ("boot/vmlinuz-6.1-x", b"image"),
             ("usr/lib/modules/6.1-x/kernel/a.ko", &module),
             ("lib/modules/6.1-x/modules.builtin", b"kernel/b.ko\n"),
             ("usr/share/doc/k/copyright", b"Files: *\nLicense: GPL-2\n"),
         ];
         deb::made::package(&deb, &files);
-        let (kernel, copyright) = kernel_of_package(&deb, "package k 1").unwrap();
+        let (kernel, copyright) = kernel_of_package(&deb, "package k 1", &BTreeSet::from(["pi.dtb"])).unwrap();
+        assert_eq!(kernel.device_trees.keys().collect::<Vec<_>>(), ["pi.dtb"]);
+        let error = kernel_of_package(&deb, "package k 1", &BTreeSet::from(["pc.dtb"])).err().expect("refused");
+        assert_eq!(error.to_string(), "package k 1 holds no device tree pc.dtb");
         assert_eq!(Licence::of_debian(&copyright.unwrap()).unwrap().to_string(), "GPL-2.0-only");
         assert_eq!((kernel.release.as_str(), kernel.modules.len()), ("6.1-x", 1));
         assert_eq!(kernel.modules.unpacked("a").unwrap(), Some(("kernel/a.ko".to_owned(), module.clone())));
-        deb::made::package(&deb, &files[3..]);
-        let error = kernel_of_package(&deb, "package k 1").err().expect("refused").to_string();
+        deb::made::package(&deb, &files[5..]);
+        let error = kernel_of_package(&deb, "package k 1", &BTreeSet::new()).err().expect("refused").to_string();
         assert_eq!(error, "package k 1 holds no kernel (boot/vmlinuz-*)");
-        let error = file_of_package(&deb, "systemd-boot-efi", "usr/x.efi").unwrap_err().to_string();
+        let wanted = [("X.EFI".to_owned(), "usr/x.efi".to_owned())];
+        let error = files_of_package(&deb, "systemd-boot-efi", &wanted).unwrap_err().to_string();
         assert_eq!(error, "systemd-boot-efi holds no usr/x.efi");
     }
 }

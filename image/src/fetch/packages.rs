@@ -185,7 +185,7 @@ mod tests {
         let path = folder.path().join("packages").join(format!("a-{}.deb", locked.sha256));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, "package").unwrap();
-        let scope = Scope { suite: "s".into(), architecture: "amd64".into(), mirror: None };
+        let scope = Scope { suite: "s".into(), architecture: "amd64".into(), components: Vec::new(), mirror: None };
         let wanted = ["a".to_owned()];
         let order =
             Order { cache: folder.path(), scope, lock: &lock, wanted: &wanted, update_lock: false, allow_newer: false };

@@ -7,8 +7,10 @@ pub mod seal;
 pub mod system;
 
 use crate::disk::boot;
-use crate::disk::layout::SECTOR;
+use crate::disk::layout::{SECTOR, Table};
+use crate::raspberry_pi;
 use gptman::GPT;
+use kedge_config::mbr::{self, MbrError};
 use kedge_config::names;
 use kedge_config::signing::Key;
 use kedge_config::slot::{COPY_BYTES, COPY_OFFSETS, Record, SlotName, Verdict};
@@ -17,6 +19,7 @@ use report::{FileLine, PartitionLine, Report, SlotLine, State};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 #[derive(Debug, thiserror::Error)]
@@ -25,14 +28,16 @@ pub enum InspectError {
     Io { path: String, source: io::Error },
     #[error("{path} is no disk image: {source}")]
     NoTable { path: String, source: gptman::Error },
+    #[error("{path}: {source}")]
+    Mbr { path: String, source: MbrError },
     #[error("{path} is cut off: its partition table is for {expected} bytes, the file has {found}")]
     Truncated { path: String, expected: u64, found: u64 },
     #[error("{path}: partition {name} lies outside of the disk")]
     Outside { path: String, name: String },
     #[error("{path}: there is no partition {name}")]
     NoPartition { path: String, name: &'static str },
-    #[error("{path}, ESP: {source}")]
-    Esp { path: String, source: io::Error },
+    #[error("{path}, {partition}: {source}")]
+    Fat { path: String, partition: String, source: io::Error },
 }
 
 /// An open image whose partition table was found right.
@@ -40,12 +45,15 @@ pub struct Disk {
     path: String,
     file: File,
     size: u64,
-    guid: [u8; 16],
+    table: Table,
+    id: String,
     partitions: Vec<PartitionLine>,
 }
 
-/// Folders of an ESP deeper than this are not looked into.
-const ESP_DEPTH: usize = 6;
+/// Folders of a FAT deeper than this are not looked into.
+const FAT_DEPTH: usize = 6;
+/// The partitions with boot files.
+const BOOT: [&str; 3] = [names::ESP.name, names::BOOT_A.name, names::BOOT_B.name];
 
 impl Disk {
     pub fn open(path: &Path) -> Result<Self, InspectError> {
@@ -54,6 +62,9 @@ impl Disk {
         let mut file = File::open(path).map_err(io)?;
         // A disk's size is where it ends; its metadata tell none.
         let size = file.seek(SeekFrom::End(0)).map_err(io)?;
+        if let Some(first) = sector(&file, 0).ok().filter(mbr::is_ours) {
+            return Self::open_mbr(name, file, size, &first);
+        }
         let gpt =
             GPT::read_from(&mut file, SECTOR).map_err(|source| InspectError::NoTable { path: name.clone(), source })?;
         let expected = gpt.header.last_usable_lba.max(gpt.header.backup_lba).saturating_add(1).saturating_mul(SECTOR);
@@ -75,7 +86,28 @@ impl Disk {
             let kind = uuid::Uuid::from_bytes_le(entry.partition_type_guid).to_string();
             partitions.push(PartitionLine { number, name: label, start, size: length, kind, guid });
         }
-        Ok(Self { path: name, file, size, guid: gpt.header.disk_guid, partitions })
+        let id = uuid::Uuid::from_bytes_le(gpt.header.disk_guid).to_string();
+        Ok(Self { path: name, file, size, table: Table::Gpt, id, partitions })
+    }
+
+    fn open_mbr(path: String, file: File, size: u64, first: &mbr::Sector) -> Result<Self, InspectError> {
+        let table = mbr::Table::read(&mut |at| if at == 0 { Ok(*first) } else { sector(&file, at) })
+            .map_err(|source| InspectError::Mbr { path: path.clone(), source })?;
+        let id = format!("{:08x}", table.id);
+        let mut partitions = Vec::new();
+        let mut end = 0;
+        for mbr::Entry { number, kind, start, sectors } in table.entries {
+            let name = mbr::partition(number).map_or("", |row| row.partition.name).to_owned();
+            // As Linux names it, where a GPT has a GUID.
+            let guid = format!("{id}-{number:02x}");
+            let (start, length) = (start * SECTOR, sectors * SECTOR);
+            end = end.max(start + length);
+            partitions.push(PartitionLine { number, name, start, size: length, kind: format!("{kind:02x}"), guid });
+        }
+        if size < end {
+            return Err(InspectError::Truncated { path, expected: end, found: size });
+        }
+        Ok(Self { path, file, size, table: Table::Mbr, id, partitions })
     }
 
     pub fn path(&self) -> &str {
@@ -112,19 +144,39 @@ impl Disk {
         Ok(Record::decode(&first, &second))
     }
 
+    pub fn table(&self) -> Table {
+        self.table
+    }
+
+    /// Number, type and place of each partition.
+    pub fn partitions(&self) -> &[PartitionLine] {
+        &self.partitions
+    }
+
     pub fn esp(&self) -> Result<fatfs::FileSystem<Region<'_>>, InspectError> {
-        let esp = |source| InspectError::Esp { path: self.path.clone(), source };
+        self.fat(names::ESP.name)
+    }
+
+    pub fn fat(&self, partition: &'static str) -> Result<fatfs::FileSystem<Region<'_>>, InspectError> {
         let options = fatfs::FsOptions::new().update_accessed_date(false);
-        fatfs::FileSystem::new(self.region(names::ESP.name)?, options).map_err(esp)
+        fatfs::FileSystem::new(self.region(partition)?, options).map_err(|source| self.fat_error(partition, source))
+    }
+
+    fn fat_error(&self, partition: &str, source: io::Error) -> InspectError {
+        InspectError::Fat { path: self.path.clone(), partition: partition.to_owned(), source }
     }
 
     /// A file of the ESP, whole.
     pub fn esp_file(&self, path: &str) -> Result<Vec<u8>, InspectError> {
-        let fail = |source: io::Error| InspectError::Esp {
-            path: self.path.clone(),
-            source: io::Error::new(source.kind(), format!("\"{path}\": {source}")),
+        self.fat_file(names::ESP.name, path)
+    }
+
+    /// A file of a FAT partition, whole.
+    pub fn fat_file(&self, partition: &'static str, path: &str) -> Result<Vec<u8>, InspectError> {
+        let fail = |source: io::Error| {
+            self.fat_error(partition, io::Error::new(source.kind(), format!("\"{path}\": {source}")))
         };
-        let files = self.esp()?;
+        let files = self.fat(partition)?;
         let mut file = files.root_dir().open_file(path).map_err(fail)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(fail)?;
@@ -140,11 +192,17 @@ impl Disk {
     pub fn report_by(&self, keys: Option<&[Key]>) -> Result<Report, InspectError> {
         let mut problems = Vec::new();
         let mut files = Vec::new();
-        let listed = self.esp().and_then(|esp| {
-            list(&esp.root_dir(), "", ESP_DEPTH, &mut files)
-                .map_err(|source| InspectError::Esp { path: self.path.clone(), source })
-        });
-        problems.extend(listed.err().map(|error| error.to_string()));
+        let there = |name: &&str| self.partitions.iter().any(|partition| partition.name == **name);
+        for partition in BOOT.into_iter().filter(there) {
+            let listed = self.fat(partition).and_then(|fat| {
+                list(&fat.root_dir(), partition, "", FAT_DEPTH, &mut files)
+                    .map_err(|source| self.fat_error(partition, source))
+            });
+            problems.extend(listed.err().map(|error| error.to_string()));
+        }
+        if self.table == Table::Mbr {
+            problems.extend(raspberry_pi::check(self).into_iter().map(|problem| format!("{}: {problem}", self.path)));
+        }
         let record = match self.record()? {
             Ok(record) => Some(record),
             Err(error) => {
@@ -160,9 +218,8 @@ impl Disk {
             problems.push(error.to_string());
             None
         });
-        let disk_guid = uuid::Uuid::from_bytes_le(self.guid).to_string();
         let (path, size, partitions) = (self.path.clone(), self.size, self.partitions.clone());
-        Ok(Report { path, size, disk_guid, partitions, boot_files: files, slots, state, problems })
+        Ok(Report { path, size, disk_guid: self.id.clone(), partitions, boot_files: files, slots, state, problems })
     }
 
     fn slot(
@@ -180,7 +237,10 @@ impl Disk {
         let mut wrong =
             |what: String| problems.push(format!("{}, slot {slot} ({}): {what}", self.path, slot.partition()));
         let seal = system.is_some().then(|| {
-            let boot = |name: &str| self.esp_file(&format!("{}/{name}", boot::folder(slot))).ok();
+            let boot = |name: &str| {
+                let (partition, path) = boot::slot_file(self.table, slot, name);
+                self.fat_file(partition, &path).ok()
+            };
             seal::look(region, keys, &boot, &mut wrong)
         });
         let system = system.and_then(|system| system.map_err(|error| wrong(error.to_string())).ok());
@@ -218,7 +278,19 @@ impl Disk {
     }
 }
 
-fn list(folder: &fatfs::Dir<'_, Region<'_>>, path: &str, depth: usize, into: &mut Vec<FileLine>) -> io::Result<()> {
+fn sector(file: &File, at: u64) -> io::Result<mbr::Sector> {
+    let mut bytes = [0; mbr::SECTOR_BYTES];
+    file.read_exact_at(&mut bytes, at * SECTOR)?;
+    Ok(bytes)
+}
+
+fn list(
+    folder: &fatfs::Dir<'_, Region<'_>>,
+    partition: &'static str,
+    path: &str,
+    depth: usize,
+    into: &mut Vec<FileLine>,
+) -> io::Result<()> {
     for entry in folder.iter() {
         let entry = entry?;
         let name = entry.file_name();
@@ -227,9 +299,9 @@ fn list(folder: &fatfs::Dir<'_, Region<'_>>, path: &str, depth: usize, into: &mu
         }
         let path = format!("{path}/{name}");
         if !entry.is_dir() {
-            into.push(FileLine { path, size: entry.len() });
+            into.push(FileLine { partition, path, size: entry.len() });
         } else if depth > 0 {
-            list(&entry.to_dir(), &path, depth - 1, into)?;
+            list(&entry.to_dir(), partition, &path, depth - 1, into)?;
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ pub struct Report {
     pub size: u64,
     pub disk_guid: String,
     pub partitions: Vec<PartitionLine>,
-    /// Of the ESP.
+    /// Of the FAT partitions.
     pub boot_files: Vec<FileLine>,
     pub slots: Vec<SlotLine>,
     pub state: Option<State>,
@@ -33,6 +33,7 @@ pub struct PartitionLine {
 
 #[derive(Debug, Serialize)]
 pub struct FileLine {
+    pub partition: &'static str,
     pub path: String,
     pub size: u64,
 }
@@ -113,10 +114,10 @@ impl Report {
             &["", "partition", "start", "size", "guid"],
             &self.partitions.iter().map(row).collect::<Vec<_>>(),
         );
-        let row = |file: &FileLine| vec![file.path.clone(), show::size(file.size)];
+        let row = |file: &FileLine| vec![file.partition.to_owned(), file.path.clone(), show::size(file.size)];
         text += &format!(
             "\n{}\n",
-            show::table(&["boot file", "size"], &self.boot_files.iter().map(row).collect::<Vec<_>>())
+            show::table(&["on", "boot file", "size"], &self.boot_files.iter().map(row).collect::<Vec<_>>())
         );
         let rows: Vec<Vec<String>> = self.slots.iter().map(SlotLine::row).collect();
         text += &show::table(

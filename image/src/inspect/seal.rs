@@ -9,7 +9,7 @@ use kedge_config::names;
 use kedge_config::signing::Key;
 use kedge_config::slot_manifest::{Blob, SlotManifest};
 
-/// Tells what is wrong by `wrong`. `boot` gives a file of the slot's on the ESP. Without `keys` those that the slot's own initramfs holds are
+/// Tells what is wrong by `wrong`. `boot` gives a boot file of the slot's. Without `keys` those that the slot's own initramfs holds are
 /// trusted, as its stage 1 would.
 pub fn look(
     region: Region<'_>,

@@ -5,6 +5,7 @@ pub mod modinfo;
 pub mod modules;
 pub mod resolve;
 
+use crate::disk::boot::Files;
 use crate::tree::Content;
 use modules::Modules;
 use std::sync::Arc;
@@ -15,6 +16,8 @@ pub struct Kernel {
     pub release: String,
     pub image: Content,
     pub modules: Modules,
+    /// Those that the board asks for, by name.
+    pub device_trees: Files,
     /// Where it came from, for the manifest.
     pub origin: Arc<str>,
 }

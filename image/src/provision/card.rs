@@ -3,7 +3,7 @@
 
 use super::seed;
 use crate::disk::blockmap::{BlockMap, BlockMapError};
-use crate::disk::esp::{self, EspError};
+use crate::disk::esp::{self, EspError, Volume};
 use crate::inspect::region::Region;
 use crate::inspect::{Disk, InspectError};
 use crate::tree::{Content, Tree, TreeError};
@@ -85,7 +85,8 @@ impl Card {
         let mut files = self.files.clone();
         let tree = |source| CardError::Tree { path: path.display().to_string(), source };
         files.graft(Path::new(""), seed.clone()).map_err(tree)?;
-        let pieces = esp::make(&files, self.fat.end - self.fat.start, self.volume, esp::LABEL)?;
+        let volume = Volume { id: self.volume, label: esp::LABEL, start: self.fat.start };
+        let pieces = esp::make(&files, self.fat.end - self.fat.start, volume)?;
         let mut card = seed::create(path).map_err(io(path))?;
         self.copy(&card).map_err(io(path))?;
         let mut end = self.fat.start;

@@ -4,8 +4,8 @@
 use super::authority::Identity;
 use crate::digest;
 use crate::disk::blockmap::{self, BlockMap};
-use crate::disk::esp::{self, EspError};
-use crate::disk::layout::{ALIGNMENT, Layout, Place};
+use crate::disk::esp::{self, EspError, Volume};
+use crate::disk::layout::{ALIGNMENT, Kind, Layout, Place, Table};
 use crate::disk::write::{self, Body, WriteError};
 use crate::tree::{Content, Node, Tree, TreeError};
 use kedge_config::names;
@@ -67,10 +67,11 @@ pub fn archive(files: &Tree, path: &Path) -> Result<(), SeedError> {
 pub fn disk(files: &Tree, name: &str, path: &Path, map: &Path) -> Result<(), SeedError> {
     let io = |source| SeedError::Io { path: path.display().to_string(), source };
     let mut file = create(path).map_err(io)?;
-    let place = Place { name: names::SEED.name, start: ALIGNMENT, size: FAT, type_guid: names::SEED.type_guid };
-    let layout = Layout { size: ALIGNMENT + FAT + ALIGNMENT, places: vec![place] };
-    let volume = digest::uuid(name, "seed").as_fields().0;
-    let bodies = [Body::Pieces(esp::make(files, FAT, volume, LABEL)?)];
+    let kind = Kind::Guid(names::SEED.type_guid);
+    let place = Place { number: 1, name: names::SEED.name, start: ALIGNMENT, size: FAT, kind };
+    let layout = Layout { size: ALIGNMENT + FAT + ALIGNMENT, table: Table::Gpt, places: vec![place] };
+    let volume = Volume { id: digest::uuid(name, "seed").as_fields().0, label: LABEL, start: ALIGNMENT };
+    let bodies = [Body::Pieces(esp::make(files, FAT, volume)?)];
     write::write(path, &layout, &bodies, name, &|_| ())?;
     let meant = blockmap::meant(&layout, &bodies).map_err(io)?;
     let found = BlockMap::of(&mut file, layout.size, &meant).map_err(io)?;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
     /// QEMU loads it, as firmware would from the image: seconds faster.
-    Direct { kernel: PathBuf, initramfs: PathBuf, command_line: String },
+    Direct { kernel: PathBuf, initramfs: PathBuf, device_tree: Option<PathBuf>, command_line: String },
     /// UEFI firmware loads systemd-boot from the image. `append` reaches the kernel through SMBIOS (systemd-stub(7),
     /// `io.systemd.boot.kernel-cmdline-extra`).
     Uefi { code: PathBuf, variables: Option<PathBuf>, append: String },
@@ -78,24 +78,31 @@ pub fn command(guest: &Guest<'_>) -> Vec<String> {
     add(&["-machine", &qemu.machine, "-accel", guest.accelerator.argument(), "-cpu", &qemu.cpu]);
     add(&["-smp", &guest.cpus.to_string(), "-m", &guest.memory]);
     add(&["-nodefaults", "-no-user-config", "-display", "none"]);
-    match guest.console {
+    let console = match guest.console {
         Some(path) => {
-            add(&["-chardev", &format!("file,id=console,path={}", escape(path)), "-serial", "chardev:console"])
+            add(&["-chardev", &format!("file,id=console,path={}", escape(path))]);
+            "chardev:console"
         }
-        None => add(&["-serial", "mon:stdio"]),
+        None => "mon:stdio",
+    };
+    let placed = |what: &str| qemu.args.iter().any(|argument| argument.contains(what));
+    if !placed("{console}") {
+        add(&["-serial", console]);
     }
-    if !qemu.args.iter().any(|argument| argument.contains("{disk}")) {
+    if !placed("{disk}") {
         let drive = format!("if=none,id=disk,format=raw,discard=unmap,file={}", escape(guest.disk));
         add(&["-drive", &drive, "-device", "virtio-blk-pci,drive=disk"]);
     }
-    if !qemu.args.iter().any(|argument| argument.contains("{network}")) {
+    if !placed("{network}") {
         // Without its boot ROM, which would only cost time.
         add(&["-netdev", &network, "-device", "virtio-net-pci,netdev=net,romfile="]);
     }
     for argument in &qemu.args {
-        add(&[&argument.replace("{disk}", &escape(guest.disk)).replace("{network}", &network)]);
+        let argument = argument.replace("{disk}", &escape(guest.disk)).replace("{network}", &network);
+        add(&[&argument.replace("{console}", console)]);
     }
-    if let Some(path) = guest.kubeconfig {
+    // A machine as it was built has no bus for it.
+    if let Some(path) = guest.kubeconfig.filter(|_| !qemu.fixed) {
         let port = format!("virtserialport,chardev=kubeconfig,name={KUBECONFIG_PORT}");
         add(&[
             "-chardev",
@@ -113,7 +120,7 @@ pub fn command(guest: &Guest<'_>) -> Vec<String> {
         add(&["-no-reboot"]);
     }
     match &guest.start {
-        Start::Direct { kernel, initramfs, command_line } => {
+        Start::Direct { kernel, initramfs, device_tree, command_line } => {
             add(&[
                 "-kernel",
                 &kernel.display().to_string(),
@@ -122,6 +129,9 @@ pub fn command(guest: &Guest<'_>) -> Vec<String> {
                 "-append",
                 command_line,
             ]);
+            if let Some(device_tree) = device_tree {
+                add(&["-dtb", &device_tree.display().to_string()]);
+            }
         }
         Start::Uefi { code, variables, append } => {
             add(&["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={}", escape(code))]);
@@ -159,6 +169,7 @@ mod tests {
             cpu: "max".into(),
             cpus: 2,
             memory: Size::mib(256),
+            fixed: false,
             firmware: Vec::new(),
             args: args.iter().map(|argument| (*argument).to_owned()).collect(),
         }
@@ -186,6 +197,7 @@ mod tests {
         let start = Start::Direct {
             kernel: "/o/k".into(),
             initramfs: "/o/i".into(),
+            device_tree: None,
             command_line: "quiet kedge.slot=a".into(),
         };
         let expected = "qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 256M -nodefaults -no-user-config \
@@ -193,6 +205,20 @@ mod tests {
              -netdev user,id=net,hostfwd=tcp:127.0.0.1:16443-:6443,hostfwd=tcp:127.0.0.1:8080-:80 \
              -device virtio-net-pci,netdev=net,romfile= -device virtio-rng-pci -kernel /o/k -initrd /o/i -append quiet kedge.slot=a";
         assert_eq!(command(&guest(&qemu, start)).join(" "), expected);
+    }
+
+    #[test]
+    fn a_machine_as_it_was_built_has_its_device_tree_and_its_second_serial_port() {
+        let mut qemu = qemu(&["-serial", "null", "-serial", "{console}"]);
+        qemu.fixed = true;
+        let (kernel, initramfs, device_tree) = ("k".into(), "i".into(), Some("t.dtb".into()));
+        let start = Start::Direct { kernel, initramfs, device_tree, command_line: "quiet".into() };
+        let mut guest = guest(&qemu, start);
+        (guest.console, guest.kubeconfig) = (Some(Path::new("c.log")), Some(Path::new("kc")));
+        let line = command(&guest).join(" ");
+        assert!(line.contains("-chardev file,id=console,path=c.log -drive"), "{line}");
+        assert!(line.contains("-serial null -serial chardev:console") && !line.contains("virtserialport"), "{line}");
+        assert!(line.ends_with("-append quiet -dtb t.dtb"), "{line}");
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use super::command::{self, Accelerator, Forward, Guest, Start};
 use super::firmware::{self, FirmwareError};
 use super::kvm;
-use crate::disk::boot;
+use crate::disk::boot::{self, systemd_boot};
+use crate::disk::layout::Table;
 use crate::inspect::{Disk, InspectError};
 use crate::plan::Board;
+use crate::raspberry_pi::{self, StartError, models};
 use kedge_config::slot::{Choice, SlotName};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -22,6 +24,12 @@ pub enum RunError {
     Inspect(#[from] InspectError),
     #[error("{path}, \"{entry}\": no \"options\" line")]
     Entry { path: String, entry: String },
+    #[error("QEMU's machine {0} is no Raspberry Pi that is known here, and so it is not known how it would start")]
+    NoModel(String),
+    #[error("board {0} is not started by UEFI firmware: leave --firmware out")]
+    NoUefi(String),
+    #[error(transparent)]
+    Start(#[from] StartError),
     #[error(transparent)]
     Firmware(#[from] FirmwareError),
     #[error("port {port} of 127.0.0.1 is taken ({source}): choose another with --forward OTHER:{guest}")]
@@ -69,13 +77,18 @@ pub fn prepare(board: &Board, options: &Options, cache: &Path, note: &dyn Fn(&st
         None => own_disk(name, options)?,
     };
     let image = Disk::open(&disk)?;
-    let boot = extract(&image, &disk)?;
+    let boot = match image.table() {
+        Table::Gpt => extract(&image, &disk)?,
+        Table::Mbr => as_raspberry_pi(&image, &qemu.machine, &disk)?,
+    };
     let accelerator = options.accelerator.unwrap_or_else(|| kvm::accelerator(qemu, &boot.kernel, cache, note));
     let start = match options.firmware {
         Firmware::Direct => {
             let command_line = format!("{} {}", boot.command_line, options.append).trim().to_owned();
-            Start::Direct { kernel: boot.kernel, initramfs: boot.initramfs, command_line }
+            let Boot { kernel, initramfs, device_tree, .. } = boot;
+            Start::Direct { kernel, initramfs, device_tree, command_line }
         }
+        Firmware::Uefi if qemu.firmware.is_empty() => return Err(RunError::NoUefi(name.clone())),
         Firmware::Uefi => {
             let code = firmware::find(&qemu.firmware)?;
             let variables = firmware::variables(&code, &disk.with_extension("efivars"))?;
@@ -83,14 +96,20 @@ pub fn prepare(board: &Board, options: &Options, cache: &Path, note: &dyn Fn(&st
         }
     };
     // QEMU's own unit is the mebibyte.
-    let memory = options.memory.clone().unwrap_or_else(|| format!("{}M", qemu.memory.bytes() >> 20));
+    let memory = format!("{}M", qemu.memory.bytes() >> 20);
+    let (memory, cpus) = if qemu.fixed {
+        note(&format!("{} has {memory} of memory and {} processors, whatever is asked for", qemu.machine, qemu.cpus));
+        (memory, qemu.cpus)
+    } else {
+        (options.memory.clone().unwrap_or(memory), options.cpus.unwrap_or_else(|| cpus(accelerator, qemu.cpus)))
+    };
     Ok(command::command(&Guest {
         qemu,
         start,
         accelerator,
         disk: &disk,
         memory,
-        cpus: options.cpus.unwrap_or_else(|| cpus(accelerator, qemu.cpus)),
+        cpus,
         forwards: &options.forwards,
         console: options.console.as_deref(),
         kubeconfig: options.kubeconfig.as_deref(),
@@ -148,7 +167,27 @@ pub fn copy(from: &Path, to: &Path, size: u64) -> io::Result<()> {
 struct Boot {
     kernel: PathBuf,
     initramfs: PathBuf,
+    device_tree: Option<PathBuf>,
     command_line: String,
+}
+
+/// Writes what was taken out of the image beside the disk.
+fn keep(disk: &Path, name: &str, bytes: &[u8]) -> Result<PathBuf, RunError> {
+    let to = disk.with_extension(name);
+    std::fs::write(&to, bytes).map_err(|source| RunError::Io { path: to.display().to_string(), source })?;
+    Ok(to)
+}
+
+/// As the firmware of the Raspberry Pi would that QEMU's machine stands for.
+fn as_raspberry_pi(image: &Disk, machine: &str, disk: &Path) -> Result<Boot, RunError> {
+    let model = models::of_qemu(machine).ok_or_else(|| RunError::NoModel(machine.to_owned()))?;
+    let start = raspberry_pi::start(image, model, false)?;
+    Ok(Boot {
+        kernel: keep(disk, boot::KERNEL, &start.kernel)?,
+        initramfs: keep(disk, boot::INITRAMFS, &start.initramfs.unwrap_or_default())?,
+        device_tree: Some(keep(disk, "dtb", &start.device_tree)?),
+        command_line: start.command_line,
+    })
 }
 
 /// Takes kernel, initramfs and command line out of the image's ESP, as the boot loader would, for the slot that the record
@@ -159,7 +198,7 @@ fn extract(image: &Disk, disk: &Path) -> Result<Boot, RunError> {
         // Stage 1 will say what is wrong.
         Ok(Choice::Recover { .. }) | Err(_) => SlotName::A,
     };
-    let entry = boot::entry_path(slot);
+    let entry = systemd_boot::entry_path(slot);
     let text = image.esp_file(&entry)?;
     let text = String::from_utf8_lossy(&text);
     let command_line = text
@@ -168,12 +207,10 @@ fn extract(image: &Disk, disk: &Path) -> Result<Boot, RunError> {
         .ok_or_else(|| RunError::Entry { path: image.path().to_owned(), entry: entry.clone() })?
         .to_owned();
     let take = |name: &str| {
-        let to = disk.with_extension(name);
-        let bytes = image.esp_file(&format!("{}/{name}", boot::folder(slot)))?;
-        std::fs::write(&to, bytes).map_err(|source| RunError::Io { path: to.display().to_string(), source })?;
-        Ok::<_, RunError>(to)
+        let (partition, path) = boot::slot_file(Table::Gpt, slot, name);
+        keep(disk, name, &image.fat_file(partition, &path)?)
     };
-    Ok(Boot { kernel: take(boot::KERNEL)?, initramfs: take(boot::INITRAMFS)?, command_line })
+    Ok(Boot { kernel: take(boot::KERNEL)?, initramfs: take(boot::INITRAMFS)?, device_tree: None, command_line })
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub fn document(bill: &Bill) -> Value {
 fn component(one: &Component) -> Value {
     let kind = match one.kind {
         Kind::Image | Kind::Kernel => "operating-system",
-        Kind::BootLoader => "firmware",
+        Kind::BootLoader | Kind::Firmware => "firmware",
         Kind::Program => "application",
         Kind::Crate => "library",
         Kind::Container => "container",

@@ -31,6 +31,7 @@ pub enum Kind {
     Image,
     Kernel,
     BootLoader,
+    Firmware,
     /// One of ours.
     Program,
     Crate,
@@ -121,6 +122,7 @@ fn package(supplied: &Supplied) -> Component {
     let (prefix, kind) = match supplied.role {
         Role::Kernel => ("kernel", Kind::Kernel),
         Role::BootLoader => ("boot", Kind::BootLoader),
+        Role::Firmware => ("firmware", Kind::Firmware),
     };
     let purl = supplied.debian.as_ref().map(|debian| {
         let (name, version) = (encode(&supplied.name), encode(&supplied.version));

@@ -46,7 +46,7 @@ pub fn document(bill: &Bill) -> Value {
 fn package(one: &Component) -> Value {
     let purpose = match one.kind {
         Kind::Image | Kind::Kernel => "OPERATING-SYSTEM",
-        Kind::BootLoader => "FIRMWARE",
+        Kind::BootLoader | Kind::Firmware => "FIRMWARE",
         Kind::Program => "APPLICATION",
         Kind::Crate => "LIBRARY",
         Kind::Container => "CONTAINER",

@@ -6,6 +6,7 @@
 //! 2. `modules.stage1` is what it takes to reach the disk and read it: its controller, `squashfs`, `ext4`, `vfat`. On a running Debian,
 //!    `lsblk -o NAME,TRAN,MODEL` and `lsmod` tell. `modules.system` is the rest, the network card first. What they depend on is added, what the kernel
 //!    has built in is left out, and a name that is neither is an error that says so.
+//!    `firmware` is what a driver loads by name, such as that of a Wi-Fi chip.
 //! 3. `console`: the last one shows the status screen. `watchdog`: the device, and how long init may be silent.
 //! 4. `qemu`, if a virtual machine can stand for it: `{disk}` and `{network}` in `args` say how they are attached.
 //! 5. `kedge-image validate FILE`, then `kedge-image build --board NAME`, which writes `NAME.lock` beside it: commit both.
@@ -13,6 +14,7 @@
 use crate::document::{self, ConfigError};
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A whole board file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +30,11 @@ pub struct BoardConfig {
     #[serde(default)]
     pub partitions: Partitions,
     pub modules: Modules,
-    /// Kernel consoles, such as `tty0` and `ttyS0`; the last one is `/dev/console`, where the status screen is drawn.
+    /// Files that drivers load by name (`request_firmware`), in the system image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub firmware: Vec<Firmware>,
+    /// Kernel consoles, such as `tty0` and `ttyS0`, or `ttyS0,115200` where the driver does not take over a speed; the last one is
+    /// `/dev/console`, where the status screen is drawn.
     #[serde(default)]
     pub console: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -92,8 +98,11 @@ impl Architecture {
 pub struct Kernel {
     /// A Debian package; a meta package such as `linux-image-cloud-amd64` is followed to what it depends on.
     pub package: String,
-    /// The Debian suite the package is taken from.
+    /// The Debian suite the packages are taken from.
     pub suite: String,
+    /// Its components that packages may come from. Vendors' firmware lies in `non-free-firmware`: to use it is a decision.
+    #[serde(default = "main_only")]
+    pub components: Vec<String>,
     /// Without `console=` (see [`BoardConfig::console`]) and `kedge.slot=` (the boot entry's).
     #[serde(default)]
     pub command_line: String,
@@ -105,13 +114,37 @@ pub struct Bootloader {
     pub kind: BootloaderKind,
     /// The Debian package that holds it.
     pub package: String,
+    /// Files of that package that the first stage loads from the first FAT partition ([`BootloaderKind::RaspberryPi`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub first: Vec<String>,
+    /// Files of that package that are loaded from a slot's FAT partition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// Which device tree of the kernel's package a model takes; the models are those of config.txt's filters, such as `board-type=0x11`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub device_trees: BTreeMap<String, String>,
+    /// Further lines of config.txt, for all models.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<String>,
+}
+
+/// Files of one package, by their names below `/lib/firmware` and by their names there in the package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Firmware {
+    /// A Debian package.
+    pub package: String,
+    /// What the driver asks for, and the file that it gets.
+    pub files: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootloaderKind {
-    /// Boot entries as files on the ESP, one a slot.
+    /// Boot entries as files on the ESP, one a slot. The disk has a GPT.
     SystemdBoot,
+    /// The firmware of a Raspberry Pi: it chooses one of two FAT partitions by `autoboot.txt`. The disk has an MBR.
+    RaspberryPi,
 }
 
 /// Sizes on disk. STATE is as small as is useful: init grows it to the disk's end at first boot.
@@ -119,6 +152,9 @@ pub enum BootloaderKind {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Partitions {
     pub esp: Size,
+    /// Of each slot's FAT partition, where the boot loader wants one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub boot: Option<Size>,
     /// Of each of the two slots.
     pub system: Size,
     pub meta: Size,
@@ -127,7 +163,7 @@ pub struct Partitions {
 
 impl Default for Partitions {
     fn default() -> Self {
-        Self { esp: Size::mib(64), system: Size::mib(48), meta: Size::mib(1), state: Size::mib(64) }
+        Self { esp: Size::mib(64), boot: None, system: Size::mib(48), meta: Size::mib(1), state: Size::mib(64) }
     }
 }
 
@@ -158,16 +194,24 @@ pub struct Qemu {
     #[serde(default = "one")]
     pub cpus: u32,
     pub memory: Size,
+    /// It is a machine as it was built: neither processors nor memory can be chosen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fixed: bool,
     /// UEFI firmware file names, tried in order in the usual folders of the host.
     #[serde(default)]
     pub firmware: Vec<String>,
-    /// Further arguments. `{disk}` is replaced by the image's path and `{network}` by the user network with its port forwards.
+    /// Further arguments. `{disk}` is replaced by the image's path, `{network}` by the user network with its port forwards and `{console}` by
+    /// what the serial port is connected to.
     #[serde(default)]
     pub args: Vec<String>,
 }
 
 fn one() -> u32 {
     1
+}
+
+fn main_only() -> Vec<String> {
+    vec!["main".into()]
 }
 
 const MIB: u64 = 1 << 20;
@@ -190,7 +234,8 @@ impl BoardConfig {
         }
         let packages: [(&'static [&'static str], &str); 2] =
             [(&["kernel", "package"], &self.kernel.package), (&["bootloader", "package"], &self.bootloader.package)];
-        for (path, package) in packages {
+        let firmware = self.firmware.iter().map(|one| (&["firmware"] as &'static [&'static str], one.package.as_str()));
+        for (path, package) in packages.into_iter().chain(firmware) {
             if !is_package(package) {
                 found.push((path, format!("\"{package}\" is no Debian package name")));
             }
@@ -201,33 +246,95 @@ impl BoardConfig {
                 found.push((&["kernel", "commandLine"], message));
             }
         }
-        let sizes: [(&'static [&'static str], Size, u64); 4] = [
+        let mut sizes: Vec<(&'static [&'static str], Size, u64)> = vec![
             (&["partitions", "esp"], self.partitions.esp, 33),
             (&["partitions", "system"], self.partitions.system, 1),
             (&["partitions", "meta"], self.partitions.meta, 1),
             (&["partitions", "state"], self.partitions.state, 16),
         ];
+        sizes.extend(self.partitions.boot.map(|size| (&["partitions", "boot"] as &'static [&'static str], size, 33)));
         for (path, size, least) in sizes {
             if size.bytes() % MIB != 0 || size.bytes() < least * MIB {
                 found.push((path, format!("size {size}, expected whole MiB, at least {least}MiB")));
             }
         }
-        let lists: [(&'static [&'static str], &Vec<String>); 3] = [
-            (&["modules", "stage1"], &self.modules.stage1),
-            (&["modules", "system"], &self.modules.system),
-            (&["console"], &self.console),
+        let lists: [(&'static [&'static str], &Vec<String>, &str); 5] = [
+            (&["modules", "stage1"], &self.modules.stage1, ""),
+            (&["modules", "system"], &self.modules.system, ""),
+            (&["console"], &self.console, ","),
+            (&["bootloader", "first"], &self.bootloader.first, "."),
+            (&["bootloader", "files"], &self.bootloader.files, "."),
         ];
-        for (path, list) in lists {
+        for (path, list, also) in lists {
             for (at, name) in list.iter().enumerate() {
-                if !is_label(name) {
-                    found.push((path, format!("\"{name}\", expected letters, digits, \"-\" and \"_\"")));
+                if !is_label(&name.replace(|c| also.contains(c), "")) {
+                    let also: String = also.chars().map(|sign| format!(", \"{sign}\"")).collect();
+                    found.push((path, format!("\"{name}\", expected letters, digits{also}, \"-\" and \"_\"")));
                 } else if list.iter().take(at).any(|before| before == name) {
                     found.push((path, format!("\"{name}\" is listed twice")));
                 }
             }
         }
+        found.extend(self.bootloader_mistakes());
+        for component in &self.kernel.components {
+            if !["main", "contrib", "non-free", "non-free-firmware"].contains(&component.as_str()) {
+                let message =
+                    format!("\"{component}\" is no component of Debian, expected \"main\" or \"non-free-firmware\"");
+                found.push((&["kernel", "components"], message));
+            }
+        }
+        let files = self.firmware.iter().flat_map(|one| one.files.iter().flat_map(|(name, file)| [name, file]));
+        for name in files.filter(|name| !is_relative(name)) {
+            found.push((&["firmware"], format!("\"{name}\", expected a path below /lib/firmware without \"..\"")));
+        }
         found
     }
+
+    /// What one kind of boot loader needs another has no use for.
+    fn bootloader_mistakes(&self) -> Vec<(&'static [&'static str], String)> {
+        let Bootloader { kind, first, files, device_trees, settings, .. } = &self.bootloader;
+        let mut found: Vec<(&'static [&'static str], String)> = Vec::new();
+        let given: [(&'static [&'static str], bool); 5] = [
+            (&["partitions", "boot"], self.partitions.boot.is_some()),
+            (&["bootloader", "deviceTrees"], !device_trees.is_empty()),
+            (&["bootloader", "first"], !first.is_empty()),
+            (&["bootloader", "files"], !files.is_empty()),
+            (&["bootloader", "settings"], !settings.is_empty()),
+        ];
+        match kind {
+            BootloaderKind::SystemdBoot => {
+                let useless = given.into_iter().filter(|(_, given)| *given);
+                found.extend(useless.map(|(path, _)| (path, "systemd-boot has no use for it".to_owned())));
+            }
+            BootloaderKind::RaspberryPi => {
+                let lacking = given.into_iter().take(2).filter(|(_, given)| !given);
+                found.extend(lacking.map(|(path, _)| {
+                    (&["bootloader"] as &'static [&'static str], format!("it needs \"{}\" as well", path.join(".")))
+                }));
+                for (model, tree) in device_trees {
+                    let is_model = is_label(&model.replace(['=', '+'], ""));
+                    if !is_model || !tree.ends_with(".dtb") || !is_label(&tree.replace('.', "")) {
+                        let message = format!(
+                            "\"{model}: {tree}\", expected a filter of config.txt and a file such as bcm2711-rpi-4-b.dtb"
+                        );
+                        found.push((&["bootloader", "deviceTrees"], message));
+                    }
+                }
+                // What is longer the firmware leaves out (raspberrypi.com, config.txt, "File Format").
+                for line in
+                    settings.iter().filter(|line| line.len() > 98 || line.contains('\n') || line.starts_with('['))
+                {
+                    let message = format!("\"{line}\", expected one line of at most 98 bytes that is no filter");
+                    found.push((&["bootloader", "settings"], message));
+                }
+            }
+        }
+        found
+    }
+}
+
+fn is_relative(path: &str) -> bool {
+    path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
 }
 
 fn is_label(text: &str) -> bool {
@@ -293,11 +400,11 @@ modules:
         assert_eq!(
             error("kernel:", "kernal:"),
             "b.yaml:3:1: unknown field \"kernal\", expected one of \"name\", \"description\", \"architecture\", \"kernel\", \
-             \"bootloader\", \"partitions\", \"modules\", \"console\", \"watchdog\", \"qemu\""
+             \"bootloader\", \"partitions\", \"modules\", \"firmware\", \"console\", \"watchdog\", \"qemu\""
         );
         assert_eq!(
             error("  suite: trixie", "  suit: trixie"),
-            "b.yaml:5:3: kernel: unknown field \"suit\", expected one of \"package\", \"suite\", \"commandLine\""
+            "b.yaml:5:3: kernel: unknown field \"suit\", expected one of \"package\", \"suite\", \"components\", \"commandLine\""
         );
         assert_eq!(
             error("x86_64", "mips"),
@@ -325,6 +432,43 @@ modules:
              TiB, such as \"64MiB\""
         );
         assert_eq!(error("- overlay", "- overlay\n    - overlay"), "b.yaml:11:3: \"overlay\" is listed twice");
+    }
+
+    #[test]
+    fn each_boot_loader_says_what_it_needs() {
+        let partitions = "partitions:\n  boot: 64MiB\nmodules:";
+        assert_eq!(error("modules:", partitions), "b.yaml:10:3: systemd-boot has no use for it");
+        assert_eq!(
+            error("kind: systemd-boot", "kind: raspberry-pi"),
+            "b.yaml:6:1: it needs \"partitions.boot\" as well"
+        );
+        let with = |tail: &str| {
+            let pi = format!("kind: raspberry-pi\n  deviceTrees: {{board-type=0x11: bcm2711-rpi-4-b.dtb}}\n  {tail}");
+            let text = GOOD.replace("kind: systemd-boot", &pi).replace("modules:", partitions);
+            BoardConfig::parse("b.yaml", &text).map_err(|error| error.to_string())
+        };
+        with("first: [bootcode.bin]").unwrap();
+        assert_eq!(
+            with("first: [../x]").unwrap_err(),
+            "b.yaml:9:3: \"../x\", expected letters, digits, \".\", \"-\" and \"_\""
+        );
+        let error = with("settings: [\"[pi4]\"]").unwrap_err();
+        assert_eq!(error, "b.yaml:9:3: \"[pi4]\", expected one line of at most 98 bytes that is no filter");
+    }
+
+    #[test]
+    fn consoles_firmware_and_components_are_checked() {
+        let text = GOOD.to_owned() + "console: [\"ttyS1,115200\"]\n";
+        assert_eq!(BoardConfig::parse("b.yaml", &text).unwrap().console, ["ttyS1,115200"]);
+        let firmware = "firmware: [{package: firmware-x, files: {a/b.bin: ../c}}]\nmodules:";
+        assert_eq!(
+            error("modules:", firmware),
+            "b.yaml:9:1: \"../c\", expected a path below /lib/firmware without \"..\""
+        );
+        assert_eq!(
+            error("suite: trixie", "suite: trixie\n  components: [main, evil]"),
+            "b.yaml:6:3: \"evil\" is no component of Debian, expected \"main\" or \"non-free-firmware\""
+        );
     }
 
     #[test]

@@ -26,7 +26,7 @@ fn tree() -> Tree {
 
 fn disk(tree: &Tree) -> Vec<u8> {
     let mut disk = vec![0; SIZE as usize];
-    for (at, bytes) in make(tree, SIZE, 0x1234_5678, LABEL).unwrap() {
+    for (at, bytes) in make(tree, SIZE, Volume { id: 0x1234_5678, label: LABEL, start: 1 << 20 }).unwrap() {
         disk[at as usize..at as usize + bytes.len()].copy_from_slice(&bytes);
     }
     disk
@@ -104,16 +104,22 @@ fn tables_agree_and_the_bytes_are_the_same() {
 fn what_does_not_fit_is_told() {
     let mut tree = Tree::new();
     tree.file("big", 0o644, Content::bytes(vec![0; SIZE as usize]), &"test".into()).unwrap();
-    assert!(matches!(make(&tree, SIZE, 0, LABEL), Err(EspError::Full { .. })));
-    assert!(matches!(make(&Tree::new(), 8 << 20, 0, LABEL), Err(EspError::Size { .. })));
+    assert!(matches!(make(&tree, SIZE, Volume { id: 0, label: LABEL, start: 1 << 20 }), Err(EspError::Full { .. })));
+    assert!(matches!(
+        make(&Tree::new(), 8 << 20, Volume { id: 0, label: LABEL, start: 1 << 20 }),
+        Err(EspError::Size { .. })
+    ));
     let mut tree = Tree::new();
     tree.symlink("link", "x", &"test".into()).unwrap();
     assert!(
-        make(&tree, SIZE, 0, LABEL).unwrap_err().to_string().contains("\"link\": FAT holds files and folders only")
+        make(&tree, SIZE, Volume { id: 0, label: LABEL, start: 1 << 20 })
+            .unwrap_err()
+            .to_string()
+            .contains("\"link\": FAT holds files and folders only")
     );
     let mut tree = Tree::new();
     tree.file("a:b", 0o644, Content::bytes(""), &"test".into()).unwrap();
-    assert!(matches!(make(&tree, SIZE, 0, LABEL), Err(EspError::Name { .. })));
+    assert!(matches!(make(&tree, SIZE, Volume { id: 0, label: LABEL, start: 1 << 20 }), Err(EspError::Name { .. })));
 }
 
 #[test]

@@ -1,21 +1,12 @@
-//! What the boot loader reads: systemd-boot's files on the ESP, one entry a slot (Boot Loader Specification, type 1). There is
-//! never a `default` in loader.conf: it would pin an entry that turned out bad.
+//! systemd-boot's files on the ESP, one entry a slot (Boot Loader Specification, type 1). There is never a `default` in loader.conf: it
+//! would pin an entry that turned out bad.
 
+use super::{Boot, INITRAMFS, KERNEL, Partition, command_line};
 use crate::tree::{Content, Tree, TreeError};
-use kedge_config::BoardConfig;
 use kedge_config::board::Architecture;
 use kedge_config::slot::SlotName;
+use kedge_config::{BoardConfig, names};
 use std::sync::Arc;
-
-pub const KERNEL: &str = "linux";
-pub const INITRAMFS: &str = "initramfs";
-
-/// The kernel's command line for a slot: the board's, the consoles, the slot.
-pub fn command_line(board: &BoardConfig, slot: SlotName) -> String {
-    let own = board.kernel.command_line.split_whitespace().map(str::to_owned);
-    let consoles = board.console.iter().map(|console| format!("console={console}"));
-    own.chain(consoles).chain([format!("kedge.slot={slot}")]).collect::<Vec<_>>().join(" ")
-}
 
 /// Folder of a slot's files on the ESP.
 pub fn folder(slot: SlotName) -> String {
@@ -45,7 +36,7 @@ fn removable_path(architecture: Architecture) -> &'static str {
 }
 
 /// The loader's file in Debian's package.
-pub fn package_path(architecture: Architecture) -> &'static str {
+fn package_path(architecture: Architecture) -> &'static str {
     match architecture {
         Architecture::X86_64 => "usr/lib/systemd/boot/efi/systemd-bootx64.efi",
         Architecture::Aarch64 => "usr/lib/systemd/boot/efi/systemd-bootaa64.efi",
@@ -53,27 +44,24 @@ pub fn package_path(architecture: Architecture) -> &'static str {
     }
 }
 
-/// What a slot needs to boot.
-pub struct Boot {
-    pub loader: Content,
-    pub loader_origin: Arc<str>,
-    pub kernel: Content,
-    pub kernel_origin: Arc<str>,
-    pub initramfs: Content,
+pub fn package_files(board: &BoardConfig) -> Vec<(String, String)> {
+    vec![(removable_path(board.architecture).to_owned(), package_path(board.architecture).to_owned())]
 }
 
 /// The ESP's files. Slot B has its entry but no kernel yet; systemd-boot hides an entry whose kernel is absent.
-pub fn tree(board: &BoardConfig, boot: Boot) -> Result<Tree, TreeError> {
+pub fn partitions(board: &BoardConfig, boot: &Boot) -> Result<Vec<Partition>, TreeError> {
     let generated: Arc<str> = "generated".into();
     let mut tree = Tree::new();
-    tree.file(removable_path(board.architecture), 0o644, boot.loader, &boot.loader_origin)?;
+    for (path, content) in &boot.loader {
+        tree.file(path, 0o644, content.clone(), &boot.loader_origin)?;
+    }
     tree.file("loader/loader.conf", 0o644, Content::bytes("timeout 0\neditor no\n"), &generated)?;
     for slot in SlotName::ALL {
         tree.file(entry_path(slot), 0o644, Content::bytes(entry(board, slot)), &generated)?;
         tree.directory(&folder(slot), 0o755, &generated)?;
     }
     let folder = folder(SlotName::A);
-    tree.file(format!("{folder}/{KERNEL}"), 0o644, boot.kernel, &boot.kernel_origin)?;
-    tree.file(format!("{folder}/{INITRAMFS}"), 0o644, boot.initramfs, &generated)?;
-    Ok(tree)
+    tree.file(format!("{folder}/{KERNEL}"), 0o644, boot.kernel.clone(), &boot.kernel_origin)?;
+    tree.file(format!("{folder}/{INITRAMFS}"), 0o644, boot.initramfs.clone(), &generated)?;
+    Ok(vec![(names::ESP.name, tree)])
 }
