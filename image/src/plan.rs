@@ -71,6 +71,8 @@ pub enum LoaderSource {
     Package {
         package: String,
     },
+    /// It lies on the board.
+    Board,
     /// A file, or where the loader is several files a folder of them.
     File {
         path: PathBuf,
@@ -147,7 +149,10 @@ impl Plan {
         };
         let bootloader = match &options.bootloader {
             Some(path) => LoaderSource::File { path: path.clone() },
-            None => LoaderSource::Package { package: config.bootloader.package.clone() },
+            None => match &config.bootloader.package {
+                Some(package) => LoaderSource::Package { package: package.clone() },
+                None => LoaderSource::Board,
+            },
         };
         let lock = Lock::path_for(&board.path);
         let locked = if options.update_lock { None } else { Lock::read(&lock)?.map(|lock| lock.epoch) };
@@ -186,7 +191,7 @@ impl Plan {
         };
         let loader = match &self.bootloader {
             LoaderSource::Package { package } => Some(package),
-            LoaderSource::File { .. } => None,
+            LoaderSource::File { .. } | LoaderSource::Board => None,
         };
         let firmware = self.board.config.firmware.iter().map(|one| &one.package);
         kernel.into_iter().chain(loader).chain(firmware).cloned().collect()
@@ -208,6 +213,7 @@ impl Plan {
         rows.push(match &self.bootloader {
             LoaderSource::Package { package } => ["boot loader".into(), format!("package {package} of {}", self.suite)],
             LoaderSource::File { path: file } => ["boot loader".into(), path(file)],
+            LoaderSource::Board => ["boot loader".into(), "the board's own".into()],
         });
         let firmware = self.board.config.firmware.iter();
         rows.extend(firmware.map(|one| ["firmware".into(), format!("package {} of {}", one.package, self.suite)]));

@@ -167,7 +167,9 @@ fn write(path: &Path, text: &str) -> Result<(), AptError> {
 fn sources(mirrors: &Mirrors, scope: &Scope, keyring: bool) -> String {
     let mut text = String::new();
     let (suite, components) = (&scope.suite, scope.components.join(" "));
-    let security = mirrors.security.as_ref().map(|uri| (uri, format!("{suite}-security")));
+    // Backports have no security updates of their own.
+    let security = mirrors.security.as_ref().filter(|_| !suite.ends_with("-backports"));
+    let security = security.map(|uri| (uri, format!("{suite}-security")));
     for (uri, suite) in [(&mirrors.main, suite.clone())].into_iter().chain(security) {
         let keys = if keyring { format!("Signed-By: {KEYRING}\n") } else { String::new() };
         // Writing to a String cannot fail.
@@ -267,6 +269,8 @@ mod tests {
         let expected = "Types: deb\nURIs: http://m.test/debian\nSuites: trixie\nComponents: main\n\n\
                         Types: deb\nURIs: http://m.test/sec\nSuites: trixie-security\nComponents: main\n\n";
         assert_eq!(sources(&mirrors, &scope(), false), expected);
+        let backports = Scope { suite: "trixie-backports".into(), ..scope() };
+        assert!(!sources(&mirrors, &backports, false).contains("security"));
         let scope = Scope { components: vec!["main".into(), "non-free-firmware".into()], ..scope() };
         assert!(sources(&mirrors, &scope, true).contains("main non-free-firmware\nSigned-By: /usr/"));
     }

@@ -3,7 +3,7 @@
 use super::apt::Scope;
 use super::deb::{self, DebError};
 use super::lock::Locked;
-use super::packages::{self, Order, PackageError};
+use super::packages::{self, Found, Order, PackageError};
 use crate::build::Inputs;
 use crate::disk::boot::{self, Files};
 use crate::elf::{Elf, ElfError};
@@ -16,7 +16,7 @@ use crate::tree::Content;
 use kedge_config::board::Architecture;
 use std::collections::BTreeSet;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 #[derive(Debug, thiserror::Error)]
@@ -124,7 +124,7 @@ pub fn get(plan: &Plan, cache: &Path, progress: Progress) -> Result<Inputs, Inpu
         };
         let (lock, found) = packages::fetch(&order, &progress)?;
         locked_epoch = u32::try_from(lock.epoch).ok();
-        files = wanted.iter().filter_map(|name| lock.package(name).cloned()).zip(found).collect();
+        files = found;
     }
     let mut files = files.into_iter();
     let mut supplied = Vec::new();
@@ -132,13 +132,17 @@ pub fn get(plan: &Plan, cache: &Path, progress: Progress) -> Result<Inputs, Inpu
     let trees: BTreeSet<&str> = config.bootloader.device_trees.values().map(String::as_str).collect();
     let kernel = match &plan.kernel {
         KernelSource::Package { package } => {
-            let (locked, deb) = files.next().ok_or_else(|| lacks(package, "file"))?;
-            let mut package = Supplied::package(Role::Kernel, &locked, &plan.suite);
-            let step = progress.step(format!("unpacking {}", package.origin()));
-            let (kernel, copyright) = kernel_of_package(&deb, &package.origin(), &trees)?;
+            let parts = files.next().ok_or_else(|| lacks(package, "file"))?;
+            let (packages, debs): (Vec<Supplied>, Vec<PathBuf>) = parts
+                .into_iter()
+                .map(|(locked, deb)| (Supplied::package(Role::Kernel, &locked, &plan.suite), deb))
+                .unzip();
+            let origin = packages.first().map_or_else(|| package.clone(), Supplied::origin);
+            let step = progress.step(format!("unpacking {origin}"));
+            let (kernel, copyright) = kernel_of_packages(&debs, &origin, &trees)?;
             step.done(&format!("{} modules", kernel.modules.len()));
-            package.licence = copyright.as_deref().and_then(Licence::of_debian);
-            supplied.push(package);
+            let licence = copyright.as_deref().and_then(Licence::of_debian);
+            supplied.extend(packages.into_iter().map(|package| Supplied { licence: licence.clone(), ..package }));
             kernel
         }
         KernelSource::Files { image, modules, device_trees } => {
@@ -153,7 +157,7 @@ pub fn get(plan: &Plan, cache: &Path, progress: Progress) -> Result<Inputs, Inpu
     };
     let (loader, loader_origin) = match &plan.bootloader {
         LoaderSource::Package { package } => {
-            let (locked, deb) = files.next().ok_or_else(|| lacks(package, "file"))?;
+            let (locked, deb) = one(files.next(), package)?;
             let mut package = Supplied::package(Role::BootLoader, &locked, &plan.suite);
             let (loader, copyright) = files_of_package(&deb, &package.origin(), &boot::package_files(config))?;
             package.licence = copyright.as_deref().and_then(Licence::of_debian);
@@ -161,6 +165,7 @@ pub fn get(plan: &Plan, cache: &Path, progress: Progress) -> Result<Inputs, Inpu
             supplied.push(package);
             (loader, origin)
         }
+        LoaderSource::Board => (Files::new(), "the board".into()),
         LoaderSource::File { path } => {
             let mut loader = Files::new();
             for (name, _) in boot::package_files(config) {
@@ -174,7 +179,7 @@ pub fn get(plan: &Plan, cache: &Path, progress: Progress) -> Result<Inputs, Inpu
     };
     let mut firmware = Vec::new();
     for wanted in &config.firmware {
-        let (locked, deb) = files.next().ok_or_else(|| lacks(&wanted.package, "file"))?;
+        let (locked, deb) = one(files.next(), &wanted.package)?;
         let mut package = Supplied::package(Role::Firmware, &locked, &plan.suite);
         let paths = wanted.files.iter().map(|(name, file)| (name.clone(), format!("usr/lib/firmware/{file}")));
         let (found, copyright) = files_of_package(&deb, &package.origin(), &paths.collect::<Vec<_>>())?;
@@ -183,6 +188,11 @@ pub fn get(plan: &Plan, cache: &Path, progress: Progress) -> Result<Inputs, Inpu
         supplied.push(package);
     }
     Ok(Inputs { kernel, loader, loader_origin, firmware, kedge, stage1, supplied, locked_epoch })
+}
+
+/// A package that is never split up.
+fn one(found: Option<Vec<Found>>, package: &str) -> Result<Found, InputError> {
+    found.and_then(|found| found.into_iter().next()).ok_or_else(|| lacks(package, "file"))
 }
 
 fn lacks(package: &str, what: &str) -> InputError {
@@ -234,24 +244,31 @@ fn text(content: &mut dyn Read) -> io::Result<String> {
     read(content).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The kernel, and what the package says of copyright.
-fn kernel_of_package(deb: &Path, origin: &str, trees: &BTreeSet<&str>) -> Result<(Kernel, Option<String>), InputError> {
+/// The kernel, and what its packages say of copyright.
+fn kernel_of_packages(
+    debs: &[PathBuf],
+    origin: &str,
+    trees: &BTreeSet<&str>,
+) -> Result<(Kernel, Option<String>), InputError> {
     let (mut image, mut copyright) = (None, None);
     let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
     let mut device_trees = Files::new();
-    deb::each_file(deb, &mut |path, content| {
-        if let Some(release) = path.strip_prefix("boot/vmlinuz-").or_else(|| path.strip_prefix("boot/vmlinux-")) {
+    let mut each = |path: &str, content: &mut dyn Read| {
+        if let Some(release) = image_release(path) {
             image = Some((release.to_owned(), read(content)?));
+        } else if let Some(tree) = device_tree(path) {
+            if trees.contains(tree) {
+                device_trees.insert(tree.to_owned(), Content::bytes(read(content)?));
+            }
         } else if let Some(below) = path.strip_prefix("usr/").unwrap_or(path).strip_prefix("lib/modules/") {
             parts.push((below.to_owned(), read(content)?));
-        } else if let Some(tree) = device_tree(path).filter(|name| trees.contains(name)) {
-            device_trees.insert(tree.to_owned(), Content::bytes(read(content)?));
         } else if is_copyright(path) {
             copyright = Some(text(content)?);
         }
         Ok(())
-    })?;
-    let (release, image) = image.ok_or_else(|| lacks(origin, "kernel (boot/vmlinuz-*)"))?;
+    };
+    debs.iter().try_for_each(|deb| deb::each_file(deb, &mut each))?;
+    let (release, image) = image.ok_or_else(|| lacks(origin, "kernel (vmlinuz)"))?;
     let mut modules = Modules::default();
     for (path, bytes) in parts {
         if let Some(path) = path.strip_prefix(&release).and_then(|path| path.strip_prefix('/')) {
@@ -267,9 +284,17 @@ fn kernel_of_package(deb: &Path, origin: &str, trees: &BTreeSet<&str>) -> Result
     Ok((Kernel { release, image: Content::bytes(image), modules, device_trees, origin: origin.into() }, copyright))
 }
 
-/// The name of a device tree, where Debian's kernel packages keep them: flat on armhf, by vendor on arm64.
+/// The release of a kernel image, where Debian's packages keep one: in `/boot`, since 7.2 with the modules.
+fn image_release(path: &str) -> Option<&str> {
+    let with_modules = || path.strip_prefix("usr/lib/modules/")?.strip_suffix("/vmlinuz");
+    path.strip_prefix("boot/vmlinuz-").or_else(|| path.strip_prefix("boot/vmlinux-")).or_else(with_modules)
+}
+
+/// The name of a device tree, where Debian's packages keep them: in a folder of their own, since 7.2 with the modules.
 fn device_tree(path: &str) -> Option<&str> {
-    path.strip_prefix("usr/lib/linux-image-")?.rsplit('/').next().filter(|name| name.ends_with(".dtb"))
+    let with_modules = || Some(path.strip_prefix("usr/lib/modules/")?).filter(|below| below.contains("/dtb/"));
+    let below = path.strip_prefix("usr/lib/linux-image-").or_else(with_modules)?;
+    below.rsplit('/').next().filter(|name| name.ends_with(".dtb"))
 }
 
 fn kernel_of_files(image: &Path, folder: &Path) -> Result<Kernel, InputError> {
@@ -340,16 +365,34 @@ mod tests {
             ("usr/share/doc/k/copyright", b"Files: *\nLicense: GPL-2\n"),
         ];
         deb::made::package(&deb, &files);
-        let (kernel, copyright) = kernel_of_package(&deb, "package k 1", &BTreeSet::from(["pi.dtb"])).unwrap();
+        let (kernel, copyright) =
+            kernel_of_packages(std::slice::from_ref(&deb), "package k 1", &BTreeSet::from(["pi.dtb"])).unwrap();
         assert_eq!(kernel.device_trees.keys().collect::<Vec<_>>(), ["pi.dtb"]);
-        let error = kernel_of_package(&deb, "package k 1", &BTreeSet::from(["pc.dtb"])).err().expect("refused");
+        let error = kernel_of_packages(std::slice::from_ref(&deb), "package k 1", &BTreeSet::from(["pc.dtb"]))
+            .err()
+            .expect("refused");
         assert_eq!(error.to_string(), "package k 1 holds no device tree pc.dtb");
         assert_eq!(Licence::of_debian(&copyright.unwrap()).unwrap().to_string(), "GPL-2.0-only");
         assert_eq!((kernel.release.as_str(), kernel.modules.len()), ("6.1-x", 1));
         assert_eq!(kernel.modules.unpacked("a").unwrap(), Some(("kernel/a.ko".to_owned(), module.clone())));
         deb::made::package(&deb, &files[5..]);
-        let error = kernel_of_package(&deb, "package k 1", &BTreeSet::new()).err().expect("refused").to_string();
-        assert_eq!(error, "package k 1 holds no kernel (boot/vmlinuz-*)");
+        let error = kernel_of_packages(std::slice::from_ref(&deb), "package k 1", &BTreeSet::new())
+            .err()
+            .expect("refused")
+            .to_string();
+        assert_eq!(error, "package k 1 holds no kernel (vmlinuz)");
+        // As Debian splits them since 7.2.
+        let split: [(&str, &[u8]); 3] = [
+            ("usr/lib/modules/7.3-x/vmlinuz", b"new image"),
+            ("usr/lib/modules/7.3-x/kernel/a.ko", &module),
+            ("usr/lib/modules/7.3-x/dtb/broadcom/pi.dtb", b"tree"),
+        ];
+        let debs: Vec<PathBuf> = (0..3).map(|number| folder.path().join(format!("{number}.deb"))).collect();
+        debs.iter().zip(split).for_each(|(deb, file)| deb::made::package(deb, &[file]));
+        let (kernel, _) = kernel_of_packages(&debs, "package k 2", &BTreeSet::from(["pi.dtb"])).unwrap();
+        let found = (kernel.release.as_str(), kernel.modules.len(), kernel.device_trees.len());
+        assert_eq!((found, &kernel.image.read().unwrap()[..]), (("7.3-x", 1, 1), &b"new image"[..]));
+
         let wanted = [("X.EFI".to_owned(), "usr/x.efi".to_owned())];
         let error = files_of_package(&deb, "systemd-boot-efi", &wanted).unwrap_err().to_string();
         assert_eq!(error, "systemd-boot-efi holds no usr/x.efi");

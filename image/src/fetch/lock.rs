@@ -18,7 +18,7 @@ pub struct Lock {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Locked {
-    /// What the board file asks for; `name` differs where that is a meta package.
+    /// What the board file asks for; `name` differs where that is a meta package, and there are several where it is split up.
     pub wanted: String,
     pub name: String,
     pub version: String,
@@ -73,8 +73,9 @@ impl Lock {
         std::fs::write(path, format!("{HEAD}{text}")).map_err(|source| LockError::Io { path: name(), source })
     }
 
-    pub fn package(&self, wanted: &str) -> Option<&Locked> {
-        self.packages.iter().find(|package| package.wanted == wanted)
+    /// What `wanted` stands for, in order.
+    pub fn packages(&self, wanted: &str) -> impl Iterator<Item = &Locked> {
+        self.packages.iter().filter(move |package| package.wanted == wanted)
     }
 }
 

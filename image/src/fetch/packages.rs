@@ -36,34 +36,41 @@ pub struct Order<'o> {
 /// Meta packages of kernels bear the name of what they depend on, less the version.
 const FOLLOWED: &str = "linux-image-";
 const META_DEPTH: usize = 3;
+/// What Debian splits a kernel's package into since 7.2: image, modules, and what modules are built in with the device trees.
+const PARTS: [&str; 3] = ["linux-binary-", "linux-modules-", "linux-base-"];
 
-/// The packages' files, in the order wanted, and the lock that names them.
-pub fn fetch(order: &Order<'_>, progress: &Progress) -> Result<(Lock, Vec<PathBuf>), PackageError> {
+/// A package as the lock names it, and its file.
+pub type Found = (Locked, PathBuf);
+
+/// What was wanted, in order, each as the packages it is made of; and the lock that names them.
+pub fn fetch(order: &Order<'_>, progress: &Progress) -> Result<(Lock, Vec<Vec<Found>>), PackageError> {
     let apt = LazyApt { order, progress, ready: std::cell::OnceCell::new() };
     let old = if order.update_lock { None } else { Lock::read(order.lock)? };
     let complete = |lock: &Lock| {
-        lock.suite == order.scope.suite && order.wanted.iter().all(|wanted| lock.package(wanted).is_some())
+        lock.suite == order.scope.suite && order.wanted.iter().all(|wanted| lock.packages(wanted).next().is_some())
     };
     let lock = match old.filter(complete) {
         Some(lock) => lock,
         None => write_lock(order, apt.get()?, progress)?,
     };
-    let mut used = Lock { packages: Vec::new(), ..lock.clone() };
-    let mut files = Vec::new();
+    let mut found = Vec::new();
     for wanted in order.wanted {
-        let mut locked = lock.package(wanted).cloned().ok_or_else(|| PackageError::Meta(wanted.clone()))?;
-        let got = match get(order, &locked, &apt) {
+        let locked: Vec<Locked> = lock.packages(wanted).cloned().collect();
+        found.push(match all(order, locked, &apt) {
             Err(PackageError::Apt(gone @ AptError::Gone { .. })) if order.allow_newer => {
-                locked = newest(order, apt.get()?, wanted)?;
-                progress.note(&format!("  note: {gone}; taking {} {}", locked.name, locked.version));
-                get(order, &locked, &apt)
+                let now = newest(order, apt.get()?, wanted)?;
+                let names: Vec<String> = now.iter().map(|one| format!("{} {}", one.name, one.version)).collect();
+                progress.note(&format!("  note: {gone}; taking {}", names.join(", ")));
+                all(order, now, &apt)?
             }
-            got => got,
-        };
-        files.push(got?);
-        used.packages.push(locked);
+            got => got?,
+        });
     }
-    Ok((used, files))
+    Ok((lock, found))
+}
+
+fn all(order: &Order<'_>, locked: Vec<Locked>, apt: &LazyApt<'_>) -> Result<Vec<Found>, PackageError> {
+    locked.into_iter().map(|one| get(order, &one, apt).map(|path| (one, path))).collect()
 }
 
 /// apt, set up and updated at the first need: a build whose packages are in the cache needs no network.
@@ -90,7 +97,7 @@ impl LazyApt<'_> {
 fn write_lock(order: &Order<'_>, apt: &Apt, progress: &Progress) -> Result<Lock, PackageError> {
     let mut packages = Vec::new();
     for wanted in order.wanted {
-        packages.push(newest(order, apt, wanted)?);
+        packages.extend(newest(order, apt, wanted)?);
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let lock = Lock { suite: order.scope.suite.clone(), epoch: now, packages };
@@ -100,31 +107,39 @@ fn write_lock(order: &Order<'_>, apt: &Apt, progress: &Progress) -> Result<Lock,
 }
 
 /// What the mirror has now.
-fn newest(order: &Order<'_>, apt: &Apt, wanted: &str) -> Result<Locked, PackageError> {
-    let found = follow(wanted, &|name| apt.versions(name))?;
-    Ok(Locked {
+fn newest(order: &Order<'_>, apt: &Apt, wanted: &str) -> Result<Vec<Locked>, PackageError> {
+    let locked = |found: Candidate| Locked {
         wanted: wanted.to_owned(),
         name: found.name,
         version: found.version,
         architecture: order.scope.architecture.clone(),
         sha256: found.sha256,
-    })
+    };
+    Ok(follow(wanted, &|name| apt.versions(name))?.into_iter().map(locked).collect())
 }
 
-/// From a meta package to the package it stands for.
+/// From a meta package to the package it stands for, or to those that it is split into.
 fn follow(
     wanted: &str,
     versions: &dyn Fn(&str) -> Result<Vec<Candidate>, AptError>,
-) -> Result<Candidate, PackageError> {
+) -> Result<Vec<Candidate>, PackageError> {
+    let lost = || PackageError::Meta(wanted.to_owned());
+    let newest = |name: &str| versions(name)?.into_iter().next().ok_or_else(lost);
     let mut name = wanted.to_owned();
     for _ in 0..META_DEPTH {
-        let newest = versions(&name)?.into_iter().next().ok_or_else(|| PackageError::Meta(wanted.to_owned()))?;
-        match newest.depends.iter().find(|dependency| dependency.starts_with(FOLLOWED)) {
-            Some(next) if name.starts_with(FOLLOWED) => name = next.clone(),
-            _ => return Ok(newest),
+        let found = newest(&name)?;
+        let Some(release) = name.strip_prefix(FOLLOWED) else { return Ok(vec![found]) };
+        match found.depends.iter().find(|dependency| dependency.starts_with(FOLLOWED)) {
+            Some(next) => name = next.clone(),
+            None => {
+                let parts = PARTS.iter().map(|part| format!("{part}{release}"));
+                let parts: Vec<String> = parts.filter(|part| found.depends.contains(part)).collect();
+                let parts = parts.iter().map(|part| newest(part)).collect::<Result<Vec<_>, PackageError>>()?;
+                return Ok(if parts.is_empty() { vec![found] } else { parts });
+            }
         }
     }
-    Err(PackageError::Meta(wanted.to_owned()))
+    Err(lost())
 }
 
 fn get(order: &Order<'_>, locked: &Locked, apt: &LazyApt<'_>) -> Result<PathBuf, PackageError> {
@@ -165,12 +180,24 @@ mod tests {
             Ok(vec![match name {
                 "linux-image-amd64" => candidate(name, &["linux-image-6.12-amd64"]),
                 "linux-image-6.12-amd64" => candidate(name, &["kmod", "linux-base"]),
+                "linux-image-new" => candidate(name, &["linux-base-new (= 1)", "linux-image-7.3-new"]),
+                "linux-image-7.3-new" => {
+                    candidate(name, &["linux-base-7.3-new", "linux-modules-7.3-new", "linux-binary-7.3-new"])
+                }
+                _ if name.ends_with("-7.3-new") => candidate(name, &[]),
                 "linux-image-circle" => candidate(name, &["linux-image-circle"]),
                 _ => candidate(name, &["linux-image-6.12-amd64"]),
             }])
         };
-        assert_eq!(follow("linux-image-amd64", &versions).unwrap().name, "linux-image-6.12-amd64");
-        assert_eq!(follow("systemd-boot-efi", &versions).unwrap().name, "systemd-boot-efi");
+        let followed = |wanted: &str| -> Vec<String> {
+            follow(wanted, &versions).unwrap().into_iter().map(|found| found.name).collect()
+        };
+        assert_eq!(followed("linux-image-amd64"), ["linux-image-6.12-amd64"]);
+        assert_eq!(
+            followed("linux-image-new"),
+            ["linux-binary-7.3-new", "linux-modules-7.3-new", "linux-base-7.3-new"]
+        );
+        assert_eq!(followed("systemd-boot-efi"), ["systemd-boot-efi"]);
         assert!(matches!(follow("linux-image-circle", &versions), Err(PackageError::Meta(_))));
     }
 
@@ -189,7 +216,7 @@ mod tests {
         let wanted = ["a".to_owned()];
         let order =
             Order { cache: folder.path(), scope, lock: &lock, wanted: &wanted, update_lock: false, allow_newer: false };
-        let (lock, files) = fetch(&order, &Progress::silent()).unwrap();
-        assert_eq!((lock.epoch, files), (5, vec![path]));
+        let (lock, found) = fetch(&order, &Progress::silent()).unwrap();
+        assert_eq!((lock.epoch, found), (5, vec![vec![(locked, path)]]));
     }
 }

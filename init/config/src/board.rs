@@ -112,8 +112,9 @@ pub struct Kernel {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Bootloader {
     pub kind: BootloaderKind,
-    /// The Debian package that holds it.
-    pub package: String,
+    /// The Debian package that holds it; none where it lies on the board.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub package: Option<String>,
     /// Files of that package that the first stage loads from the first FAT partition ([`BootloaderKind::RaspberryPi`]).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub first: Vec<String>,
@@ -232,10 +233,10 @@ impl BoardConfig {
         if !is_label(&self.name) {
             found.push((&["name"], format!("name \"{}\", expected letters, digits, \"-\" and \"_\"", self.name)));
         }
-        let packages: [(&'static [&'static str], &str); 2] =
-            [(&["kernel", "package"], &self.kernel.package), (&["bootloader", "package"], &self.bootloader.package)];
+        let kernel: (&'static [&'static str], &str) = (&["kernel", "package"], &self.kernel.package);
+        let loader = self.bootloader.package.as_deref().map(|name| (&["bootloader", "package"] as &'static [_], name));
         let firmware = self.firmware.iter().map(|one| (&["firmware"] as &'static [&'static str], one.package.as_str()));
-        for (path, package) in packages.into_iter().chain(firmware) {
+        for (path, package) in std::iter::once(kernel).chain(loader).chain(firmware) {
             if !is_package(package) {
                 found.push((path, format!("\"{package}\" is no Debian package name")));
             }
@@ -292,8 +293,12 @@ impl BoardConfig {
 
     /// What one kind of boot loader needs another has no use for.
     fn bootloader_mistakes(&self) -> Vec<(&'static [&'static str], String)> {
-        let Bootloader { kind, first, files, device_trees, settings, .. } = &self.bootloader;
+        let Bootloader { kind, package, first, files, device_trees, settings, .. } = &self.bootloader;
         let mut found: Vec<(&'static [&'static str], String)> = Vec::new();
+        let files_of_none = package.is_none() && (!first.is_empty() || !files.is_empty());
+        if files_of_none || (package.is_none() && *kind == BootloaderKind::SystemdBoot) {
+            found.push((&["bootloader"], "it needs \"bootloader.package\" as well".into()));
+        }
         let given: [(&'static [&'static str], bool); 5] = [
             (&["partitions", "boot"], self.partitions.boot.is_some()),
             (&["bootloader", "deviceTrees"], !device_trees.is_empty()),
@@ -442,6 +447,7 @@ modules:
             error("kind: systemd-boot", "kind: raspberry-pi"),
             "b.yaml:6:1: it needs \"partitions.boot\" as well"
         );
+        assert_eq!(error("  package: systemd-boot-efi\n", ""), "b.yaml:6:1: it needs \"bootloader.package\" as well");
         let with = |tail: &str| {
             let pi = format!("kind: raspberry-pi\n  deviceTrees: {{board-type=0x11: bcm2711-rpi-4-b.dtb}}\n  {tail}");
             let text = GOOD.replace("kind: systemd-boot", &pi).replace("modules:", partitions);
