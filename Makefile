@@ -85,8 +85,9 @@ boot-test: PROFILE = boot
 boot-test: image ## boot the image under QEMU, as firmware and as QEMU start it, and drive it with kubectl; ONLY=NAME for one test
 	$(BIN)/kedge-qemu test $(WHERE) --memory $(MEMORY) $(ONLY)
 
-# Emulated boards of other architectures. CI does not run it: it has no time to compile for each of them.
-BOARDS ?= qemu-arm64 qemu-armv7
+# Boards of other architectures. CI does not run it: it has no time to compile for each of them. What fits there is among the unit tests:
+# `cargo test -p kedge-image raspberry_pi` lays every Raspberry Pi's card out and reads it back as the firmware does.
+BOARDS ?= qemu-arm64 qemu-armv7 rpi2 rpi3 rpi-zero2w rpi4 rpi5
 .PHONY: test-boards
 test-boards: ## the boot test on every board of BOARDS, each with its own cross build
 	for board in $(BOARDS); do $(MAKE) boot-test BOARD=$$board || exit 1; done

@@ -170,6 +170,7 @@ mod tests {
             cpus: 2,
             memory: Size::mib(256),
             fixed: false,
+            append: String::new(),
             firmware: Vec::new(),
             args: args.iter().map(|argument| (*argument).to_owned()).collect(),
         }

@@ -84,7 +84,8 @@ pub fn prepare(board: &Board, options: &Options, cache: &Path, note: &dyn Fn(&st
     let accelerator = options.accelerator.unwrap_or_else(|| kvm::accelerator(qemu, &boot.kernel, cache, note));
     let start = match options.firmware {
         Firmware::Direct => {
-            let command_line = format!("{} {}", boot.command_line, options.append).trim().to_owned();
+            let words = [boot.command_line.as_str(), &qemu.append, &options.append];
+            let command_line = words.into_iter().filter(|words| !words.is_empty()).collect::<Vec<_>>().join(" ");
             let Boot { kernel, initramfs, device_tree, .. } = boot;
             Start::Direct { kernel, initramfs, device_tree, command_line }
         }

@@ -198,6 +198,9 @@ pub struct Qemu {
     /// It is a machine as it was built: neither processors nor memory can be chosen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fixed: bool,
+    /// Words that the kernel is told besides the image's, for what the model does otherwise than the machine.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub append: String,
     /// UEFI firmware file names, tried in order in the usual folders of the host.
     #[serde(default)]
     pub firmware: Vec<String>,

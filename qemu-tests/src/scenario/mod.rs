@@ -1,6 +1,7 @@
 //! What is tried on a booted image. Each test boots a disk of its own; `demo` and `powercut` are commands of their own.
 
 mod boot;
+mod card;
 mod config;
 pub mod demo;
 mod firmware;
@@ -24,24 +25,44 @@ pub const SOON: Duration = Duration::from_secs(90);
 
 struct Test {
     name: &'static str,
+    machine: Machine,
     run: fn(&Setup, &Path) -> Result<()>,
 }
 
+/// What the test needs of the machine that QEMU gives.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Machine {
+    /// A port on which the guest hands out its kubeconfig, a power button, a keyboard.
+    Virtual,
+    /// None of these: a machine as it was built.
+    AsBuilt,
+    /// QEMU has no machine for the board: there is the card alone.
+    None,
+}
+
 const TESTS: &[Test] = &[
-    Test { name: "refuses-bad-input", run: refuse::run },
-    Test { name: "starts-by-firmware", run: firmware::run },
-    Test { name: "runs-a-workload", run: boot::run },
-    Test { name: "follows-changes", run: boot::run_changes },
-    Test { name: "survives-reexec-and-crash", run: survive::run },
-    Test { name: "power-button-and-second-boot", run: machine::run },
-    Test { name: "full-state", run: full::run },
-    Test { name: "machine-config", run: config::run },
+    Test { name: "refuses-bad-input", machine: Machine::Virtual, run: refuse::run },
+    Test { name: "starts-by-firmware", machine: Machine::Virtual, run: firmware::run },
+    Test { name: "runs-a-workload", machine: Machine::Virtual, run: boot::run },
+    Test { name: "follows-changes", machine: Machine::Virtual, run: boot::run_changes },
+    Test { name: "survives-reexec-and-crash", machine: Machine::Virtual, run: survive::run },
+    Test { name: "power-button-and-second-boot", machine: Machine::Virtual, run: machine::run },
+    Test { name: "full-state", machine: Machine::Virtual, run: full::run },
+    Test { name: "machine-config", machine: Machine::Virtual, run: config::run },
+    Test { name: "has-a-card-for-the-firmware", machine: Machine::None, run: card::inspect },
+    Test { name: "starts-from-its-card", machine: Machine::AsBuilt, run: card::run },
 ];
 
 /// Runs the tests whose name contains `filter`; fails if one failed or none ran.
 pub fn run(setup: &Setup, filter: &str) -> Result<()> {
     let (mut passed, mut failed) = (0, 0);
-    for test in TESTS.iter().filter(|t| t.name.contains(filter)) {
+    let board = kedge_image::plan::find_board(&setup.board)?;
+    let machine = match &board.config.qemu {
+        Some(qemu) if qemu.fixed => Machine::AsBuilt,
+        Some(_) => Machine::Virtual,
+        None => Machine::None,
+    };
+    for test in TESTS.iter().filter(|t| t.machine == machine && t.name.contains(filter)) {
         let start = Instant::now();
         eprintln!("test {}", test.name);
         match (test.run)(setup, &setup.out.join("tests").join(test.name)) {

@@ -35,6 +35,7 @@ impl MachineHost {
     /// Notes the time of `milestone`, the first time.
     pub fn reached(&self, milestone: &'static str) {
         let now = report::now();
+        tracing::info!(milestone, seconds = now.as_secs_f32(), "reached");
         self.reached.lock().unwrap_or_else(PoisonError::into_inner).entry(milestone).or_insert(now);
     }
 
