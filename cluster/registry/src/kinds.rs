@@ -6,6 +6,8 @@ mod admission_policy_binding;
 mod admission_rule;
 pub(crate) mod api_service;
 mod binding;
+#[cfg(test)]
+mod cases;
 pub(crate) mod certificate;
 mod cluster_role;
 mod cluster_role_binding;
@@ -31,7 +33,7 @@ mod ip_address;
 mod job;
 mod lease;
 mod limit_range;
-mod namespace;
+pub(crate) mod namespace;
 mod network_policy;
 mod node;
 pub(crate) mod persistent_volume;

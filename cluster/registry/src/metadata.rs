@@ -110,17 +110,27 @@ pub(crate) fn validate(object: &Value, resource: &Resource, strategy: &Strategy,
     } else if !namespace.is_empty() {
         errors.forbidden(&meta.child("namespace"), "not allowed on this type");
     }
+    body(object, errors);
+    finalizers(object.look("metadata.finalizers"), &meta.child("finalizers"), errors);
+    own_finalizers(object, resource, errors);
+}
+
+/// What is looked at whenever metadata is.
+fn body(object: &Value, errors: &mut Errors) {
+    let meta = Path::root("metadata");
     labels(object.look("metadata.labels"), &meta.child("labels"), errors);
     annotations(object.look("metadata.annotations"), &meta.child("annotations"), errors);
     owners(object.look("metadata.ownerReferences"), &meta.child("ownerReferences"), errors);
-    let list = meta.child("finalizers");
-    finalizers(object.look("metadata.finalizers"), &list, errors);
-    if resource.custom.is_none() && !GENERIC.contains(&resource.id.group.as_str()) {
-        for (at, name) in names_of(object.look("metadata.finalizers")).enumerate().filter(|(_, name)| is_foreign(name))
-        {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.invalid(&list.index(at), name, why);
-        }
+}
+
+fn own_finalizers(object: &Value, resource: &Resource, errors: &mut Errors) {
+    if resource.custom.is_some() || GENERIC.contains(&resource.id.group.as_str()) {
+        return;
+    }
+    let list = Path::root("metadata.finalizers");
+    for (at, name) in names_of(object.look("metadata.finalizers")).enumerate().filter(|(_, name)| is_foreign(name)) {
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.invalid(&list.index(at), name, why);
     }
 }
 
@@ -129,7 +139,7 @@ const GENERIC: &[&str] =
     &["admissionregistration.k8s.io", "apiextensions.k8s.io", "apiregistration.k8s.io", "coordination.k8s.io"];
 
 /// One without a domain should be one of Kubernetes' own.
-fn is_foreign(finalizer: &str) -> bool {
+pub(crate) fn is_foreign(finalizer: &str) -> bool {
     !finalizer.contains('/') && !["orphan", "foregroundDeletion", "kubernetes"].contains(&finalizer)
 }
 
@@ -152,29 +162,50 @@ fn names_of(list: &Value) -> impl Iterator<Item = &str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-pub(crate) fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
+/// A changed object's metadata: the store holds it against the rules that all share, whole and as a change; then the kind's own rules do,
+/// to which its status is no more than a change.
+pub(crate) fn validate_update(
+    new: &Value,
+    old: &Value,
+    resource: &Resource,
+    strategy: &Strategy,
+    only_status: bool,
+    errors: &mut Errors,
+) {
+    body(new, errors);
+    finalizers(new.look("metadata.finalizers"), &Path::root("metadata.finalizers"), errors);
+    change(new, old, errors);
+    let (changes, wholes) = if only_status { (1, 0) } else { strategy.metadata_checks };
+    for _ in 0..changes {
+        change(new, old, errors);
+        own_finalizers(new, resource, errors);
+    }
+    for _ in 0..wholes {
+        validate(new, resource, strategy, errors);
+    }
+}
+
+fn change(new: &Value, old: &Value, errors: &mut Errors) {
     let meta = Path::root("metadata");
+    if old.has("metadata.deletionTimestamp") {
+        let had: HashSet<_> = names_of(old.look("metadata.finalizers")).collect();
+        let added = names_of(new.look("metadata.finalizers")).filter(|name| !had.contains(name));
+        let added: Vec<_> = added.map(crate::errors::quote).collect();
+        if !added.is_empty() {
+            let detail = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                added.join(", ")
+            );
+            errors.forbidden(&meta.child("finalizers"), &detail);
+        }
+    }
     for field in ["name", "namespace"] {
         let path = format!("metadata.{field}");
         if new.text(&path) != old.text(&path) {
             errors.invalid(&meta.child(field), new.text(&path), "field is immutable");
         }
     }
-    if old.has("metadata.deletionTimestamp") {
-        let had: HashSet<_> = old.items("metadata.finalizers").iter().filter_map(Value::as_str).collect();
-        let added: Vec<_> =
-            new.items("metadata.finalizers").iter().filter_map(Value::as_str).filter(|f| !had.contains(f)).collect();
-        if !added.is_empty() {
-            let list: Vec<_> = added.iter().map(|f| crate::errors::quote(f)).collect();
-            let detail = format!(
-                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-                list.join(", ")
-            );
-            // Upstream's generic store and its metadata validation both say so.
-            errors.forbidden(&meta.child("finalizers"), &detail);
-            errors.forbidden(&meta.child("finalizers"), &detail);
-        }
-    }
+    body(new, errors);
 }
 
 /// Said twice, by the metadata's rules and by the kind's.

@@ -30,6 +30,8 @@ pub(crate) type Allocate = fn(&Others<'_>, new: &mut Value, old: Option<&Value>,
 #[derive(Clone, Copy)]
 pub(crate) struct Strategy {
     pub(crate) name: names::Check,
+    /// How often a kind's own rules look at the metadata of a changed object, after the rules of every store: at what changed, and at the whole.
+    pub(crate) metadata_checks: (usize, usize),
     /// The group that validation errors name, if not the row's.
     pub(crate) error_group: Option<&'static str>,
     /// `metadata.generation` counts changes of the specification.
@@ -89,6 +91,7 @@ pub(crate) struct Strategy {
 impl Strategy {
     pub(crate) const PLAIN: Self = Self {
         name: names::subdomain,
+        metadata_checks: (1, 0),
         error_group: None,
         generation: false,
         counts_annotations: false,

@@ -11,57 +11,66 @@ use crate::value::Look as _;
 const BAD_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
 const BAD_CIDR: &str = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
 
+/// The address, if it is one that a new value can be.
 pub(crate) fn ip(text: &str, path: &Path<'_>, errors: &mut Errors) -> Option<IpAddr> {
-    let parsed = text.parse().ok();
-    if parsed.is_none() {
-        errors.invalid(path, text, BAD_IP);
-    }
+    let wrong = strict_ip(text);
+    let parsed = sloppy(text).filter(|_| wrong.is_empty());
+    errors.all_invalid(path, text, wrong);
     parsed
 }
 
-/// An address of a pod or machine that others can reach.
-pub(crate) fn reachable(address: IpAddr, path: &Path<'_>, errors: &mut Errors) {
-    let text = address.to_string();
+/// The same, but what is among `had` may stay as it is.
+pub(crate) fn kept_or_ip(text: &str, had: &[&str], path: &Path<'_>, errors: &mut Errors) {
+    if !had.contains(&text) {
+        errors.all_invalid(path, text, strict_ip(text));
+    }
+}
+
+/// An address of a pod or machine that others can reach, as older fields read it.
+pub(crate) fn reachable(text: &str, path: &Path<'_>, errors: &mut Errors) {
+    let Some(address) = sloppy(text) else {
+        errors.invalid(path, text, "must be a valid IP address");
+        return;
+    };
+    // An IPv4 address in the form of an IPv6 one is an IPv4 address.
+    let address = address.to_canonical();
     if address.is_unspecified() {
-        errors.invalid(path, text.as_str(), "may not be unspecified (0.0.0.0 or ::)");
+        errors.invalid(path, text, &format!("may not be unspecified ({text})"));
     }
     if address.is_loopback() {
-        errors.invalid(path, text.as_str(), "may not be in the loopback range (127.0.0.0/8, ::1/128)");
+        errors.invalid(path, text, "may not be in the loopback range (127.0.0.0/8, ::1/128)");
     }
     let (link_local, link_multicast) = match address {
         IpAddr::V4(v4) => (v4.is_link_local(), matches!(v4.octets(), [224, 0, 0, _])),
         IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments().first().is_some_and(|s| s & 0xff0f == 0xff02)),
     };
     if link_local {
-        errors.invalid(path, text.as_str(), "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
+        errors.invalid(path, text, "may not be in the link-local range (169.254.0.0/16, fe80::/10)");
     }
     if link_multicast {
-        errors.invalid(path, text.as_str(), "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
+        errors.invalid(path, text, "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)");
     }
 }
 
-pub(crate) fn is_cidr(text: &str) -> bool {
-    let Some((address, bits)) = text.split_once('/') else { return false };
-    let most = match address.parse::<IpAddr>() {
-        Ok(IpAddr::V4(_)) => 32,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return false,
-    };
-    bits.bytes().all(|b| b.is_ascii_digit()) && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
-}
-
-pub(crate) fn cidr(text: &str, path: &Path<'_>, errors: &mut Errors) {
-    if !is_cidr(text) {
-        errors.invalid(path, text, BAD_CIDR);
+pub(crate) fn cidr(text: &str, had: &[&str], path: &Path<'_>, errors: &mut Errors) {
+    if !had.contains(&text) {
+        errors.all_invalid(path, text, strict_cidr(text));
     }
 }
 
-/// Where a load balancer can be reached: an address, a name, or both.
-pub(crate) fn load_balancer(ingress: &Value, path: &Path<'_>, errors: &mut Errors) {
+/// Where a load balancer can be reached: an address, a name, or both. `rest` sees it between the two.
+pub(crate) fn load_balancer(
+    ingress: &Value,
+    had: &[&str],
+    path: &Path<'_>,
+    rest: impl FnOnce(&mut Errors),
+    errors: &mut Errors,
+) {
     let address = ingress.text("ip");
     if !address.is_empty() {
-        ip(address, &path.child("ip"), errors);
+        kept_or_ip(address, had, &path.child("ip"), errors);
     }
+    rest(errors);
     let hostname = ingress.text("hostname");
     if !hostname.is_empty() {
         errors.all_invalid(&path.child("hostname"), hostname, names::subdomain(hostname));
@@ -254,10 +263,10 @@ mod tests {
     #[test]
     fn networks_are_told_from_what_looks_like_one() {
         for right in ["10.0.0.0/8", "0.0.0.0/0", "fd00::/64"] {
-            assert!(is_cidr(right), "{right}");
+            assert!(strict_cidr(right).is_empty(), "{right}");
         }
         for wrong in ["10.0.0.0", "10.0.0.0/33", "10.0.0.0/+8", "x/8", "fd00::/129", "10.0.0.0/"] {
-            assert!(!is_cidr(wrong), "{wrong}");
+            assert!(!strict_cidr(wrong).is_empty(), "{wrong}");
         }
     }
 
@@ -274,7 +283,7 @@ mod tests {
             ("fd00::1", false),
         ] {
             let mut errors = Errors::default();
-            reachable(address.parse().unwrap(), &Path::root("ip"), &mut errors);
+            reachable(address, &Path::root("ip"), &mut errors);
             assert_eq!(!errors.is_empty(), refused, "{address}");
         }
     }

@@ -22,7 +22,10 @@ pub(crate) const MOST_BYTES: usize = 1 << 20;
 pub(crate) fn row() -> Row {
     let base = resource("", "configmaps", "configmap", "ConfigMap", "io.k8s.api.core.v1.ConfigMap", COLUMNS);
     let resource = Resource { short_names: Cow::Borrowed(&["cm"]), ..base };
-    Row::new(resource, Strategy { validate, validate_update, ..Strategy::PLAIN })
+    Row::new(
+        resource,
+        Strategy { metadata_checks: (1, 1), validate_create: validate, validate_update, ..Strategy::PLAIN },
+    )
 }
 
 fn validate(map: &Value, errors: &mut Errors) {
@@ -51,16 +54,57 @@ pub(crate) fn decoded_len(text: &str) -> usize {
 }
 
 fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
-    if !old.flag("immutable") {
-        return;
-    }
     const WHY: &str = "field is immutable when `immutable` is set";
-    if !new.flag("immutable") {
-        errors.forbidden(&Path::root("immutable"), WHY);
-    }
-    for field in ["data", "binaryData"] {
-        if new.look(field) != old.look(field) {
-            errors.forbidden(&Path::root(field), WHY);
+    if old.flag("immutable") {
+        if !new.flag("immutable") {
+            errors.forbidden(&Path::root("immutable"), WHY);
         }
+        for field in ["data", "binaryData"] {
+            if new.look(field) != old.look(field) {
+                errors.forbidden(&Path::root(field), WHY);
+            }
+        }
+    }
+    validate(new, errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::cases;
+    use serde_json::json;
+
+    #[test]
+    fn keys_are_of_one_of_the_two_and_what_is_immutable_stays() {
+        cases::created(
+            &row(),
+            &json!({"data": {"a": "b"}}),
+            &[
+                (
+                    "/binaryData",
+                    json!({"a": ""}),
+                    &["data[a]: Invalid value: \"a\": duplicate of key present in binaryData"],
+                ),
+                (
+                    "/data",
+                    json!({"a": "x".repeat((1 << 20) + 1)}),
+                    &["[]: Too long: may not be more than 1048576 bytes"],
+                ),
+            ],
+        );
+        const WHY: &str = "Forbidden: field is immutable when `immutable` is set";
+        cases::updated(
+            &row(),
+            &json!({"data": {"a": "b"}, "immutable": true}),
+            &[
+                (
+                    "/data",
+                    json!({"..": "b"}),
+                    &[&format!("data: {WHY}"), "data[..]: Invalid value: \"..\": must not be '..'"],
+                ),
+                ("/immutable", Value::Null, &[&format!("immutable: {WHY}")]),
+                ("/binaryData", json!({"b": ""}), &[&format!("binaryData: {WHY}")]),
+            ],
+        );
     }
 }

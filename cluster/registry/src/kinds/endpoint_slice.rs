@@ -136,7 +136,7 @@ fn validate_endpoint(endpoint: &Value, kind: &str, path: &Path<'_>, errors: &mut
     for (at, text) in addresses.iter().enumerate().map(|(at, a)| (at, a.as_str().unwrap_or_default())) {
         match kind {
             "IPv4" | "IPv6" => match text.parse::<std::net::IpAddr>() {
-                Ok(ip) if ip.is_ipv4() == (kind == "IPv4") => address::reachable(ip, &list.index(at), errors),
+                Ok(ip) if ip.is_ipv4() == (kind == "IPv4") => address::reachable(text, &list.index(at), errors),
                 _ if kind == "IPv4" => errors.invalid(&list, text, "must be an IPv4 address"),
                 _ => errors.invalid(&list, text, "must be an IPv6 address"),
             },

@@ -22,7 +22,17 @@ pub(crate) const PROTOCOLS: &[&str] = &["SCTP", "TCP", "UDP"];
 pub(crate) fn row() -> Row {
     let base = resource("", "endpoints", "endpoints", "Endpoints", "io.k8s.api.core.v1.Endpoints", COLUMNS);
     let resource = Resource { short_names: Cow::Borrowed(&["ep"]), deprecated: Some(DEPRECATED), ..base };
-    Row::new(resource, Strategy { create_on_update: true, default, validate, ..Strategy::PLAIN })
+    Row::new(
+        resource,
+        Strategy {
+            metadata_checks: (1, 1),
+            create_on_update: true,
+            default,
+            validate_create: subsets,
+            validate_update,
+            ..Strategy::PLAIN
+        },
+    )
 }
 
 /// The first three, and how many more there are.
@@ -56,7 +66,14 @@ fn default(endpoints: &mut Value) {
     }
 }
 
-fn validate(endpoints: &Value, errors: &mut Errors) {
+/// What has not changed may stay as an older server took it.
+fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
+    if new.look("subsets") != old.look("subsets") {
+        subsets(new, errors);
+    }
+}
+
+fn subsets(endpoints: &Value, errors: &mut Errors) {
     let root = Path::root("subsets");
     for (at, subset) in endpoints.items("subsets").iter().enumerate() {
         let path = root.index(at);
@@ -78,12 +95,8 @@ fn validate(endpoints: &Value, errors: &mut Errors) {
 }
 
 fn endpoint_address(item: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let ip_path = path.child("ip");
-    match address::ip(item.text("ip"), &ip_path, errors) {
-        Some(ip) => address::reachable(ip, &ip_path, errors),
-        // Upstream checks it twice, in two ways.
-        None => errors.invalid(&ip_path, item.text("ip"), "must be a valid IP address"),
-    }
+    let (text, here) = (item.text("ip"), path.child("ip"));
+    address::ip(text, &here, errors);
     let hostname = item.text("hostname");
     if !hostname.is_empty() {
         errors.all_invalid(&path.child("hostname"), hostname, names::label(hostname));
@@ -91,6 +104,7 @@ fn endpoint_address(item: &Value, path: &Path<'_>, errors: &mut Errors) {
     if let Some(node) = item.look("nodeName").as_str() {
         errors.all_invalid(&path.child("nodeName"), node, names::subdomain(node));
     }
+    address::reachable(text, &here, errors);
 }
 
 fn endpoint_port(port: &Value, several: bool, path: &Path<'_>, errors: &mut Errors) {
@@ -118,6 +132,7 @@ fn endpoint_port(port: &Value, several: bool, path: &Path<'_>, errors: &mut Erro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::cases;
     use serde_json::json;
 
     #[test]
@@ -125,5 +140,58 @@ mod tests {
         let endpoints = json!({"subsets": [{"addresses": [{"ip": "10.0.0.2"}, {"ip": "fd00::1"}], "ports": [{"port": 81}, {"port": 80}]}]});
         assert_eq!(addresses(&endpoints), "10.0.0.2:81,[fd00::1]:81,10.0.0.2:80 + 1 more...");
         assert_eq!(addresses(&json!({})), "<none>");
+    }
+
+    #[test]
+    fn addresses_are_looked_at_twice() {
+        let endpoints = json!({"subsets": [{"addresses": [{"ip": "10.0.0.1"}]}]});
+        let address = |ip: &str| json!([{"addresses": [{"ip": ip, "nodeName": ""}]}]);
+        const NODE: &str = "subsets[0].addresses[0].nodeName: Invalid value: \"\": a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+        let node = NODE.replace("\\\\", "\\");
+        cases::created(
+            &row(),
+            &endpoints,
+            &[
+                (
+                    "/subsets",
+                    address("x"),
+                    &[
+                        "subsets[0].addresses[0].ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+                        &node,
+                        "subsets[0].addresses[0].ip: Invalid value: \"x\": must be a valid IP address",
+                    ],
+                ),
+                (
+                    "/subsets",
+                    address("0.0.0.0"),
+                    &[
+                        &node,
+                        "subsets[0].addresses[0].ip: Invalid value: \"0.0.0.0\": may not be unspecified (0.0.0.0)",
+                    ],
+                ),
+                (
+                    "/subsets",
+                    address("127.0.0.01"),
+                    &[
+                        "subsets[0].addresses[0].ip: Invalid value: \"127.0.0.01\": must not have leading 0s",
+                        &node,
+                        "subsets[0].addresses[0].ip: Invalid value: \"127.0.0.01\": may not be in the loopback range (127.0.0.0/8, ::1/128)",
+                    ],
+                ),
+            ],
+        );
+        let old = json!({"subsets": [{"addresses": [{"ip": "010.0.0.1"}]}]});
+        cases::updated(
+            &row(),
+            &old,
+            &[
+                ("/metadata", json!({"labels": {"a": "b"}}), &[]),
+                (
+                    "/subsets/0/addresses/-",
+                    json!({"ip": "10.0.0.2"}),
+                    &["subsets[0].addresses[0].ip: Invalid value: \"010.0.0.1\": must not have leading 0s"],
+                ),
+            ],
+        );
     }
 }

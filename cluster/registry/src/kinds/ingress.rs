@@ -236,11 +236,12 @@ fn validate_create(ingress: &Value, errors: &mut Errors) {
     }
 }
 
-fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
-    let root = Path::root("status.loadBalancer.ingress");
-    for (at, ingress) in new.items("status.loadBalancer.ingress").iter().enumerate() {
-        let path = root.index(at);
-        address::load_balancer(ingress, &path, errors);
+fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
+    const LIST: &str = "status.loadBalancer.ingress";
+    let root = Path::root(LIST);
+    let had: Vec<&str> = old.items(LIST).iter().map(|ingress| ingress.text("ip")).collect();
+    for (at, ingress) in new.items(LIST).iter().enumerate() {
+        address::load_balancer(ingress, &had, &root.index(at), |_| {}, errors);
     }
 }
 

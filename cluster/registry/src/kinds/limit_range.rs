@@ -24,7 +24,10 @@ pub(crate) fn row() -> Row {
     let base =
         resource("", "limitranges", "limitrange", "LimitRange", "io.k8s.api.core.v1.LimitRange", columns::CREATED);
     let resource = Resource { short_names: Cow::Borrowed(&["limits"]), ..base };
-    Row::new(resource, Strategy { create_on_update: true, default, validate, ..Strategy::PLAIN })
+    Row::new(
+        resource,
+        Strategy { metadata_checks: (0, 1), create_on_update: true, default, validate, ..Strategy::PLAIN },
+    )
 }
 
 fn default(range: &mut Value) {
@@ -57,16 +60,18 @@ fn validate(range: &Value, errors: &mut Errors) {
     for (at, limit) in range.items("spec.limits").iter().enumerate() {
         let path = root.index(at);
         let kind = limit.text("type");
-        errors.all_invalid(&path.child("type"), kind, names::qualified(kind));
-        if !kind.contains('/') && !TYPES.contains(&kind) {
+        let wrong = names::qualified(kind);
+        let named = wrong.is_empty();
+        errors.all_invalid(&path.child("type"), kind, wrong);
+        if named && !kind.contains('/') && !TYPES.contains(&kind) {
             errors.invalid(&path.child("type"), kind, "must be a standard limit type or fully qualified");
         }
         if !seen.insert(kind) {
             errors.duplicate(&path.child("type"), kind);
         }
-        named(limit, kind, &path, errors);
-        let lists = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
-        let all: BTreeSet<&String> = lists.iter().flat_map(|l| limit.entries(l).map(|(name, _)| name)).collect();
+        lists(limit, kind, &path, errors);
+        let all = ["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"];
+        let all: BTreeSet<&String> = all.iter().flat_map(|l| limit.entries(l).map(|(name, _)| name)).collect();
         for name in all {
             compare(limit, name, &path, errors);
         }
@@ -74,7 +79,7 @@ fn validate(range: &Value, errors: &mut Errors) {
 }
 
 /// Which lists there may be, and which names in them.
-fn named(limit: &Value, kind: &str, path: &Path<'_>, errors: &mut Errors) {
+fn lists(limit: &Value, kind: &str, path: &Path<'_>, errors: &mut Errors) {
     let names_of = |list: &str, errors: &mut Errors| {
         let here = path.child(list);
         for (name, _) in limit.entries(list) {
@@ -105,7 +110,9 @@ fn named(limit: &Value, kind: &str, path: &Path<'_>, errors: &mut Errors) {
 fn compare(limit: &Value, name: &str, path: &Path<'_>, errors: &mut Errors) {
     let of = |list: &str| limit.look(list).get(name).map(parse);
     let (max, min) = (of("max"), of("min"));
-    let (default, request) = (of("default"), of("defaultRequest"));
+    // A pod has none, and what is said of them all the same is told already.
+    let of_one = |list: &str| of(list).filter(|_| limit.text("type") != "Pod");
+    let (default, request) = (of_one("default"), of_one("defaultRequest"));
     // Which two, in which of their fields, which of the two the error shows, and how it calls them.
     let pairs = [
         (min, max, "min", true, "min value", "max value"),
@@ -160,6 +167,7 @@ fn whole(amount: Quantity) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::cases;
 
     #[test]
     fn a_container_inherits_from_what_is_next_to_it() {
@@ -186,5 +194,45 @@ mod tests {
             errors.len()
         };
         assert_eq!((with("500m"), with("1"), with("2"), with("2100m")), (1, 0, 0, 1));
+    }
+
+    #[test]
+    fn types_and_names() {
+        let range = json!({"spec": {"limits": [{"type": "Pod"}]}});
+        cases::created(
+            &row(),
+            &range,
+            &[
+                (
+                    "/spec/limits/0/type",
+                    json!("Node"),
+                    &["spec.limits[0].type: Invalid value: \"Node\": must be a standard limit type or fully qualified"],
+                ),
+                (
+                    "/spec/limits/0/type",
+                    json!(""),
+                    &[
+                        "spec.limits[0].type: Invalid value: \"\": name part must be non-empty",
+                        "spec.limits[0].type: Invalid value: \"\": name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')",
+                    ],
+                ),
+                (
+                    "/spec/limits/0",
+                    json!({"type": "PersistentVolumeClaim"}),
+                    &[
+                        "spec.limits[0].limits: Required value: either minimum or maximum storage value is required, but neither was provided",
+                    ],
+                ),
+                (
+                    "/spec/limits/-",
+                    json!({"type": "Pod", "default": {"cpu": "1"}, "max": {"cpu": "1"}, "min": {"cpu": "2"}}),
+                    &[
+                        "spec.limits[1].type: Duplicate value: \"Pod\"",
+                        "spec.limits[1].default: Forbidden: may not be specified when `type` is 'Pod'",
+                        "spec.limits[1].min[cpu]: Invalid value: \"2\": min value 2 is greater than max value 1",
+                    ],
+                ),
+            ],
+        );
     }
 }

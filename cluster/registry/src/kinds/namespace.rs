@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{STATUS, columns, resource};
 use crate::errors::{Errors, Path};
+use crate::metadata;
 use crate::names;
 use crate::strategy::Strategy;
 use crate::table::Row;
@@ -32,6 +33,7 @@ pub(crate) fn row() -> Row {
         ..base
     };
     let strategy = Strategy {
+        metadata_checks: (1, 1),
         name: names::label,
         status: true,
         default,
@@ -84,12 +86,22 @@ fn prepare_update(new: &mut Value, old: &Value) {
 
 fn validate(ns: &Value, errors: &mut Errors) {
     let path = Path::root("spec.finalizers");
-    for finalizer in ns.items("spec.finalizers") {
-        let text = finalizer.as_str().unwrap_or_default();
-        errors.all_invalid(&path, text, names::qualified(text));
-        if !text.contains('/') && text != "kubernetes" {
-            errors.invalid(&path, text, "name is neither a standard finalizer name nor is it fully qualified");
-        }
+    ns.items("spec.finalizers").iter().for_each(|name| finalizer(name, &path, errors));
+}
+
+/// What `finalize` may set.
+pub(crate) fn validate_finalize(ns: &Value, errors: &mut Errors) {
+    let list = Path::root("spec.finalizers");
+    for (at, name) in ns.items("spec.finalizers").iter().enumerate() {
+        finalizer(name, &list.index(at), errors);
+    }
+}
+
+fn finalizer(name: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let text = name.as_str().unwrap_or_default();
+    errors.all_invalid(path, text, names::qualified(text));
+    if metadata::is_foreign(text) {
+        errors.invalid(path, text, "name is neither a standard finalizer name nor is it fully qualified");
     }
 }
 
@@ -113,5 +125,51 @@ fn may_delete(name: &str) -> Result<(), String> {
             Err(format!("namespaces \"{name}\" is forbidden: this namespace may not be deleted"))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::cases;
+
+    #[test]
+    fn finalizers_and_phases() {
+        let ns = json!({"metadata": {"name": "n"}, "status": {"phase": "Active"}});
+        const WHY: &str = "name is neither a standard finalizer name nor is it fully qualified";
+        cases::created(
+            &row(),
+            &ns,
+            &[(
+                "/spec/finalizers",
+                json!(["a", "orphan", "b.c/d"]),
+                &[&format!("spec.finalizers: Invalid value: \"a\": {WHY}")],
+            )],
+        );
+        let finalized = json!({"spec": {"finalizers": ["kubernetes", "a"]}});
+        assert_eq!(
+            cases::told(|errors| validate_finalize(&finalized, errors)),
+            [format!("spec.finalizers[1]: Invalid value: \"a\": {WHY}")]
+        );
+        cases::reported(
+            &row(),
+            &ns,
+            &[
+                (
+                    "/status/phase",
+                    json!("Terminating"),
+                    &[
+                        "status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty",
+                    ],
+                ),
+                (
+                    "/metadata/deletionTimestamp",
+                    json!("2024-01-01T00:00:00Z"),
+                    &[
+                        "status.Phase: Invalid value: \"Active\": may only be 'Terminating' if `deletionTimestamp` is not empty",
+                    ],
+                ),
+            ],
+        );
     }
 }

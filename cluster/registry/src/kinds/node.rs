@@ -1,14 +1,15 @@
 //! Node.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use kedge_api::resource::{Column, Subresource};
 use kedge_api::{Resource, Verb};
 use serde_json::{Value, json};
 
+use super::pod::resources::quantity;
 use super::{STATUS, address, columns, resource};
-use crate::errors::{Errors, Path, ordered};
+use crate::errors::{Errors, Path, ordered, quote};
 use crate::names;
 use crate::strategy::Strategy;
 use crate::table::Row;
@@ -43,11 +44,13 @@ pub(crate) fn row() -> Row {
         ..base
     };
     let strategy = Strategy {
+        metadata_checks: (1, 1),
         status: true,
         keeps_status_on_create: true,
         default,
         validate,
         validate_update,
+        validate_status: validate_update,
         warnings,
         field: |json, field| match crate::pick::pick(json, field).as_str() {
             "" => "false".into(),
@@ -106,6 +109,14 @@ fn address_of(node: &Value, kind: &str) -> String {
 
 fn default(node: &mut Value) {
     node.fill("spec", json!({}));
+    // Of the two fields the older one counts, for those that know no other.
+    let (one, first) = (node.look("spec.podCIDR").clone(), node.items("spec.podCIDRs").first().cloned());
+    match (one.as_str().unwrap_or_default(), first) {
+        ("", Some(first)) => node.set("spec.podCIDR", first),
+        ("", None) => {}
+        (_, first) if first.as_ref() == Some(&one) => {}
+        _ => node.set("spec.podCIDRs", json!([one])),
+    }
     node.fill("status.daemonEndpoints.kubeletEndpoint.Port", 0);
     for name in [
         "machineID",
@@ -134,15 +145,62 @@ fn default(node: &mut Value) {
 
 fn validate(node: &Value, errors: &mut Errors) {
     taints(node.items("spec.taints"), errors);
+    amounts(node, errors);
+    let swap = "status.nodeInfo.swap.capacity";
+    if let Some(bytes) = node.int(swap).filter(|bytes| *bytes <= 0) {
+        errors.invalid(&Path::root("metadata.nodeSwapStatus.capacity"), bytes, "must be greater than zero");
+    }
+    features(node.items("status.declaredFeatures"), errors);
     let root = Path::root("spec.podCIDRs");
     let networks = node.items("spec.podCIDRs");
-    for (at, network) in networks.iter().enumerate() {
-        address::cidr(network.as_str().unwrap_or_default(), &root.index(at), errors);
+    let texts = || networks.iter().map(|network| network.as_str().unwrap_or_default());
+    for (at, network) in texts().enumerate() {
+        address::cidr(network, &[], &root.index(at), errors);
     }
-    if let (Some(first), Some(one)) = (networks.first(), node.look("spec.podCIDR").as_str())
-        && first != one
-    {
-        errors.invalid(&Path::root("spec.podCIDR"), one, "must match the first value of podCIDRs");
+    let families: BTreeSet<bool> = texts().map(|network| network.contains(':')).collect();
+    if networks.len() > 2 || networks.len() != families.len() {
+        let why = "may specify no more than one CIDR for each IP family";
+        errors.invalid(&root, node.look("spec.podCIDRs").clone(), why);
+    }
+}
+
+fn amounts(node: &Value, errors: &mut Errors) {
+    let status = Path::root("status");
+    for list in ["capacity", "allocatable"] {
+        let here = status.child(list);
+        for (name, amount) in node.look("status").entries(list) {
+            quantity(name, amount, &here.child(name), errors);
+        }
+    }
+}
+
+/// Names of what a node can do, in their order.
+fn features(list: &[Value], errors: &mut Errors) {
+    let path = Path::root("status.declaredFeatures");
+    let all: Vec<&str> = list.iter().map(|name| name.as_str().unwrap_or_default()).collect();
+    for (at, name) in all.iter().enumerate() {
+        if let Some(why) = wrong_feature(name) {
+            errors.invalid(&path.index(at), *name, &format!("invalid feature name {}: {why}", quote(name)));
+        }
+        match all.get(at + 1) {
+            Some(next) if next == name => errors.duplicate(&path.index(at + 1), *next),
+            Some(next) if next < name => {
+                errors.invalid(&path.index(at + 1), *next, "list must be sorted alphabetically");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn wrong_feature(name: &str) -> Option<&'static str> {
+    let part = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric());
+    let fine = name.starts_with(|c: char| c.is_ascii_uppercase()) && name.split('/').all(part);
+    match name.len() > 253 {
+        true => Some("must be no more than 253 characters"),
+        false if !fine => Some(
+            "must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes",
+        ),
+        false => None,
     }
 }
 
@@ -170,21 +228,81 @@ fn taints(taints: &[Value], errors: &mut Errors) {
 }
 
 fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
-    let set = |path: &str| !old.text(path).is_empty() && old.text(path) != new.text(path);
-    if set("spec.providerID") {
+    amounts(new, errors);
+    features(new.items("status.declaredFeatures"), errors);
+    let list = Path::root("status.addresses");
+    let mut seen = HashSet::new();
+    for (at, address) in new.items("status.addresses").iter().enumerate() {
+        if !seen.insert((address.text("type"), address.text("address"))) {
+            let shown = json!({"Type": address.text("type"), "Address": address.text("address")});
+            errors.duplicate_json(&list.index(at), &ordered(&shown, &["Type", "Address"]), "");
+        }
+    }
+    let (now, had) = (new.items("spec.podCIDRs"), old.items("spec.podCIDRs"));
+    if !had.is_empty() {
+        let changed = match now.len() == had.len() {
+            true => now.iter().zip(had).filter(|(now, had)| now != had).count(),
+            false => 1,
+        };
+        let why = "node updates may not change podCIDR except from \"\" to valid";
+        (0..changed).for_each(|_| errors.forbidden(&Path::root("spec.podCIDRs"), why));
+    }
+    let provider = old.text("spec.providerID");
+    if !provider.is_empty() && provider != new.text("spec.providerID") {
         errors.forbidden(
             &Path::root("spec.providerID"),
             "node updates may not change providerID except from \"\" to valid",
         );
     }
-    if !old.items("spec.podCIDRs").is_empty() && old.look("spec.podCIDRs") != new.look("spec.podCIDRs") {
-        errors.forbidden(&Path::root("spec.podCIDRs"), "node updates may not change podCIDR except from \"\" to valid");
+    config(new, errors);
+    taints(new.items("spec.taints"), errors);
+    if new.text("spec.externalID") != old.text("spec.externalID") {
+        errors.forbidden(&Path::root("spec.externalID"), "may not be updated");
+    }
+}
+
+/// Where its settings come from, which counts no more, but is still checked.
+fn config(node: &Value, errors: &mut Errors) {
+    config_source(node.look("spec.configSource"), true, &Path::root("spec.configSource"), errors);
+    let status = Path::root("status.config");
+    for part in ["assigned", "active", "lastKnownGood"] {
+        config_source(node.look("status.config").look(part), false, &status.child(part), errors);
+    }
+}
+
+fn config_source(source: &Value, wanted: bool, path: &Path<'_>, errors: &mut Errors) {
+    const PARTS: [(&str, names::Check); 3] =
+        [("namespace", names::label), ("name", names::subdomain), ("kubeletConfigKey", names::config_key)];
+    if source.is_null() {
+        return;
+    }
+    let (map, here) = (source.look("configMap"), path.child("configMap"));
+    if map.is_null() {
+        let why = "exactly one reference subfield must be non-nil";
+        errors.invalid_json(path, "{\"ConfigMap\":null}", why);
+        return;
+    }
+    for field in ["uid", "resourceVersion"] {
+        match map.text(field) {
+            "" if !wanted => errors.required(&here.child(field), ""),
+            text if wanted && !text.is_empty() => {
+                errors.forbidden(&here.child(field), &format!("{field} must not be set in spec"));
+            }
+            _ => {}
+        }
+    }
+    for (field, check) in PARTS {
+        match map.text(field) {
+            "" => errors.required(&here.child(field), ""),
+            text => errors.all_invalid(&here.child(field), text, check(text)),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::cases;
 
     #[test]
     fn cells_say_what_kubectl_says() {
@@ -196,5 +314,92 @@ mod tests {
         assert_eq!(address_of(&node, "InternalIP"), "10.0.0.1");
         assert_eq!(address_of(&node, "ExternalIP"), "<none>");
         assert_eq!(status(&json!({})), "Unknown");
+    }
+
+    #[test]
+    fn what_nodes_say_of_themselves() {
+        let node = json!({"metadata": {"name": "n"}});
+        const FEATURE: &str = "must start with an UpperCamelCase segment, with subsequent segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only alphanumeric characters and slashes";
+        let cases_of_all: &[cases::Case<'_>] = &[
+            (
+                "/status/capacity",
+                json!({"cpu": "-1", "pods": "1500m"}),
+                &[
+                    "status.capacity.cpu: Invalid value: \"-1\": must be greater than or equal to 0",
+                    "status.capacity.pods: Invalid value: \"1500m\": must be an integer",
+                    "status.allocatable.cpu: Invalid value: \"-1\": must be greater than or equal to 0",
+                    "status.allocatable.pods: Invalid value: \"1500m\": must be an integer",
+                ],
+            ),
+            (
+                "/status/declaredFeatures",
+                json!(["B", "A", "A", "b"]),
+                &[
+                    "status.declaredFeatures[1]: Invalid value: \"A\": list must be sorted alphabetically",
+                    "status.declaredFeatures[2]: Duplicate value: \"A\"",
+                    &format!("status.declaredFeatures[3]: Invalid value: \"b\": invalid feature name \"b\": {FEATURE}"),
+                ],
+            ),
+        ];
+        cases::created(&row(), &node, cases_of_all);
+        cases::reported(&row(), &node, cases_of_all);
+        cases::created(
+            &row(),
+            &node,
+            &[
+                (
+                    "/status/nodeInfo/swap",
+                    json!({"capacity": 0}),
+                    &["metadata.nodeSwapStatus.capacity: Invalid value: 0: must be greater than zero"],
+                ),
+                (
+                    "/spec/podCIDRs",
+                    json!(["10.0.0.1/8", "11.0.0.0/8"]),
+                    &[
+                        "spec.podCIDRs[0]: Invalid value: \"10.0.0.1/8\": must not have bits set beyond the prefix length",
+                        "spec.podCIDRs: Invalid value: [\"10.0.0.1/8\",\"11.0.0.0/8\"]: may specify no more than one CIDR for each IP family",
+                    ],
+                ),
+            ],
+        );
+        let old = json!({"metadata": {"name": "n"}, "spec": {"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"], "providerID": "a"}});
+        cases::updated(
+            &row(),
+            &old,
+            &[
+                ("/spec/podCIDRs", json!(["10.0.1.0/24"]), &[]),
+                (
+                    "/spec/podCIDR",
+                    json!("10.0.1.0/24"),
+                    &["spec.podCIDRs: Forbidden: node updates may not change podCIDR except from \"\" to valid"],
+                ),
+                (
+                    "/spec/providerID",
+                    json!("b"),
+                    &["spec.providerID: Forbidden: node updates may not change providerID except from \"\" to valid"],
+                ),
+                ("/spec/externalID", json!("b"), &["spec.externalID: Forbidden: may not be updated"]),
+                (
+                    "/spec/configSource",
+                    json!({"configMap": {"uid": "u", "namespace": "n", "name": "m"}}),
+                    &[
+                        "spec.configSource.configMap.uid: Forbidden: uid must not be set in spec",
+                        "spec.configSource.configMap.kubeletConfigKey: Required value",
+                    ],
+                ),
+                (
+                    "/spec/configSource",
+                    json!({}),
+                    &[
+                        "spec.configSource: Invalid value: {\"ConfigMap\":null}: exactly one reference subfield must be non-nil",
+                    ],
+                ),
+                (
+                    "/status/addresses",
+                    json!([{"type": "a", "address": "b"}, {"type": "a", "address": "b"}]),
+                    &["status.addresses[1]: Duplicate value: {\"Type\":\"a\",\"Address\":\"b\"}"],
+                ),
+            ],
+        );
     }
 }

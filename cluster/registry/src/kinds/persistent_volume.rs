@@ -55,6 +55,7 @@ pub(crate) fn row() -> Row {
     let base = resource("", "persistentvolumes", "persistentvolume", "PersistentVolume", schema, COLUMNS);
     let resource = Resource { short_names: Cow::Borrowed(&["pv"]), namespaced: false, subresources: &[STATUS], ..base };
     let strategy = Strategy {
+        metadata_checks: (0, 2),
         status: true,
         returns_deleted: true,
         default: |volume| {
@@ -66,7 +67,7 @@ pub(crate) fn row() -> Row {
             volume.set("status", json!({"phase": "Pending", "lastPhaseTransitionTime": now}));
         },
         prepare_status,
-        validate: |volume, errors| spec(volume.look("spec"), In::Object, &Path::root("spec"), errors),
+        validate,
         validate_update,
         warnings,
         ..Strategy::PLAIN
@@ -120,7 +121,7 @@ pub(crate) fn access_modes(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     for mode in modes.iter().filter(|m| !SORTED.contains(m)) {
         errors.not_supported(&here, *mode, SORTED);
     }
-    if modes.contains(&"ReadWriteOncePod") && modes.iter().any(|m| *m != "ReadWriteOncePod") {
+    if modes.contains(&"ReadWriteOncePod") && modes.iter().any(|m| *m != "ReadWriteOncePod" && SORTED.contains(m)) {
         errors.forbidden(&here, "may not use ReadWriteOncePod with other access modes");
     }
 }
@@ -139,18 +140,21 @@ pub(crate) fn positive(amount: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// Where a volume's specification stands: alone, or inline in an attachment, where less may be said.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum In {
-    Object,
+/// Where a volume's specification stands: in a volume of this name, or inline in an attachment, where less may be said.
+#[derive(Clone, Copy)]
+pub(crate) enum In<'a> {
+    Object(&'a str),
     Attachment,
 }
 
 const INLINE: &str = "may not be specified in the context of inline volumes";
 
-pub(crate) fn spec(spec: &Value, place: In, path: &Path<'_>, errors: &mut Errors) {
+pub(crate) fn spec(spec: &Value, place: In<'_>, path: &Path<'_>, errors: &mut Errors) {
     const POLICIES: &[&str] = &["Delete", "Recycle", "Retain"];
-    let inline = place == In::Attachment;
+    let (inline, name) = match place {
+        In::Object(name) => (false, name),
+        In::Attachment => (true, ""),
+    };
     if inline {
         for field in ["claimRef", "capacity"] {
             if spec.has(field) {
@@ -173,12 +177,16 @@ pub(crate) fn spec(spec: &Value, place: In, path: &Path<'_>, errors: &mut Errors
             errors.not_supported(&here, policy, POLICIES);
         }
     } else if !["", "Retain"].contains(&policy) {
-        errors.forbidden(&here, "may only be \"Retain\" in the context of inline volumes");
+        errors.forbidden(&here, "may only be Retain in the context of inline volumes");
     }
-    let nodes = node_affinity(spec.look("nodeAffinity"), &path.child("nodeAffinity"), errors);
-    sources(spec, nodes, path, errors);
-    let root = spec.text("hostPath.path");
-    if policy == "Recycle" && !root.is_empty() && root.bytes().all(|b| b == b'/' || b == b'.') {
+    let nodes = path.child("nodeAffinity");
+    if inline && spec.has("nodeAffinity") {
+        errors.forbidden(&nodes, INLINE);
+    } else {
+        node_affinity(spec.look("nodeAffinity"), &nodes, errors);
+    }
+    sources(spec, name, spec.has("nodeAffinity") && !inline, path, errors);
+    if policy == "Recycle" && is_root(spec.text("hostPath.path")) {
         errors.forbidden(&here, "may not be 'recycle' for a hostPath mount of '/'");
     }
     let class = spec.text("storageClassName");
@@ -191,7 +199,7 @@ pub(crate) fn spec(spec: &Value, place: In, path: &Path<'_>, errors: &mut Errors
     if !inline {
         mode(spec, path, errors);
     } else if !["", "Filesystem"].contains(&spec.text("volumeMode")) {
-        let why = "may not specify volumeMode other than \"Filesystem\" in the context of inline volumes";
+        let why = "may not specify volumeMode other than Filesystem in the context of inline volumes";
         errors.forbidden(&path.child("volumeMode"), why);
     }
     if let Some(class) = spec.look("volumeAttributesClassName").as_str() {
@@ -206,6 +214,20 @@ pub(crate) fn spec(spec: &Value, place: In, path: &Path<'_>, errors: &mut Errors
     }
 }
 
+fn validate(volume: &Value, errors: &mut Errors) {
+    spec(volume.look("spec"), In::Object(volume.text("metadata.name")), &Path::root("spec"), errors);
+}
+
+/// Whether a path comes to `/` once its steps are taken.
+fn is_root(path: &str) -> bool {
+    let depth = path.split('/').fold(0_usize, |depth, part| match part {
+        "" | "." => depth,
+        ".." => depth.saturating_sub(1),
+        _ => depth + 1,
+    });
+    path.starts_with('/') && depth == 0
+}
+
 fn capacity(capacity: &Value, path: &Path<'_>, errors: &mut Errors) {
     let amounts = capacity.as_object();
     if amounts.is_none_or(Map::is_empty) {
@@ -216,63 +238,143 @@ fn capacity(capacity: &Value, path: &Path<'_>, errors: &mut Errors) {
         errors.not_supported_json(path, &shown, &["storage"]);
     }
     for (name, amount) in amounts.into_iter().flatten() {
+        basic(amount, &path.key(name), errors);
         positive(amount, &path.key(name), errors);
     }
 }
 
-/// Whether there is one.
-fn node_affinity(affinity: &Value, path: &Path<'_>, errors: &mut Errors) -> bool {
-    if affinity.is_null() {
-        return false;
+pub(crate) fn basic(amount: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let amount = parse(amount);
+    if amount.is_negative() {
+        errors.invalid(path, amount.value(), "must be a valid resource quantity");
     }
+}
+
+fn node_affinity(affinity: &Value, path: &Path<'_>, errors: &mut Errors) {
     match affinity.look("required") {
+        _ if affinity.is_null() => {}
         Value::Null => errors.required(&path.child("required"), "must specify required node constraints"),
         required => affinity::node_selector(required, &path.child("required"), errors),
     }
-    true
 }
 
-fn sources(spec: &Value, nodes: bool, path: &Path<'_>, errors: &mut Errors) {
-    let given = spec.as_object().into_iter().flatten().filter(|(name, _)| !PLAIN.contains(&name.as_str()));
-    let given: Map<String, Value> = given.map(|(name, value)| (name.clone(), value.clone())).collect();
-    let of_pods: Map<String, Value> =
-        given.iter().filter(|(n, _)| *n != "csi" && *n != "local").map(|(n, v)| (n.clone(), v.clone())).collect();
-    if !of_pods.is_empty() || given.is_empty() {
-        volumes::source(&Value::Object(of_pods.clone()), path, errors);
+/// In the order in which upstream looks for them.
+const SOURCES: &[&str] = &[
+    "hostPath",
+    "gcePersistentDisk",
+    "awsElasticBlockStore",
+    "glusterfs",
+    "flocker",
+    "nfs",
+    "rbd",
+    "quobyte",
+    "cephfs",
+    "iscsi",
+    "cinder",
+    "fc",
+    "flexVolume",
+    "azureFile",
+    "vsphereVolume",
+    "photonPersistentDisk",
+    "portworxVolume",
+    "azureDisk",
+    "scaleIO",
+    "local",
+    "storageos",
+    "csi",
+];
+
+fn sources(spec: &Value, name: &str, nodes: bool, path: &Path<'_>, errors: &mut Errors) {
+    let given: Vec<&str> = SOURCES.iter().copied().filter(|kind| spec.has(kind)).collect();
+    if given.is_empty() {
+        errors.required(path, "must specify a volume type");
     }
-    let mut found = !of_pods.is_empty();
-    for name in ["local", "csi"] {
-        let Some(source) = given.get(name) else { continue };
-        let here = path.child(name);
-        if found {
-            errors.forbidden(&here, "may not specify more than 1 volume type");
-        } else if name == "csi" {
-            csi(source, &here, errors);
-        } else {
-            match source.text("path") {
-                "" => errors.required(&here.child("path"), ""),
-                text => volumes::no_backsteps(text, &here.child("path"), errors),
-            }
-            if !nodes {
-                errors.required(&path.child("nodeAffinity"), "Local volume requires node affinity");
-            }
+    for (at, kind) in given.into_iter().enumerate() {
+        // One of these is never too many.
+        if at > 0 && kind != "flexVolume" {
+            volumes::second(kind, path, errors);
+            continue;
         }
-        found = true;
+        one(kind, spec.look(kind), name, path, errors);
+        if kind == "local" && !nodes {
+            errors.required(&path.child("nodeAffinity"), "Local volume requires node affinity");
+        }
     }
 }
+
+/// What a volume that stands alone says differently than a pod's.
+fn one(kind: &str, source: &Value, volume: &str, path: &Path<'_>, errors: &mut Errors) {
+    let here = path.child(kind);
+    match kind {
+        "local" => match source.text("path") {
+            "" => errors.required(&here.child("path"), ""),
+            text => volumes::no_backsteps(text, &here.child("path"), errors),
+        },
+        "csi" => csi(source, &here, errors),
+        "iscsi" => iscsi(source, volume, &here, errors),
+        "storageos" => {
+            if source.text("volumeName").is_empty() {
+                errors.required(&here.child("volumeName"), "");
+            }
+            volumes::storage_os(source, &here, errors);
+            volumes::secret(source, "secretRef", &["name", "namespace"], &here, errors);
+        }
+        "cinder" => {
+            if source.text("volumeID").is_empty() {
+                errors.required(&here.child("volumeID"), "");
+            }
+            volumes::secret(source, "secretRef", &["name", "namespace"], &here, errors);
+        }
+        _ => volumes::check(kind, source, path, errors),
+    }
+    let namespace = here.child("endpointsNamespace");
+    match (kind, source.look("endpointsNamespace").as_str(), source.look("secretNamespace").as_str()) {
+        ("glusterfs", Some(""), _) => {
+            errors.invalid(&namespace, "", "if the endpointnamespace is set, it must be a valid namespace name");
+        }
+        ("glusterfs", Some(text), _) => errors.all_invalid(&namespace, text, names::label(text)),
+        ("azureFile", _, Some("")) => errors.required(&here.child("secretNamespace"), ""),
+        _ => {}
+    }
+}
+
+fn iscsi(source: &Value, volume: &str, path: &Path<'_>, errors: &mut Errors) {
+    let portal = source.text("targetPortal");
+    if portal.is_empty() {
+        errors.required(&path.child("targetPortal"), "");
+    }
+    if source.has("initiatorName") && volumes::is_long(volume, source) {
+        errors.invalid(&path.child("targetportal"), portal, volumes::LONG);
+    }
+    if source.text("iqn").is_empty() {
+        errors.required(&path.child("iqn"), "");
+    }
+    // The secret's name is looked for before the initiator's is read.
+    let mut rest = source.clone();
+    let initiator = rest.cut("initiatorName");
+    volumes::iscsi(&rest, FORM, path, errors);
+    volumes::secret(source, "secretRef", &["name"], path, errors);
+    if let Some(initiator) = initiator {
+        volumes::iscsi(&json!({"initiatorName": initiator}), FORM, path, errors);
+    }
+}
+
+const FORM: &str = "must be valid format";
 
 fn csi(source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const SECRETS: [&str; 4] =
+        ["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef"];
+    const PARTS: [(&str, names::Check); 2] = [("name", names::subdomain), ("namespace", names::label)];
     storage::driver(source.text("driver"), &path.child("driver"), errors);
     if source.text("volumeHandle").is_empty() {
         errors.required(&path.child("volumeHandle"), "");
     }
-    for secret in
-        ["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef"]
-    {
+    for secret in SECRETS.iter().filter(|secret| source.has(secret)) {
         let here = path.child(secret);
-        for field in ["name", "namespace"] {
-            if source.has(secret) && source.look(secret).text(field).is_empty() {
-                errors.required(&here.child(field), "");
+        for (part, check) in PARTS {
+            match source.look(secret).text(part) {
+                "" => errors.required(&here.child(part), ""),
+                text => errors.all_invalid(&here.child(part), text, check(text)),
             }
         }
     }
@@ -286,14 +388,13 @@ fn source(spec: &Value) -> Value {
 
 fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
     // Upstream checks all of it a second time.
-    spec(new.look("spec"), In::Object, &Path::root("spec"), errors);
-    let mut before = source(old.look("spec"));
-    let now = source(new.look("spec"));
-    // A secret for growing may still be given.
-    for secret in ["csi.controllerExpandSecretRef", "csi.nodeExpandSecretRef"] {
-        if before.has("csi") && !before.has(secret) && now.has(secret) {
-            before.set(secret, now.look(secret).clone());
-        }
+    validate(new, errors);
+    let before = source(old.look("spec"));
+    let mut now = source(new.look("spec"));
+    // The secret for growing may still be given.
+    const SECRET: &str = "csi.controllerExpandSecretRef";
+    if before.has("csi") && !before.has(SECRET) {
+        now.cut(SECRET);
     }
     if now != before {
         let why = "spec.persistentvolumesource is immutable after creation";
@@ -304,7 +405,7 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
         errors.invalid(&Path::root("volumeMode"), new.look("spec.volumeMode").clone(), "field is immutable");
     }
     let (now, before) = (new.look("spec.nodeAffinity"), old.look("spec.nodeAffinity"));
-    if !before.is_null() && now != before && now != &with_newer_labels(before) {
+    if !before.is_null() && now != before && now != &with_newer_labels(before, now) {
         let why = "field is immutable, except for updating from beta label to GA";
         let shown = if now.is_null() { "null".into() } else { golang::show(now, "VolumeNodeAffinity") };
         errors.invalid_json(&Path::root("nodeAffinity"), &shown, why);
@@ -315,15 +416,18 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
     }
 }
 
-fn with_newer_labels(affinity: &Value) -> Value {
-    let mut affinity = affinity.clone();
-    for term in affinity.items_mut("required.nodeSelectorTerms") {
-        for expression in term.items_mut("matchExpressions") {
-            let key = pod_warnings::renamed(expression.text("key")).to_owned();
-            expression.set("key", key);
+/// As it was, but for keys of labels that are called by their newer names now.
+fn with_newer_labels(had: &Value, now: &Value) -> Value {
+    const TERMS: &str = "required.nodeSelectorTerms";
+    let mut had = had.clone();
+    for (term, now) in had.items_mut(TERMS).iter_mut().zip(now.items(TERMS)) {
+        for (expression, now) in term.items_mut("matchExpressions").iter_mut().zip(now.items("matchExpressions")) {
+            if pod_warnings::renamed(expression.text("key")) == now.text("key") {
+                expression.set("key", now.text("key"));
+            }
         }
     }
-    affinity
+    had
 }
 
 fn warnings(volume: &Value, _: Option<&Value>) -> Vec<String> {
@@ -350,4 +454,128 @@ fn warnings(volume: &Value, _: Option<&Value>) -> Vec<String> {
     said.extend(pod_warnings::fraction(volume.look("spec.capacity.storage"), "spec.capacity[storage]"));
     pod_warnings::sources(volume.look("spec"), "spec", &mut said);
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::cases;
+
+    #[test]
+    fn sources_and_the_rest() {
+        let volume = json!({"metadata": {"name": "v"}, "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}}});
+        let base = |source: Value| {
+            let mut spec = volume["spec"].clone();
+            spec.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+            spec
+        };
+        let mut whole = volume.clone();
+        whole["spec"]["hostPath"] = json!({"path": "/x"});
+        const SECRET: &str = "spec.csi.nodeExpandSecretRef.namespace: Invalid value: \"A\": a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+        cases::created(
+            &row(),
+            &whole,
+            &[
+                ("/spec", base(json!({})), &["spec: Required value: must specify a volume type"]),
+                (
+                    "/spec",
+                    base(json!({"hostPath": {"path": "/x"}, "csi": {"driver": "d"}, "flexVolume": {}})),
+                    &[
+                        "spec.flexVolume.driver: Required value",
+                        "spec.csi: Forbidden: may not specify more than 1 volume type",
+                    ],
+                ),
+                (
+                    "/spec",
+                    base(json!({"csi": {"driver": "d", "nodeExpandSecretRef": {"namespace": "A"}}})),
+                    &[
+                        "spec.csi.volumeHandle: Required value",
+                        "spec.csi.nodeExpandSecretRef.name: Required value",
+                        SECRET,
+                    ],
+                ),
+                (
+                    "/spec",
+                    base(json!({"glusterfs": {"endpoints": "e", "path": "p", "endpointsNamespace": ""}})),
+                    &[
+                        "spec.glusterfs.endpointsNamespace: Invalid value: \"\": if the endpointnamespace is set, it must be a valid namespace name",
+                    ],
+                ),
+                (
+                    "/spec",
+                    base(json!({"azureFile": {"secretName": "s", "secretNamespace": ""}})),
+                    &["spec.azureFile.shareName: Required value", "spec.azureFile.secretNamespace: Required value"],
+                ),
+                (
+                    "/spec",
+                    base(
+                        json!({"iscsi": {"targetPortal": "x".repeat(64), "iqn": "a", "initiatorName": "b", "secretRef": {}}}),
+                    ),
+                    &[
+                        &format!(
+                            "spec.iscsi.targetportal: Invalid value: \"{}\": Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.",
+                            "x".repeat(64)
+                        ),
+                        "spec.iscsi.iqn: Invalid value: \"a\": must be valid format",
+                        "spec.iscsi.secretRef.name: Required value",
+                        "spec.iscsi.initiatorname: Invalid value: \"b\": must be valid format",
+                    ],
+                ),
+                (
+                    "/spec",
+                    base(json!({"cinder": {"secretRef": {}}})),
+                    &[
+                        "spec.cinder.volumeID: Required value",
+                        "spec.cinder.secretRef.name: Required value",
+                        "spec.cinder.secretRef.namespace: Required value",
+                    ],
+                ),
+                (
+                    "/spec",
+                    base(json!({"local": {"path": "/a/.."}})),
+                    &[
+                        "spec.local.path: Invalid value: \"/a/..\": must not contain '..'",
+                        "spec.nodeAffinity: Required value: Local volume requires node affinity",
+                    ],
+                ),
+                (
+                    "/spec/capacity",
+                    json!({"storage": "-1"}),
+                    &[
+                        "spec.capacity[storage]: Invalid value: -1: must be a valid resource quantity",
+                        "spec.capacity[storage]: Invalid value: \"-1\": must be greater than zero",
+                    ],
+                ),
+                (
+                    "/spec/accessModes",
+                    json!(["ReadWriteOncePod", "x"]),
+                    &[
+                        "spec.accessModes: Unsupported value: \"x\": supported values: \"ReadOnlyMany\", \"ReadWriteMany\", \"ReadWriteOnce\", \"ReadWriteOncePod\"",
+                    ],
+                ),
+            ],
+        );
+        assert!(is_root("/a/..") && is_root("//.") && !is_root("..") && !is_root("/a"));
+    }
+
+    #[test]
+    fn what_may_change() {
+        let expression = |key: &str| json!({"matchExpressions": [{"key": key, "operator": "In", "values": ["a"]}]});
+        let affinity = |key: &str| json!({"required": {"nodeSelectorTerms": [expression(key), expression("x")]}});
+        let old = json!({"metadata": {"name": "v"}, "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+            "csi": {"driver": "d", "volumeHandle": "h"}, "nodeAffinity": affinity("beta.kubernetes.io/os")}});
+        let secret = json!({"name": "s", "namespace": "n"});
+        const SOURCE: &str =
+            "spec.persistentvolumesource: Forbidden: spec.persistentvolumesource is immutable after creation";
+        cases::updated(
+            &row(),
+            &old,
+            &[
+                ("/spec/csi/controllerExpandSecretRef", secret.clone(), &[]),
+                ("/spec/csi/nodeExpandSecretRef", secret, &[SOURCE]),
+                ("/spec/nodeAffinity", affinity("kubernetes.io/os"), &[]),
+                ("/spec/volumeMode", json!("Block"), &["volumeMode: Invalid value: \"Block\": field is immutable"]),
+            ],
+        );
+    }
 }

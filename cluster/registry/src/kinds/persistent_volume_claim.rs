@@ -7,7 +7,7 @@ use kedge_api::resource::Column;
 use serde_json::{Value, json};
 
 use super::pod::affinity;
-use super::pod::resources::parse;
+use super::pod::resources::{is_native, parse};
 use super::pod::warnings::fraction;
 use super::{STATUS, columns, persistent_volume as volume, resource};
 use crate::errors::{Errors, Path};
@@ -37,6 +37,7 @@ pub(crate) fn row() -> Row {
     let base = resource("", "persistentvolumeclaims", "persistentvolumeclaim", CLAIM, schema, COLUMNS);
     let resource = Resource { short_names: Cow::Borrowed(&["pvc"]), subresources: &[STATUS], ..base };
     let strategy = Strategy {
+        metadata_checks: (1, 1),
         status: true,
         returns_deleted: true,
         default,
@@ -156,6 +157,15 @@ fn data_source(source: &Value, path: &Path<'_>, errors: &mut Errors) {
         "" => {}
         group => errors.all_invalid(&path.child("apiGroup"), group, names::subdomain(group)),
     }
+    let namespace = source.text("namespace");
+    if !namespace.is_empty() {
+        errors.all_invalid(&path.child("namespace"), namespace, names::label(namespace));
+    }
+}
+
+/// The class as the older annotation names it.
+fn annotated(claim: &Value) -> Option<&str> {
+    claim.look("metadata.annotations").get(volume::CLASS)?.as_str()
 }
 
 fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
@@ -171,15 +181,21 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
     if old.text("spec.volumeName").is_empty() {
         keep("volumeName");
     }
-    if !old.has("spec.storageClassName")
-        && !old.look("metadata.annotations").as_object().is_some_and(|a| a.contains_key(volume::CLASS))
-    {
+    // A class may still be named, where none was, and must be that of the annotation.
+    let (class, had) = (new.look("spec.storageClassName").as_str(), annotated(old));
+    let named = class.is_some() && !old.has("spec.storageClassName");
+    let moved = named && had.is_some() && class == had && annotated(new).is_none_or(|now| Some(now) == had);
+    if !moved && annotated(new).unwrap_or_default() != had.unwrap_or_default() {
+        let annotations = Path::root("metadata.annotations");
+        errors.invalid(&annotations.child(volume::CLASS), annotated(new).unwrap_or_default(), "field is immutable");
+    }
+    if named && had.is_none_or(|had| class == Some(had)) {
         keep("storageClassName");
     }
     if new.text("status.phase") == "Bound" {
-        keep("resources.requests.storage");
-    }
-    if old.text("status.phase") == "Bound" {
+        if new.has("spec.resources.requests") {
+            keep("resources.requests.storage");
+        }
         keep("volumeAttributesClassName");
     }
     let path = Path::root("spec");
@@ -197,27 +213,45 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
         errors.invalid(&Path::root("volumeMode"), new.look("spec.volumeMode").clone(), "field is immutable");
     }
     let class = path.child("volumeAttributesClassName");
-    if !old.text("spec.volumeAttributesClassName").is_empty() {
-        match new.look("spec.volumeAttributesClassName").as_str() {
-            None => errors.forbidden(&class, "update from non-nil value to nil is forbidden"),
-            Some("") => errors.forbidden(&class, "update from non-nil value to an empty string is forbidden"),
-            Some(_) => {}
-        }
+    let now = new.look("spec.volumeAttributesClassName");
+    if now != old.look("spec.volumeAttributesClassName") && old.has("status.currentVolumeAttributesClassName") {
+        let what = match now.as_str() {
+            None => "nil",
+            Some("") => "empty string",
+            Some(_) => return,
+        };
+        let why = format!("update to {what} is forbidden when status.currentVolumeAttributesClassName is not nil");
+        errors.forbidden(&class, &why);
     }
 }
 
 fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
+    if new.items("spec.accessModes").is_empty() {
+        errors.required(&Path::root("Spec.accessModes"), "");
+    }
     let status = Path::root("status");
+    let here = status.child("capacity");
+    for (name, amount) in new.entries("status.capacity") {
+        volume::basic(amount, &here.key(name), errors);
+    }
     resizing(new, &status.child("allocatedResourceStatuses"), errors);
-    for list in ["capacity", "allocatedResources"] {
-        let here = status.child(list);
-        for (name, amount) in new.look("status").entries(list) {
-            let amount = parse(amount);
-            if amount.is_negative() {
-                errors.invalid(&here.key(name), amount.value(), "must be a valid resource quantity");
-            }
+    let here = status.child("allocatedResources");
+    for (name, amount) in new.entries("status.allocatedResources") {
+        if resource_key(name, &here, errors) {
+            volume::basic(amount, &here.key(name), errors);
         }
     }
+}
+
+/// Of Kubernetes' own names, a claim has only storage.
+fn resource_key(name: &str, path: &Path<'_>, errors: &mut Errors) -> bool {
+    let before = errors.len();
+    let wrong = names::qualified(name);
+    if wrong.is_empty() && is_native(name) && name != "storage" {
+        errors.not_supported(path, name, &["storage"]);
+    }
+    errors.all_invalid(path, name, wrong);
+    errors.len() == before
 }
 
 /// How far a change of an amount has come.
@@ -230,12 +264,7 @@ fn resizing(claim: &Value, path: &Path<'_>, errors: &mut Errors) {
         "NodeResizePending",
     ];
     for (name, state) in claim.entries("status.allocatedResourceStatuses") {
-        let wrong = names::qualified(name);
-        let native = !name.contains('/') || name.starts_with("kubernetes.io/");
-        if wrong.is_empty() && native && name != "storage" {
-            errors.not_supported(path, name.as_str(), &["storage"]);
-        }
-        errors.all_invalid(path, name, wrong);
+        resource_key(name, path, errors);
         if !STATES.contains(&state.as_str().unwrap_or_default()) {
             errors.not_supported(path, name.as_str(), STATES);
         }
@@ -245,6 +274,7 @@ fn resizing(claim: &Value, path: &Path<'_>, errors: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::cases;
 
     #[test]
     fn both_fields_of_a_source_say_the_same() {
@@ -275,5 +305,95 @@ mod tests {
         assert_eq!(wrong(claim("Pending", "2Gi"), claim("Pending", "1Gi")), 1);
         assert_eq!(wrong(claim("Bound", "1Gi"), claim("Bound", "2Gi")), 1);
         assert_eq!(wrong(claim("Bound", "2Gi"), claim("Bound", "3Gi")), 0);
+    }
+
+    #[test]
+    fn classes_and_amounts() {
+        let claim = json!({"metadata": {"name": "c"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+        cases::created(
+            &row(),
+            &claim,
+            &[
+                (
+                    "/spec/resources/requests/storage",
+                    json!("-1"),
+                    &["spec.resources[storage]: Invalid value: \"-1\": must be greater than zero"],
+                ),
+                (
+                    "/spec/dataSourceRef",
+                    json!({"kind": "Pod", "name": "x", "namespace": "n"}),
+                    &[
+                        "spec.dataSourceRef: Invalid value: \"Pod\": must be 'PersistentVolumeClaim' when referencing the default apiGroup",
+                    ],
+                ),
+            ],
+        );
+        const WHY: &str = "spec: Forbidden: spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims";
+        let mut annotated = claim.clone();
+        annotated["metadata"]["annotations"] = json!({volume::CLASS: "a"});
+        cases::updated(
+            &row(),
+            &claim,
+            &[
+                ("/spec/storageClassName", json!("a"), &[]),
+                ("/spec/accessModes", json!(["ReadOnlyMany"]), &[WHY]),
+                (
+                    "/metadata/annotations",
+                    json!({volume::CLASS: "b"}),
+                    &[
+                        "metadata.annotations.volume.beta.kubernetes.io/storage-class: Invalid value: \"b\": field is immutable",
+                    ],
+                ),
+            ],
+        );
+        cases::updated(
+            &row(),
+            &annotated,
+            &[("/spec/storageClassName", json!("a"), &[]), ("/spec/storageClassName", json!("b"), &[WHY])],
+        );
+        let mut bound = claim;
+        bound["status"] =
+            json!({"phase": "Bound", "capacity": {"storage": "1Gi"}, "currentVolumeAttributesClassName": "v"});
+        bound["spec"]["volumeAttributesClassName"] = json!("v");
+        cases::updated(
+            &row(),
+            &bound,
+            &[
+                ("/spec/volumeAttributesClassName", json!("w"), &[]),
+                (
+                    "/spec/volumeAttributesClassName",
+                    json!(""),
+                    &[
+                        "spec.volumeAttributesClassName: Forbidden: update to empty string is forbidden when status.currentVolumeAttributesClassName is not nil",
+                    ],
+                ),
+                (
+                    "/spec/volumeAttributesClassName",
+                    Value::Null,
+                    &[
+                        "spec.volumeAttributesClassName: Forbidden: update to nil is forbidden when status.currentVolumeAttributesClassName is not nil",
+                    ],
+                ),
+            ],
+        );
+        cases::reported(
+            &row(),
+            &bound,
+            &[
+                (
+                    "/status/allocatedResources",
+                    json!({"cpu": "-1", "storage": "-1"}),
+                    &[
+                        "status.allocatedResources: Unsupported value: \"cpu\": supported values: \"storage\"",
+                        "status.allocatedResources[storage]: Invalid value: -1: must be a valid resource quantity",
+                    ],
+                ),
+                (
+                    "/status/capacity/storage",
+                    json!("-1"),
+                    &["status.capacity[storage]: Invalid value: -1: must be a valid resource quantity"],
+                ),
+            ],
+        );
     }
 }

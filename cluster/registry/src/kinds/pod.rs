@@ -12,6 +12,8 @@ pub(crate) mod resources;
 mod security;
 pub(crate) mod spec;
 mod status;
+#[cfg(test)]
+mod tests;
 pub(crate) mod update;
 pub(crate) mod volumes;
 pub(crate) mod warnings;
@@ -72,6 +74,7 @@ pub(crate) fn row() -> Row {
         ..base
     };
     let strategy = Strategy {
+        metadata_checks: (1, 1),
         returns_deleted: true,
         default: default::pod,
         prepare_create,
@@ -119,7 +122,7 @@ fn validate_create(pod: &Value, errors: &mut Errors) {
 pub(crate) fn validate(pod: &Value, errors: &mut Errors) {
     let path = Path::root("spec");
     annotations::validate(pod, &Path::root("metadata.annotations"), errors);
-    spec::validate(pod.look("spec"), &path, spec::In::Pod, errors);
+    spec::validate(pod.look("spec"), &path, spec::In::Pod(pod.look("metadata")), errors);
     if pod.text("spec.serviceAccountName").is_empty() {
         volumes::no_tokens(pod.items("spec.volumes"), &path.child("volumes"), errors);
     }

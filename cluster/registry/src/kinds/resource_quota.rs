@@ -98,11 +98,11 @@ fn validate(quota: &Value, errors: &mut Errors) {
     selector(quota, &spec, errors);
 }
 
-/// Whether the scope can narrow all that the quota limits.
+/// Of all that the quota limits, whether the scope can narrow it. Of a scope that is none nothing more is said.
 fn fits(quota: &Value, scope: &str) -> impl Iterator<Item = bool> {
-    let resources = SCOPES.iter().find(|(name, _)| *name == scope).map(|(_, resources)| *resources).unwrap_or_default();
+    let resources = SCOPES.iter().find(|(name, _)| *name == scope).map(|(_, resources)| *resources);
     let hard = quota.entries("spec.hard").map(|(name, _)| name.as_str()).filter(|name| is_quota(name));
-    hard.map(move |name| resources.contains(&name))
+    hard.map(move |name| resources.is_none_or(|resources| resources.contains(&name)))
 }
 
 fn scopes(quota: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -137,7 +137,7 @@ fn selector(quota: &Value, spec: &Path<'_>, errors: &mut Errors) {
             errors.invalid_json(&path, &shown, "unsupported scope applied to resource");
         }
         if PLAIN.contains(&scope) && operator != "Exists" {
-            let why = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
+            let why = "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
                        ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity";
             errors.invalid(&path.child("operator"), operator, why);
         }
@@ -171,6 +171,7 @@ fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kinds::cases;
 
     #[test]
     fn cells_tell_requests_from_limits() {
@@ -192,5 +193,40 @@ mod tests {
         assert_eq!(count(json!({"hard": {"pods": "1"}, "scopes": ["BestEffort", "NotBestEffort"]})), 1);
         assert_eq!(count(json!({"hard": {"requests.storage": "1Gi"}, "scopes": ["VolumeAttributesClass"]})), 0);
         assert_eq!(count(json!({"hard": {"count/pods": "1500m", "foo": "1"}})), 3);
+    }
+
+    #[test]
+    fn scopes_and_names() {
+        let quota = json!({"spec": {"hard": {"cpu": "1"}}});
+        let term = |scope: &str, operator: &str, values: Value| json!({"matchExpressions": [{"scopeName": scope, "operator": operator, "values": values}]});
+        cases::created(
+            &row(),
+            &quota,
+            &[
+                ("/spec/scopes", json!(["Nowhere"]), &["spec.scopes: Invalid value: [\"Nowhere\"]: unsupported scope"]),
+                (
+                    "/spec/scopes",
+                    json!(["BestEffort"]),
+                    &["spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource"],
+                ),
+                (
+                    "/spec/hard",
+                    json!({"x": "1", "pods": "1500m"}),
+                    &[
+                        "spec.hard[pods]: Invalid value: \"1500m\": must be an integer",
+                        "spec.hard[x]: Invalid value: \"x\": must be a standard resource type or fully qualified",
+                        "spec.hard[x]: Invalid value: \"x\": must be a standard resource for quota",
+                    ],
+                ),
+                (
+                    "/spec/scopeSelector",
+                    term("Terminating", "In", json!([])),
+                    &[
+                        "spec.scopeSelector.matchExpressions.operator: Invalid value: \"In\": must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity",
+                        "spec.scopeSelector.matchExpressions.values: Required value: must be at least one value when `operator` is 'In' or 'NotIn' for scope selector",
+                    ],
+                ),
+            ],
+        );
     }
 }

@@ -24,7 +24,10 @@ const COLUMNS: &[Column] = &[
 pub(crate) fn row() -> Row {
     let base = resource("", "secrets", "secret", "Secret", "io.k8s.api.core.v1.Secret", COLUMNS);
     let resource = Resource { selectable: &["type"], ..base };
-    Row::new(resource, Strategy { default, validate, validate_update, ..Strategy::PLAIN })
+    Row::new(
+        resource,
+        Strategy { metadata_checks: (1, 1), default, validate_create: validate, validate_update, ..Strategy::PLAIN },
+    )
 }
 
 /// `stringData` is only a way to write `data`.
@@ -109,5 +112,59 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
         if new.look("data") != old.look("data") {
             errors.forbidden(&Path::root("data"), WHY);
         }
+    }
+    validate(new, errors);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::cases;
+    use serde_json::json;
+
+    #[test]
+    fn what_cannot_change_is_told_before_what_is_wrong() {
+        let old = json!({"type": "Opaque", "immutable": true, "data": {"a": "YQ=="}});
+        const WHY: &str = "Forbidden: field is immutable when `immutable` is set";
+        cases::updated(
+            &row(),
+            &old,
+            &[
+                ("/immutable", json!(false), &[&format!("immutable: {WHY}")]),
+                (
+                    "/type",
+                    json!("kubernetes.io/tls"),
+                    &[
+                        "type: Invalid value: \"kubernetes.io/tls\": field is immutable",
+                        "data[tls.crt]: Required value",
+                        "data[tls.key]: Required value",
+                    ],
+                ),
+                (
+                    "/data",
+                    json!({"..": ""}),
+                    &[&format!("data: {WHY}"), "data[..]: Invalid value: \"..\": must not be '..'"],
+                ),
+            ],
+        );
+        cases::created(
+            &row(),
+            &json!({}),
+            &[
+                (
+                    "/type",
+                    json!("kubernetes.io/basic-auth"),
+                    &["data[username]: Required value", "data[password]: Required value"],
+                ),
+                ("/type", json!("kubernetes.io/ssh-auth"), &["data[ssh-privatekey]: Required value"]),
+                (
+                    "/type",
+                    json!("kubernetes.io/service-account-token"),
+                    &["metadata.annotations[kubernetes.io/service-account.name]: Required value"],
+                ),
+                ("/type", json!("kubernetes.io/dockercfg"), &["data[.dockercfg]: Required value"]),
+                ("/type", json!("example.com/own"), &[]),
+            ],
+        );
     }
 }

@@ -3,6 +3,8 @@
 mod addresses;
 mod allocate;
 mod families;
+#[cfg(test)]
+mod tests;
 mod update;
 mod validate;
 
@@ -51,7 +53,7 @@ pub(crate) fn row() -> Row {
         default,
         prepare_create: |service| service.set("status", json!({"loadBalancer": {}})),
         prepare_update,
-        validate: validate::service,
+        validate_create: validate::create,
         validate_update: update::update,
         validate_status: validate::status,
         warnings,
@@ -108,7 +110,7 @@ fn default(service: &mut Value) {
         service.fill_text("spec.externalTrafficPolicy", "Cluster");
     }
     if service.text("spec.type") != "ExternalName" {
-        service.fill_text("spec.internalTrafficPolicy", "Cluster");
+        service.fill("spec.internalTrafficPolicy", "Cluster");
     }
     if service.text("spec.type") == "LoadBalancer" {
         service.fill("spec.allocateLoadBalancerNodePorts", true);
@@ -116,7 +118,7 @@ fn default(service: &mut Value) {
     service.fill("status.loadBalancer", json!({}));
     for ingress in service.items_mut("status.loadBalancer.ingress") {
         if !ingress.text("ip").is_empty() {
-            ingress.fill_text("ipMode", "VIP");
+            ingress.fill("ipMode", "VIP");
         }
     }
 }

@@ -22,5 +22,5 @@ pub(crate) fn row() -> Row {
     let schema = "io.k8s.api.core.v1.ServiceAccount";
     let base = resource("", "serviceaccounts", "serviceaccount", "ServiceAccount", schema, COLUMNS);
     let resource = Resource { short_names: Cow::Borrowed(&["sa"]), subresources: &[TOKEN], ..base };
-    Row::new(resource, Strategy { returns_deleted: true, ..Strategy::PLAIN })
+    Row::new(resource, Strategy { metadata_checks: (1, 1), returns_deleted: true, ..Strategy::PLAIN })
 }

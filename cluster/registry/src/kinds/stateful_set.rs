@@ -102,8 +102,8 @@ fn validate(set: &Value, errors: &mut Errors) {
     retention(set.look("spec.persistentVolumeClaimRetentionPolicy"), &spec, errors);
     workload::counts(set, &["spec.replicas", "spec.minReadySeconds", "spec.ordinals.start"], errors);
     workload::selector(set, "empty selector is invalid for statefulset", errors);
-    workload::chosen(set, "", errors);
-    template(set, &spec.child("template"), errors);
+    let read = workload::chosen(set, "", errors);
+    template(set, read, &spec.child("template"), errors);
     let list = spec.child("volumeClaimTemplates");
     for (at, template) in set.items(CLAIMS).iter().enumerate() {
         let item = list.index(at);
@@ -148,7 +148,7 @@ fn retention(policy: &Value, spec: &Path<'_>, errors: &mut Errors) {
 }
 
 /// Pods have a volume for each claim that is made for them.
-fn template(set: &Value, path: &Path<'_>, errors: &mut Errors) {
+fn template(set: &Value, is_chosen: bool, path: &Path<'_>, errors: &mut Errors) {
     let mut template = set.look("spec.template").clone();
     let names = set.items(CLAIMS).iter().map(|c| c.text("metadata.name")).filter(|name| !name.is_empty());
     let made = names.map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
@@ -159,7 +159,9 @@ fn template(set: &Value, path: &Path<'_>, errors: &mut Errors) {
         let volumes: Vec<Value> = own.cloned().chain(made.iter().cloned()).collect();
         template.set("spec.volumes", volumes);
     }
-    workload::pod_template(&template, path, errors);
+    if is_chosen {
+        workload::pod_template(&template, path, errors);
+    }
     let spec = path.child("spec");
     let policy = template.text("spec.restartPolicy");
     if policy != "Always" {

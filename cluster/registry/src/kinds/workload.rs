@@ -55,7 +55,9 @@ fn parse(selector: &Value) -> Option<Selector> {
 pub(crate) fn template(object: &Value, restarts: &[&str], errors: &mut Errors) {
     let template = object.look("spec.template");
     let path = Path::root("spec.template");
-    chosen(object, "invalid label selector", errors);
+    if !chosen(object, "invalid label selector", errors) {
+        return;
+    }
     pod_template(template, &path, errors);
     let policy = template.text("spec.restartPolicy");
     let inner = path.child("spec");
@@ -69,8 +71,9 @@ pub(crate) fn template(object: &Value, restarts: &[&str], errors: &mut Errors) {
     }
 }
 
-/// That the selector chooses the pods that the template makes; `unfit` says what is wrong with one that cannot choose at all.
-pub(crate) fn chosen(object: &Value, unfit: &str, errors: &mut Errors) {
+/// That the selector chooses the pods that the template makes; `unfit` says what is wrong with one that cannot choose at all: then the
+/// answer is no, and the template is not looked at.
+pub(crate) fn chosen(object: &Value, unfit: &str, errors: &mut Errors) -> bool {
     let labels = object.look("spec.template.metadata.labels");
     let path = Path::root("spec.template");
     let chosen = match parse(object.look("spec.selector")) {
@@ -85,13 +88,14 @@ pub(crate) fn chosen(object: &Value, unfit: &str, errors: &mut Errors) {
         None => {
             let selector = object.look("spec.selector");
             errors.invalid(&Path::root("spec.selector"), selector.clone(), unfit);
-            true
+            return false;
         }
     };
     let meta = path.child("metadata");
     if !chosen {
         errors.invalid(&meta.child("labels"), labels.clone(), "`selector` does not match template `labels`");
     }
+    true
 }
 
 /// The same, said of no selector that cannot be read: what is wrong with it is told already.
@@ -186,5 +190,42 @@ pub(crate) fn not_over_hundred(value: &Value, path: &Path<'_>, errors: &mut Erro
     let percent = value.as_str().and_then(|t| t.strip_suffix('%')).and_then(|d| d.parse::<u64>().ok());
     if percent.is_some_and(|p| p > 100) {
         errors.invalid(path, value.clone(), "must not be greater than 100%");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::cases;
+
+    #[test]
+    fn a_template_is_not_looked_at_if_nothing_can_choose_its_pods() {
+        let set = json!({"metadata": {"name": "s"}, "spec": {"selector": {"matchLabels": {"a": "b"}},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}}});
+        let shown = "{\"matchExpressions\":[{\"key\":\"a\",\"operator\":\"Near\"}]}";
+        let broken = json!({"selector": {"matchExpressions": [{"key": "a", "operator": "Near"}]},
+            "template": {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": []}}});
+        let operator =
+            "spec.selector.matchExpressions[0].operator: Invalid value: \"Near\": not a valid selector operator";
+        cases::created(
+            &crate::kinds::deployment::row(),
+            &set,
+            &[(
+                "/spec",
+                broken.clone(),
+                &[operator, &format!("spec.selector: Invalid value: {shown}: invalid label selector")],
+            )],
+        );
+        cases::created(
+            &crate::kinds::stateful_set::row(),
+            &set,
+            &[("/spec", broken.clone(), &[operator, &format!("spec.selector: Invalid value: {shown}")])],
+        );
+        // Of these each node has one, however they are chosen.
+        cases::created(
+            &crate::kinds::daemon_set::row(),
+            &set,
+            &[("/spec", broken, &[operator, "spec.template.spec.containers: Required value"])],
+        );
     }
 }

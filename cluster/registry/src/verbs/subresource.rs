@@ -19,7 +19,8 @@ use super::write::How;
 use super::{answer, get, incoming, options, update};
 use crate::Registry;
 use crate::admission::{self, Operation, Writer};
-use crate::kinds::certificate;
+use crate::errors::Errors;
+use crate::kinds::{certificate, namespace};
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
 
@@ -80,6 +81,9 @@ async fn finalize(registry: &Registry, row: &Arc<Row>, mut request: Request) -> 
             }
             finalizers => new.set("spec.finalizers", finalizers.to_vec()),
         }
+        let mut errors = Errors::default();
+        namespace::validate_finalize(new, &mut errors);
+        row.refuse(errors, &object.key.name)?;
         author.track(Some(&before), new)?;
         Ok(())
     })

@@ -116,8 +116,7 @@ pub(crate) async fn replace(
             }
             (strategy.prepare_update)(&mut new, old);
             _allocation = allocation::allocate(registry, row, &mut new, Some(old), writer.dry_run)?;
-            metadata::validate_update(&new, old, &mut errors);
-            metadata::validate(&new, &row.resource, strategy, &mut errors);
+            metadata::validate_update(&new, old, &row.resource, strategy, false, &mut errors);
             (strategy.validate)(&new, &mut errors);
             (strategy.validate_update)(&new, old, &mut errors);
             if let Some(custom) = &row.custom {
@@ -131,7 +130,7 @@ pub(crate) async fn replace(
                 keep_metadata(&mut new, old);
             }
             (strategy.prepare_status)(&mut new, old);
-            metadata::validate_update(&new, old, &mut errors);
+            metadata::validate_update(&new, old, &row.resource, strategy, true, &mut errors);
             (strategy.validate_status)(&new, old, &mut errors);
             if let Some(custom) = &row.custom {
                 custom.validate(&new, Some(old), &mut errors);

@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::volumes::descending;
-use super::{os, security};
+use super::volumes::relative;
+use super::{os, security, spec};
 use crate::errors::{Errors, Path, quote};
 use crate::value::{Fill as _, Look as _};
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
+const TOLERATIONS: &str = "scheduler.alpha.kubernetes.io/tolerations";
 const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const SECCOMP: &str = "container.seccomp.security.alpha.kubernetes.io/";
@@ -16,7 +17,11 @@ const LOCAL: &str = "localhost/";
 
 /// A pod that stands for one that its node runs of its own accord.
 pub(crate) fn is_mirror(pod: &Value) -> bool {
-    value(pod, MIRROR).is_some()
+    is_of_mirror(pod.look("metadata"))
+}
+
+pub(crate) fn is_of_mirror(metadata: &Value) -> bool {
+    metadata.look("annotations").get(MIRROR).is_some_and(Value::is_string)
 }
 
 fn value<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
@@ -27,6 +32,12 @@ fn value<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
 pub(crate) fn validate(object: &Value, path: &Path<'_>, errors: &mut Errors) {
     if let Some(mirror) = value(object, MIRROR).filter(|_| object.text("spec.nodeName").is_empty()) {
         errors.invalid(&path.key(MIRROR), mirror, "must set spec.nodeName if mirror pod annotation is set");
+    }
+    if let Some(text) = value(object, TOLERATIONS).filter(|text| !text.is_empty()) {
+        match (crate::gojson::error(text.as_bytes()), serde_json::from_str::<Vec<Value>>(text)) {
+            (Some(why), _) => errors.invalid(path, TOLERATIONS, &why),
+            (None, list) => spec::tolerations(&list.unwrap_or_default(), &path.child(TOLERATIONS), errors),
+        }
     }
     if let Some(cost) = value(object, DELETION_COST).filter(|cost| !is_cost(cost)) {
         errors.invalid(&path.key(DELETION_COST), cost, "must be a 32bit integer");
@@ -55,7 +66,7 @@ fn is_cost(text: &str) -> bool {
 
 fn seccomp(profile: &str, path: &Path<'_>, errors: &mut Errors) {
     match profile.strip_prefix(LOCAL) {
-        Some(local) => descending(local, path, errors),
+        Some(local) => relative(local, path, errors),
         None if ["runtime/default", "docker/default", "unconfined"].contains(&profile) => {}
         None => errors.invalid(path, profile, "must be a valid seccomp profile"),
     }

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::spec::In;
 use super::volumes::Known;
 use super::{resources, security};
 use crate::errors::{Errors, Path};
@@ -20,7 +19,7 @@ mod restart;
 pub(crate) const PULLS: &[&str] = &["Always", "IfNotPresent", "Never"];
 const MESSAGES: &[&str] = &["File", "FallbackToLogsOnError"];
 
-pub(crate) fn validate(spec: &Value, known: &Known<'_>, path: &Path<'_>, place: In, errors: &mut Errors) {
+pub(crate) fn validate(spec: &Value, known: &Known<'_>, path: &Path<'_>, errors: &mut Errors) {
     let (main, init, ephemeral) =
         (path.child("containers"), path.child("initContainers"), path.child("ephemeralContainers"));
     if spec.items("containers").is_empty() {
@@ -42,8 +41,8 @@ pub(crate) fn validate(spec: &Value, known: &Known<'_>, path: &Path<'_>, place: 
         host_port_conflicts(std::slice::from_ref(container), &init, errors);
         init_hooks(container, spec, &init.index(at), errors);
     }
-    let list = if place == In::Template { &[] } else { spec.items("ephemeralContainers") };
-    for (at, container) in list.iter().enumerate() {
+    names.extend(spec.items("initContainers").iter().map(|container| container.text("name")));
+    for (at, container) in spec.items("ephemeralContainers").iter().enumerate() {
         ephemeral_container(container, spec, known, &ephemeral.index(at), &mut names, errors);
     }
 }
@@ -178,8 +177,14 @@ fn init_container<'a>(
     errors: &mut Errors,
 ) {
     common(container, spec, known, path, errors);
-    restart::policy(container, path, errors);
-    unique(container, path, seen, errors);
+    restart::of_init(container, path, errors);
+    // Of those, several without a name are told of that alone.
+    let name = container.text("name");
+    if seen.contains(name) {
+        errors.duplicate(&path.child("name"), name);
+    } else if !name.is_empty() {
+        seen.insert(name);
+    }
 }
 
 /// What only those may have that go on beside the others.
@@ -254,7 +259,8 @@ fn ephemeral_container<'a>(
     ];
     for field in NOT {
         let value = container.look(field);
-        if !value.is_null() && value.as_object().is_none_or(|o| !o.is_empty()) {
+        // Of these only the amounts are there where nothing is said of them.
+        if !value.is_null() && (*field != "resources" || value.as_object().is_none_or(|o| !o.is_empty())) {
             errors.forbidden(&path.child(field), WHY);
         }
     }
@@ -291,7 +297,7 @@ mod tests {
             "ephemeralContainers": [{"name": "b", "image": " i", "terminationMessagePolicy": "File", "imagePullPolicy": "Always"}],
         });
         let mut errors = Errors::default();
-        validate(&spec, &Known::new(), &Path::root("s"), In::Pod, &mut errors);
+        validate(&spec, &Known::new(), &Path::root("s"), &mut errors);
         assert_eq!(
             errors.told(),
             [

@@ -1,6 +1,6 @@
 //! Defaults of pods and of pod templates. Source: the field descriptions of the core/v1 API reference.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::kinds::persistent_volume_claim;
 use crate::value::{Fill as _, Look as _};
@@ -17,6 +17,7 @@ pub(crate) fn pod(pod: &mut Value) {
         requests_from_limits(spec.slot("resources"), is_of_pods);
     }
     pod.fill("status", json!({}));
+    addresses(pod.slot("status"));
     for condition in pod.items_mut("status.conditions") {
         for time in ["lastProbeTime", "lastTransitionTime"] {
             condition.fill(time, Value::Null);
@@ -26,6 +27,17 @@ pub(crate) fn pod(pod: &mut Value) {
         for status in pod.items_mut(&format!("status.{list}")) {
             container_status(status);
         }
+    }
+}
+
+/// The first of the addresses is the one of the older field, which counts where the two differ.
+fn addresses(status: &mut Value) {
+    let one = status.text("podIP").to_owned();
+    match (one.as_str(), status.items("podIPs").first().map(|first| first.text("ip").to_owned())) {
+        ("", Some(first)) => status.set("podIP", first),
+        ("", None) => {}
+        (one, Some(first)) if one == first => {}
+        _ => status.set("podIPs", json!([{"ip": one}])),
     }
 }
 
@@ -102,6 +114,27 @@ pub(crate) fn spec(spec: &mut Value) {
         spec.items_mut(list).iter_mut().for_each(container);
     }
     spec.items_mut("volumes").iter_mut().for_each(volume);
+    without_features(spec);
+}
+
+/// What belongs to features that are off by default upstream is dropped.
+fn without_features(spec: &mut Value) {
+    spec.cut("schedulingGroup");
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        for container in spec.items_mut(list) {
+            let signal = container.cut("lifecycle.stopSignal");
+            if signal.is_some() && container.look("lifecycle").as_object().is_some_and(Map::is_empty) {
+                container.cut("lifecycle");
+            }
+        }
+    }
+    for volume in spec.items_mut("volumes") {
+        for source in volume.items_mut("projected.sources") {
+            for kind in ["clusterTrustBundle", "podCertificate"] {
+                source.cut(kind);
+            }
+        }
+    }
 }
 
 fn container(container: &mut Value) {

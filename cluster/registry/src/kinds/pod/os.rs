@@ -42,7 +42,7 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let name = spec.text("os.name");
     match name {
         _ if !spec.has("os") => {}
-        "" => errors.required(&path.child("os.name"), "cannot be empty"),
+        "" => errors.required(&path.child("os.name"), ""),
         "linux" => linux(spec, path, errors),
         "windows" => windows(spec, path, errors),
         _ => errors.not_supported(&path.child("os"), name, SYSTEMS),

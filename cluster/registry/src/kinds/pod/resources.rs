@@ -41,16 +41,27 @@ pub(crate) fn parse(value: &Value) -> Quantity {
 
 /// Of a container: names, amounts, and requests within limits.
 pub(crate) fn requirements(resources: &Value, claims: &[Value], path: &Path<'_>, errors: &mut Errors) {
+    named(resources, container_resource, claims, path, errors);
+}
+
+/// The same of a pod as a whole.
+pub(crate) fn of_pod(resources: &Value, claims: &[Value], path: &Path<'_>, errors: &mut Errors) {
+    named(resources, pod_resource, claims, path, errors);
+}
+
+type NameCheck = fn(&str, &Path<'_>, &mut Errors);
+
+fn named(resources: &Value, check: NameCheck, claims: &[Value], path: &Path<'_>, errors: &mut Errors) {
     let (limits, requests) = (path.child("limits"), path.child("requests"));
     for (name, amount) in resources.entries("limits") {
         let item = limits.key(name);
-        container_resource(name, &item, errors);
+        check(name, &item, errors);
         quantity(name, amount, &item, errors);
         whole_pages(name, amount, &item, errors);
     }
     for (name, request) in resources.entries("requests") {
         let item = requests.key(name);
-        container_resource(name, &item, errors);
+        check(name, &item, errors);
         quantity(name, request, &item, errors);
         within(name, request, resources.look("limits").get(name), path, errors);
         whole_pages(name, request, &item, errors);
@@ -179,6 +190,16 @@ pub(crate) fn container_resource(name: &str, path: &Path<'_>, errors: &mut Error
         }
     } else if !is_native(name) && !is_extended(name) {
         errors.invalid(path, name, "doesn't follow extended resource name standard");
+    }
+}
+
+/// The name of a resource that a pod as a whole can have.
+fn pod_resource(name: &str, path: &Path<'_>, errors: &mut Errors) {
+    const KINDS: &[&str] = &["cpu", "hugepages-", "memory"];
+    let before = errors.len();
+    resource(name, path, errors);
+    if errors.len() == before && !["cpu", "memory"].contains(&name) && !is_huge(name) {
+        errors.not_supported(path, name, KINDS);
     }
 }
 

@@ -5,26 +5,26 @@ use std::collections::HashSet;
 use kedge_api::selector;
 use serde_json::Value;
 
-use super::{affinity, containers, os, resources, security, volumes};
+use super::{affinity, annotations, containers, os, resources, security, volumes};
 use crate::errors::{Errors, Path};
 use crate::kinds::address;
 use crate::names;
 use crate::value::Look as _;
 
-/// Where a specification stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum In {
-    Pod,
+/// Where a specification stands: in a pod of this metadata, or in a template.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum In<'a> {
+    Pod(&'a Value),
     Template,
 }
 
 const RESTARTS: &[&str] = &["Always", "OnFailure", "Never"];
 const DNS: &[&str] = &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
 
-pub(crate) fn validate(spec: &Value, path: &Path<'_>, place: In, errors: &mut Errors) {
-    let known = volumes::validate(spec.items("volumes"), &path.child("volumes"), errors);
-    claims(spec, path, errors);
-    containers::validate(spec, &known, path, place, errors);
+pub(crate) fn validate(spec: &Value, path: &Path<'_>, place: In<'_>, errors: &mut Errors) {
+    let known = volumes::validate(spec.items("volumes"), place, &path.child("volumes"), errors);
+    claims(spec, place, path, errors);
+    containers::validate(spec, &known, path, errors);
     whole(spec, path, errors);
     host_ports(spec, path, place, errors);
     policies(spec, path, errors);
@@ -49,9 +49,12 @@ pub(crate) fn validate(spec: &Value, path: &Path<'_>, place: In, errors: &mut Er
         errors.all_invalid(&path.child("runtimeClassName"), class, names::subdomain(class));
     }
     if let Some(policy) = spec.look("preemptionPolicy").as_str() {
-        const POLICIES: &[&str] = &["Never", "PreemptLowerPriority"];
-        if !POLICIES.contains(&policy) {
-            errors.not_supported(&path.child("preemptionPolicy"), policy, POLICIES);
+        const POLICIES: &[&str] = &["PreemptLowerPriority", "Never"];
+        let here = path.child("preemptionPolicy");
+        match policy {
+            "" => errors.required(&here, ""),
+            known if POLICIES.contains(&known) => {}
+            other => errors.not_supported(&here, other, POLICIES),
         }
     }
     let overhead = serde_json::json!({"limits": spec.look("overhead")});
@@ -102,7 +105,7 @@ fn host_name(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 /// On the machine's network a container's port is the machine's; a template may leave that to be filled in.
-fn host_ports(spec: &Value, path: &Path<'_>, place: In, errors: &mut Errors) {
+fn host_ports(spec: &Value, path: &Path<'_>, place: In<'_>, errors: &mut Errors) {
     if !spec.flag("hostNetwork") {
         return;
     }
@@ -112,7 +115,7 @@ fn host_ports(spec: &Value, path: &Path<'_>, place: In, errors: &mut Errors) {
         let ports = item.child("ports");
         for (at, port) in container.items("ports").iter().enumerate() {
             let (host, own) = (port.int("hostPort").unwrap_or(0), port.int("containerPort").unwrap_or(0));
-            if host != own && (place == In::Pod || host != 0) {
+            if host != own && (matches!(place, In::Pod(_)) || host != 0) {
                 let port = ports.index(at);
                 errors.invalid(&port.child("hostPort"), host, "must match `containerPort` when `hostNetwork` is true");
             }
@@ -178,7 +181,7 @@ fn dns_config(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
         errors.invalid(&list, config.look("searches").clone(), why);
     }
     for (at, search) in searches.iter().enumerate().map(|(at, s)| (at, s.as_str().unwrap_or_default())) {
-        let plain = search.trim_end_matches('.');
+        let plain = search.strip_suffix('.').unwrap_or(search);
         if search != "." {
             errors.all_invalid(&list.index(at), plain, names::search_domain(plain));
         }
@@ -259,10 +262,15 @@ fn named(spec: &Value, fields: &[(&str, names::Check)], path: &Path<'_>, errors:
     }
 }
 
-fn claims(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
+fn claims(spec: &Value, place: In<'_>, path: &Path<'_>, errors: &mut Errors) {
     let list = path.child("resourceClaims");
+    let is_static = matches!(place, In::Pod(metadata) if annotations::is_of_mirror(metadata));
     let mut seen = HashSet::new();
     for (at, claim) in spec.items("resourceClaims").iter().enumerate() {
+        if is_static {
+            errors.forbidden(&Path::NOWHERE, "static pods do not support resource claims");
+            continue;
+        }
         let item = list.index(at);
         let name = claim.text("name");
         let (one, template) = (claim.look("resourceClaimName"), claim.look("resourceClaimTemplateName"));
@@ -344,7 +352,6 @@ fn host_aliases(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
 
 /// Resources of the pod as a whole.
 fn whole(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
-    const KINDS: &[&str] = &["cpu", "hugepages-", "memory"];
     let here = path.child("resources");
     let resources = spec.look("resources");
     if resources.is_null() {
@@ -357,19 +364,7 @@ fn whole(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     if resources.has("claims") {
         errors.forbidden(&here.child("claims"), "claims may not be set for Resources at pod-level");
     }
-    let before = errors.len();
-    for list in ["limits", "requests"] {
-        let inner = here.child(list);
-        for (name, _) in resources.entries(list) {
-            if !["cpu", "memory"].contains(&name.as_str()) && !name.starts_with("hugepages-") {
-                errors.not_supported(&inner.key(name), name.as_str(), KINDS);
-            }
-        }
-    }
-    if errors.len() > before {
-        return;
-    }
-    resources::requirements(resources, spec.items("resourceClaims"), &here, errors);
+    resources::of_pod(resources, spec.items("resourceClaims"), &here, errors);
     let within = |list: &str, name: &str, amount: &Value, errors: &mut Errors| {
         let sum = resources::together(spec, list, name);
         if sum > resources::parse(amount) {
@@ -377,7 +372,9 @@ fn whole(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.invalid(&here.child(list).key(name), amount.clone(), &why);
         }
     };
-    for (name, amount) in resources.entries("requests") {
+    let containers = || spec.items("initContainers").iter().chain(spec.items("containers"));
+    let asked = |name: &str| containers().any(|container| container.look("resources.requests").get(name).is_some());
+    for (name, amount) in resources.entries("requests").filter(|(name, _)| asked(name)) {
         within("requests", name, amount, errors);
     }
     for (name, amount) in resources.entries("limits").filter(|(name, _)| name.starts_with("hugepages-")) {

@@ -30,6 +30,7 @@ pub(crate) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
         ended(status, old, list, containers, &path.child(list), errors);
     }
     claims(new, &path.child("resourceClaimStatuses"), errors);
+    extended_claim(new, &path.child("extendedResourceClaimStatus"), errors);
     addresses(status.items("podIPs"), old.items("status.podIPs"), &path.child("podIPs"), errors);
     let hosts = path.child("hostIPs");
     if let Some(first) = status.items("hostIPs").first().map(|first| first.text("ip"))
@@ -134,6 +135,47 @@ fn claims(pod: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
+/// The claim that was made for devices which containers ask for by name.
+fn extended_claim(pod: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let status = pod.look("status.extendedResourceClaimStatus");
+    if status.is_null() {
+        return;
+    }
+    let list = path.child("requestMappings");
+    if status.items("requestMappings").is_empty() {
+        errors.required(&list, "at least one request mapping is required");
+    }
+    // Of two with a name, the later one counts.
+    let containers = || pod.items("spec.containers").iter().rev().chain(pod.items("spec.initContainers").iter().rev());
+    let mut seen = HashSet::new();
+    for (at, mapping) in status.items("requestMappings").iter().enumerate() {
+        let item = list.index(at);
+        let [container, resource, request] = ["containerName", "resourceName", "requestName"].map(|f| mapping.text(f));
+        match containers().find(|known| known.text("name") == container) {
+            None => {
+                let why = "must match the name of an entry in spec.initContainers.name or spec.containers.name";
+                errors.invalid(&item.child("containerName"), container, why);
+            }
+            Some(known) if known.look("resources.requests").get(resource).is_none() => {
+                let why = "must match the extended resource name of an entry in spec.initContainers.resources.requests or spec.containers.resources.requests";
+                errors.invalid(&item.child("resourceName"), resource, why);
+            }
+            Some(_) => {}
+        }
+        errors.all_invalid(&path.child("requestName"), request, names::label(request));
+        if !seen.insert((container, resource, request)) {
+            for (field, value) in [("containerName", container), ("resourceName", resource), ("requestName", request)] {
+                errors.duplicate(&item.child(field), value);
+            }
+        }
+    }
+    let here = path.child("resourceClaimName");
+    match status.text("resourceClaimName") {
+        "" => errors.required(&here, ""),
+        claim => errors.all_invalid(&here, claim, names::subdomain(claim)),
+    }
+}
+
 /// One of each family at most; what was there may stay.
 fn addresses(list: &[Value], had: &[Value], path: &Path<'_>, errors: &mut Errors) {
     let mut families = Vec::new();
@@ -171,6 +213,9 @@ fn users(pod: &Value, list: &str, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
+/// Bytes that may be said of a device's health.
+const MESSAGE: usize = 1024;
+
 /// How the devices are that a container was given.
 fn devices(status: &Value, containers: &[Value], list: &str, path: &Path<'_>, errors: &mut Errors) {
     const HEALTH: &[&str] = &["Healthy", "Unhealthy", "Unknown"];
@@ -196,6 +241,11 @@ fn devices(status: &Value, containers: &[Value], list: &str, path: &Path<'_>, er
                 let item = resources.index(at);
                 if !HEALTH.contains(&one.text("health")) {
                     errors.not_supported(&item.child("health"), one.text("health"), HEALTH);
+                }
+                match one.look("message").as_str() {
+                    Some("") => errors.required(&item.child("message"), "must be non-empty if specified"),
+                    Some(text) if text.len() > MESSAGE => errors.too_long(&item.child("message"), MESSAGE),
+                    _ => {}
                 }
                 if !seen.insert(one.text("resourceID")) {
                     errors.duplicate(&item.child("resourceID"), one.text("resourceID"));

@@ -157,8 +157,16 @@ fn only_adds(term: &Value, had: &Value) -> bool {
     (!empty(had) || empty(term)) && lists.iter().all(|list| term.items(list).starts_with(had.items(list)))
 }
 
-/// The quality of service is decided once.
+/// The quality of service is decided once. What belongs to features that are off by default upstream is dropped.
 pub(crate) fn prepare_status(new: &mut Value, old: &Value) {
+    new.cut("status.nodeAllocatableResourceClaimStatuses");
+    for list in ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"] {
+        for status in new.items_mut(&format!("status.{list}")) {
+            for mount in status.items_mut("volumeMounts") {
+                mount.cut("volumeStatus");
+            }
+        }
+    }
     let class = match old.text("status.qosClass") {
         "" => qos::class(old).to_owned(),
         had => had.to_owned(),

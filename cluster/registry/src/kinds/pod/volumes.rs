@@ -5,23 +5,31 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::containers;
+use super::spec::In;
 use crate::errors::{Errors, Path};
 use crate::names;
 use crate::value::Look as _;
 
 mod sources;
 
-pub(crate) use sources::source;
+pub(crate) use sources::{LONG, check, is_long, iscsi, second, secret, source, storage_os};
 
 /// Volumes by name, as far as they could be told apart.
 pub(crate) type Known<'a> = HashMap<&'a str, &'a Value>;
 
-pub(crate) fn validate<'a>(volumes: &'a [Value], path: &Path<'_>, errors: &mut Errors) -> Known<'a> {
+pub(crate) fn validate<'a>(volumes: &'a [Value], place: In<'_>, path: &Path<'_>, errors: &mut Errors) -> Known<'a> {
+    let made: HashSet<String> = match place {
+        In::Pod(metadata) if !metadata.text("name").is_empty() => {
+            let own = volumes.iter().filter(|volume| volume.has("ephemeral"));
+            own.map(|volume| format!("{}-{}", metadata.text("name"), volume.text("name"))).collect()
+        }
+        _ => HashSet::new(),
+    };
     let mut known = Known::new();
     for (at, volume) in volumes.iter().enumerate() {
         let item = path.index(at);
         let before = errors.len();
-        source(volume, &item, errors);
+        source(volume, place, &item, errors);
         let name = volume.text("name");
         if name.is_empty() {
             errors.required(&item.child("name"), "");
@@ -33,6 +41,11 @@ pub(crate) fn validate<'a>(volumes: &'a [Value], path: &Path<'_>, errors: &mut E
         }
         if errors.len() == before {
             known.insert(name, volume);
+        }
+        let claim = volume.text("persistentVolumeClaim.claimName");
+        if made.contains(claim) {
+            let why = "must not reference a PVC that gets created for an ephemeral volume";
+            errors.invalid(&item.child("persistentVolumeClaim.claimName"), claim, why);
         }
     }
     known
@@ -85,7 +98,8 @@ pub(crate) fn descending(text: &str, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn keys_to_paths(items: &[Value], path: &Path<'_>, errors: &mut Errors) {
+/// `each` sees every path after its own rules, before the next one's.
+fn keys_to_paths(items: &[Value], path: &Path<'_>, mut each: impl FnMut(&str, &mut Errors), errors: &mut Errors) {
     for (at, entry) in items.iter().enumerate() {
         let item = path.index(at);
         let key = entry.text("key");
@@ -94,34 +108,26 @@ fn keys_to_paths(items: &[Value], path: &Path<'_>, errors: &mut Errors) {
         }
         descending(entry.text("path"), &item.child("path"), errors);
         mode(entry.look("mode"), &item.child("mode"), errors);
+        each(entry.text("path"), errors);
     }
 }
 
-fn downward(items: &[Value], path: &Path<'_>, errors: &mut Errors) {
+/// One file of what a pod knows of itself.
+fn downward(file: &Value, path: &Path<'_>, errors: &mut Errors) {
     const FIELDS: &[&str] =
         &["metadata.annotations", "metadata.labels", "metadata.name", "metadata.namespace", "metadata.uid"];
-    for entry in items {
-        descending(entry.text("path"), &path.child("path"), errors);
-        match (entry.has("fieldRef"), entry.has("resourceFieldRef")) {
-            (true, true) => {
-                errors.invalid(path, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously");
-            }
-            (true, false) => {
-                containers::downward_field(entry.look("fieldRef"), FIELDS, &path.child("fieldRef"), errors)
-            }
-            (false, true) => {
-                let here = path.child("resourceFieldRef");
-                if entry.text("resourceFieldRef.containerName").is_empty() {
-                    errors.required(&here.child("containerName"), "");
-                }
-                containers::downward_amount(entry.look("resourceFieldRef"), &here, errors);
-            }
-            (false, false) => {
-                errors.required(path, "one of fieldRef and resourceFieldRef is required");
-            }
+    descending(file.text("path"), &path.child("path"), errors);
+    if file.has("fieldRef") {
+        containers::downward_field(file.look("fieldRef"), FIELDS, &path.child("fieldRef"), errors);
+        if file.has("resourceFieldRef") {
+            errors.invalid(path, "resource", "fieldRef and resourceFieldRef can not be specified simultaneously");
         }
-        mode(entry.look("mode"), &path.child("mode"), errors);
+    } else if file.has("resourceFieldRef") {
+        containers::downward_amount(file.look("resourceFieldRef"), &path.child("resourceFieldRef"), errors);
+    } else {
+        errors.required(path, "one of fieldRef and resourceFieldRef is required");
     }
+    mode(file.look("mode"), &path.child("mode"), errors);
 }
 
 fn projected(source: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -141,16 +147,16 @@ fn projected(source: &Value, path: &Path<'_>, errors: &mut Errors) {
                 continue;
             }
             let here = item.child(kind);
-            if inner.text("name").is_empty() {
+            let name = inner.text("name");
+            if name.is_empty() {
                 errors.required(&here.child("name"), "");
             }
-            keys_to_paths(inner.items("items"), &here.child("items"), errors);
-            let name = inner.text("name");
-            inner.items("items").iter().for_each(|i| place(i.text("path"), name, errors));
+            keys_to_paths(inner.items("items"), &here.child("items"), |text, errors| place(text, name, errors), errors);
         }
-        let inner = part.look("downwardAPI");
-        downward(inner.items("items"), &item.child("downwardAPI"), errors);
-        inner.items("items").iter().for_each(|i| place(i.text("path"), i.text("path"), errors));
+        for file in part.items("downwardAPI.items") {
+            downward(file, &item.child("downwardAPI"), errors);
+            place(file.text("path"), file.text("path"), errors);
+        }
         let token = part.look("serviceAccountToken");
         if token.is_object() {
             let here = item.child("serviceAccountToken");

@@ -22,7 +22,8 @@ pub(super) fn validate(service: &Value, old: Option<&Value>, errors: &mut Errors
     }
     families(service, errors);
     let before = errors.len();
-    let had = old.map(|old| old.items("spec.clusterIPs")).unwrap_or_default();
+    let had: Vec<&str> =
+        old.into_iter().flat_map(|old| old.items("spec.clusterIPs")).filter_map(Value::as_str).collect();
     // The list follows the single value where it was not given.
     let addresses = if all.is_empty() && !one.is_empty() { vec![one] } else { all };
     for (at, text) in addresses.iter().enumerate() {
@@ -30,8 +31,8 @@ pub(super) fn validate(service: &Value, old: Option<&Value>, errors: &mut Errors
             if addresses.len() > 1 {
                 errors.invalid(&path, list(), "'None' must be the first and only value");
             }
-        } else if had.get(at).and_then(Value::as_str) != Some(*text) {
-            address::ip(text, &path.index(at), errors);
+        } else {
+            address::kept_or_ip(text, &had, &path.index(at), errors);
         }
     }
     // What is no address is of no family.
@@ -71,12 +72,13 @@ fn families(service: &Value, errors: &mut Errors) {
         let text = family.as_str().unwrap_or_default();
         if !FAMILIES.contains(&text) {
             errors.not_supported(&root.index(at), text, FAMILIES);
-        } else if !seen.insert(text) {
+        }
+        if !seen.insert(text) {
             errors.duplicate(&root.index(at), text);
         }
     }
-    let policy = service.text("spec.ipFamilyPolicy");
-    if !policy.is_empty() && !STACKS.contains(&policy) {
+    let policy = service.look("spec.ipFamilyPolicy").as_str();
+    if let Some(policy) = policy.filter(|policy| !STACKS.contains(policy)) {
         errors.not_supported(&Path::root("spec.ipFamilyPolicy"), policy, STACKS);
     }
 }

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::needs_health_port;
+use super::{needs_health_port, validate};
 use crate::errors::{Errors, Path};
 use crate::value::Look as _;
 
@@ -15,10 +15,12 @@ pub(super) fn update(new: &Value, old: &Value, errors: &mut Errors) {
     if balanced(new) && balanced(old) && new.look(class) != old.look(class) {
         errors.invalid(&Path::root(class), new.look(class).clone(), "may not change once set");
     }
+    validate::class(new, errors);
     let port = "spec.healthCheckNodePort";
     if needs_health_port(new) && needs_health_port(old) && new.look(port) != old.look(port) {
         errors.forbidden(&Path::root(port), "field is immutable");
     }
+    validate::service(new, old, errors);
 }
 
 fn addresses(new: &Value, old: &Value, errors: &mut Errors) {

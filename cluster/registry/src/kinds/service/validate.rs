@@ -15,7 +15,12 @@ const TYPES: &[&str] = &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"
 const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
 const POLICIES: &[&str] = &["Cluster", "Local"];
 
-pub(super) fn service(service: &Value, errors: &mut Errors) {
+pub(super) fn create(new: &Value, errors: &mut Errors) {
+    service(new, &Value::Null, errors);
+}
+
+/// `old` is nothing for a new one.
+pub(super) fn service(service: &Value, old: &Value, errors: &mut Errors) {
     topology(service, errors);
     let spec = Path::root("spec");
     let kind = service.text("spec.type");
@@ -33,12 +38,12 @@ pub(super) fn service(service: &Value, errors: &mut Errors) {
     ports(service, errors);
     selector(service, errors);
     affinity(service, errors);
-    external_addresses(service, errors);
+    external_addresses(service, old, errors);
     if !TYPES.contains(&kind) {
         errors.not_supported(&spec.child("type"), kind, TYPES);
     }
     numbers(service, errors);
-    load_balancer(service, errors);
+    load_balancer(service, old, errors);
     traffic(service, errors);
 }
 
@@ -65,7 +70,8 @@ fn external_name(service: &Value, errors: &mut Errors) {
             errors.forbidden(&spec.child(field), "may not be set for ExternalName services");
         }
     }
-    let name = service.text("spec.externalName").trim_end_matches('.');
+    let name = service.text("spec.externalName");
+    let name = name.strip_suffix('.').unwrap_or(name);
     if name.is_empty() {
         errors.required(&spec.child("externalName"), "");
     } else {
@@ -163,12 +169,14 @@ fn affinity(service: &Value, errors: &mut Errors) {
     }
 }
 
-fn external_addresses(service: &Value, errors: &mut Errors) {
+fn external_addresses(service: &Value, old: &Value, errors: &mut Errors) {
     let root = Path::root("spec.externalIPs");
+    let had: Vec<&str> = old.items("spec.externalIPs").iter().filter_map(Value::as_str).collect();
     for (at, text) in service.items("spec.externalIPs").iter().enumerate() {
-        let path = root.index(at);
-        if let Some(ip) = address::ip(text.as_str().unwrap_or_default(), &path, errors) {
-            address::reachable(ip, &path, errors);
+        let (path, text, before) = (root.index(at), text.as_str().unwrap_or_default(), errors.len());
+        address::kept_or_ip(text, &had, &path, errors);
+        if errors.len() == before {
+            address::reachable(text, &path, errors);
         }
     }
 }
@@ -186,14 +194,11 @@ fn traffic(service: &Value, errors: &mut Errors) {
         errors.not_supported(&path, external, POLICIES);
     }
     health(service, errors);
-    let internal = service.text("spec.internalTrafficPolicy");
-    if !internal.is_empty() && !POLICIES.contains(&internal) {
-        errors.not_supported(&Path::root("spec.internalTrafficPolicy"), internal, POLICIES);
-    }
-    const DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameNode", "PreferSameZone"];
-    let distribution = service.text("spec.trafficDistribution");
-    if !distribution.is_empty() && !DISTRIBUTIONS.contains(&distribution) {
-        errors.not_supported(&Path::root("spec.trafficDistribution"), distribution, DISTRIBUTIONS);
+    const DISTRIBUTIONS: &[&str] = &["PreferClose", "PreferSameZone", "PreferSameNode"];
+    for (field, known) in [("internalTrafficPolicy", POLICIES), ("trafficDistribution", DISTRIBUTIONS)] {
+        if let Some(text) = service.look("spec").look(field).as_str().filter(|text| !known.contains(text)) {
+            errors.not_supported(&Path::root("spec").child(field), text, known);
+        }
     }
 }
 
@@ -211,7 +216,7 @@ fn health(service: &Value, errors: &mut Errors) {
     }
 }
 
-fn load_balancer(service: &Value, errors: &mut Errors) {
+fn load_balancer(service: &Value, old: &Value, errors: &mut Errors) {
     const WHY: &str = "may only be used when `type` is 'LoadBalancer'";
     let is = service.text("spec.type") == "LoadBalancer";
     let ranges = service.items("spec.loadBalancerSourceRanges");
@@ -219,37 +224,68 @@ fn load_balancer(service: &Value, errors: &mut Errors) {
     if !ranges.is_empty() && !is {
         errors.forbidden(&path, WHY);
     }
+    let had: Vec<&str> =
+        old.items("spec.loadBalancerSourceRanges").iter().filter_map(Value::as_str).map(str::trim).collect();
     for (at, range) in ranges.iter().enumerate() {
-        address::cidr(range.as_str().unwrap_or_default().trim(), &path.index(at), errors);
+        address::cidr(range.as_str().unwrap_or_default().trim(), &had, &path.index(at), errors);
     }
     // The annotation came before the field, and counts where the field is empty.
-    let annotation = service.look("metadata.annotations").get(SOURCE_RANGES).and_then(Value::as_str);
-    if let Some(text) = annotation.filter(|_| ranges.is_empty()) {
+    let annotated = |service: &Value| service.look("metadata.annotations").get(SOURCE_RANGES).cloned();
+    let annotation = annotated(service);
+    if let Some(text) = annotation.as_ref().and_then(Value::as_str).filter(|_| ranges.is_empty()) {
         let root = Path::root("metadata.annotations");
         let path = root.key(SOURCE_RANGES);
         if !is {
             errors.forbidden(&path, WHY);
         }
-        for range in text.trim().split(',').filter(|_| !text.trim().is_empty()) {
-            address::cidr(range.trim(), &path, errors);
+        let is_new = annotated(old) != annotation && !text.trim().is_empty();
+        for range in text.trim().split(',').filter(|_| is_new) {
+            address::cidr(range.trim(), &[], &path, errors);
         }
     }
     if service.has("spec.allocateLoadBalancerNodePorts") && !is {
         errors.forbidden(&Path::root("spec.allocateLoadBalancerNodePorts"), WHY);
     }
-    if let Some(class) = service.look("spec.loadBalancerClass").as_str() {
-        let path = Path::root("spec.loadBalancerClass");
-        if is {
+    class(service, errors);
+}
+
+/// What kind of load balancer it wants.
+pub(super) fn class(service: &Value, errors: &mut Errors) {
+    let path = Path::root("spec.loadBalancerClass");
+    match service.look("spec.loadBalancerClass").as_str() {
+        None => {}
+        Some(class) if service.text("spec.type") == "LoadBalancer" => {
             errors.all_invalid(&path, class, names::qualified(class));
-        } else {
-            errors.forbidden(&path, WHY);
         }
+        Some(_) => errors.forbidden(&path, "may only be used when `type` is 'LoadBalancer'"),
     }
 }
 
-pub(super) fn status(new: &Value, _: &Value, errors: &mut Errors) {
-    let root = Path::root("status.loadBalancer.ingress");
-    for (at, ingress) in new.items("status.loadBalancer.ingress").iter().enumerate() {
-        address::load_balancer(ingress, &root.index(at), errors);
+pub(super) fn status(new: &Value, old: &Value, errors: &mut Errors) {
+    const LIST: &str = "status.loadBalancer.ingress";
+    let root = Path::root(LIST);
+    if new.text("spec.type") != "LoadBalancer" {
+        if !new.items(LIST).is_empty() {
+            errors.forbidden(&root, "may only be used when `spec.type` is 'LoadBalancer'");
+        }
+        return;
+    }
+    let had: Vec<&str> = old.items(LIST).iter().map(|ingress| ingress.text("ip")).collect();
+    for (at, ingress) in new.items(LIST).iter().enumerate() {
+        let path = root.index(at);
+        let mode = |errors: &mut Errors| ingress_mode(ingress, &path.child("ipMode"), errors);
+        address::load_balancer(ingress, &had, &path, mode, errors);
+    }
+}
+
+/// How traffic to the address arrives.
+fn ingress_mode(ingress: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const MODES: &[&str] = &["Proxy", "VIP"];
+    match (ingress.look("ipMode").as_str(), ingress.text("ip")) {
+        (None, "") => {}
+        (None, _) => errors.required(path, "must be specified when `ip` is set"),
+        (Some(_), "") => errors.forbidden(path, "may not be specified when `ip` is not set"),
+        (Some(mode), _) if !MODES.contains(&mode) => errors.not_supported(path, mode, MODES),
+        (Some(_), _) => {}
     }
 }

@@ -6,19 +6,6 @@ use crate::errors::{Errors, Path};
 use crate::names;
 use crate::value::Look as _;
 
-const WINDOWS_SIGNALS: &[&str] = &["SIGKILL", "SIGTERM"];
-/// Sorted, as upstream lists them.
-#[rustfmt::skip]
-const SIGNALS: &[&str] = &[
-    "SIGABRT", "SIGALRM", "SIGBUS", "SIGCHLD", "SIGCLD", "SIGCONT", "SIGFPE", "SIGHUP", "SIGILL", "SIGINT", "SIGIO", "SIGIOT", "SIGKILL",
-    "SIGPIPE", "SIGPOLL", "SIGPROF", "SIGPWR", "SIGQUIT", "SIGRTMAX", "SIGRTMAX-1", "SIGRTMAX-10", "SIGRTMAX-11", "SIGRTMAX-12",
-    "SIGRTMAX-13", "SIGRTMAX-14", "SIGRTMAX-2", "SIGRTMAX-3", "SIGRTMAX-4", "SIGRTMAX-5", "SIGRTMAX-6", "SIGRTMAX-7", "SIGRTMAX-8",
-    "SIGRTMAX-9", "SIGRTMIN", "SIGRTMIN+1", "SIGRTMIN+10", "SIGRTMIN+11", "SIGRTMIN+12", "SIGRTMIN+13", "SIGRTMIN+14", "SIGRTMIN+15",
-    "SIGRTMIN+2", "SIGRTMIN+3", "SIGRTMIN+4", "SIGRTMIN+5", "SIGRTMIN+6", "SIGRTMIN+7", "SIGRTMIN+8", "SIGRTMIN+9", "SIGSEGV",
-    "SIGSTKFLT", "SIGSTOP", "SIGSYS", "SIGTERM", "SIGTRAP", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGUSR1", "SIGUSR2", "SIGVTALRM",
-    "SIGWINCH", "SIGXCPU", "SIGXFSZ",
-];
-
 pub(crate) fn lifecycle(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     let here = path.child("lifecycle");
     let grace = spec.int("terminationGracePeriodSeconds").unwrap_or(30);
@@ -27,21 +14,6 @@ pub(crate) fn lifecycle(container: &Value, spec: &Value, path: &Path<'_>, errors
         if handler.is_object() {
             handle(handler, grace, &here.child(hook), errors);
         }
-    }
-    if let Some(signal) = container.look("lifecycle.stopSignal").as_str() {
-        stop_signal(signal, spec, &here.child("stopSignal"), errors);
-    }
-}
-
-/// Names of signals depend on the system, so it must be said.
-fn stop_signal(signal: &str, spec: &Value, path: &Path<'_>, errors: &mut Errors) {
-    match spec.text("os.name") {
-        _ if !spec.has("os") => {
-            errors.forbidden(path, "may not be set for containers with empty `spec.os.name`");
-        }
-        "windows" if !WINDOWS_SIGNALS.contains(&signal) => errors.not_supported(path, signal, WINDOWS_SIGNALS),
-        "linux" if !SIGNALS.contains(&signal) => errors.not_supported(path, signal, SIGNALS),
-        _ => {}
     }
 }
 

@@ -6,8 +6,9 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::{downward, keys_to_paths, mode, no_backsteps, projected, relative};
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Path, quote};
 use crate::kinds::pod::containers;
+use crate::kinds::pod::spec::In;
 use crate::kinds::{persistent_volume_claim, storage};
 use crate::names;
 use crate::value::Look as _;
@@ -71,85 +72,119 @@ const REQUIRED: &[(&str, &[&str])] = &[
     ("ephemeral", &["volumeClaimTemplate"]),
 ];
 
-pub(crate) fn source(volume: &Value, path: &Path<'_>, errors: &mut Errors) {
+pub(crate) fn source(volume: &Value, place: In<'_>, path: &Path<'_>, errors: &mut Errors) {
     let mut found = false;
     for kind in KINDS {
         let source = volume.look(kind);
         if source.is_null() {
             continue;
         }
-        let here = path.child(kind);
         if found {
-            let shown = SECOND.iter().find(|(k, _)| k == kind).map_or(*kind, |(_, shown)| *shown);
-            errors.forbidden(&path.child(shown), "may not specify more than 1 volume type");
-            continue;
-        }
-        found = true;
-        for field in REQUIRED.iter().filter(|(k, _)| k == kind).flat_map(|(_, fields)| *fields) {
-            if source.text(field).is_empty() && source.items(field).is_empty() && !source.look(field).is_object() {
-                errors.required(&here.child(field), "");
+            second(kind, path, errors);
+        } else {
+            found = true;
+            check(kind, source, path, errors);
+            if let ("ephemeral", In::Pod(metadata)) = (*kind, place) {
+                made_claim(metadata.text("name"), volume.text("name"), path, errors);
+            }
+            // A template may leave it to whoever makes pods from it.
+            if let ("image", In::Pod(_), "") = (*kind, place, source.text("reference")) {
+                errors.required(&path.child("image.reference"), "");
             }
         }
-        match *kind {
-            "hostPath" => host_path(source, &here, errors),
-            "nfs" => nfs(source, &here, errors),
-            "secret" | "configMap" => {
-                mode(source.look("defaultMode"), &here.child("defaultMode"), errors);
-                keys_to_paths(source.items("items"), &here.child("items"), errors);
+        if *kind == "iscsi" && source.has("initiatorName") {
+            let name = volume.text("name");
+            if is_long(name, source) {
+                errors.invalid(&path.child("name"), name, LONG);
             }
-            "downwardAPI" => {
-                mode(source.look("defaultMode"), &here.child("defaultMode"), errors);
-                downward(source.items("items"), &here, errors);
-            }
-            "projected" => projected(source, &here, errors),
-            "emptyDir" if source.text("sizeLimit").starts_with('-') => {
-                errors.forbidden(&here.child("sizeLimit"), "SizeLimit field must be a valid resource quantity");
-            }
-            "iscsi" => iscsi(source, volume.text("name"), path, errors),
-            "quobyte" => quobyte(source, &here, errors),
-            "flexVolume" => flex(source, &here, errors),
-            "awsElasticBlockStore" => partition(source, &here, errors),
-            "storageos" => storage_os(source, &here, errors),
-            "cinder" => secret(source, "secretRef", &here, errors),
-            "gitRepo" => relative(source.text("directory"), &here.child("directory"), errors),
-            "gcePersistentDisk" => {
-                let disk = path.child("persistentDisk");
-                if source.text("pdName").is_empty() {
-                    errors.required(&disk.child("pdName"), "");
-                }
-                partition(source, &disk, errors);
-            }
-            "azureDisk" => azure_disk(source, &here, errors),
-            "image" => {
-                if source.text("reference").is_empty() {
-                    errors.required(&here.child("reference"), "");
-                }
-                let policy = source.text("pullPolicy");
-                if !policy.is_empty() && !containers::PULLS.contains(&policy) {
-                    errors.not_supported(&here.child("pullPolicy"), policy, containers::PULLS);
-                }
-            }
-            "csi" => {
-                storage::driver(source.text("driver"), &here.child("driver"), errors);
-                let name = source.text("nodePublishSecretRef.name");
-                secret(source, "nodePublishSecretRef", &here, errors);
-                if !name.is_empty() {
-                    errors.all_invalid(&here.child("name"), name, names::subdomain(name));
-                }
-            }
-            "fc" => fibre_channel(source, &here, errors),
-            "flocker" => flocker(source, &here, errors),
-            "ephemeral" if source.has("volumeClaimTemplate") => {
-                let template = here.child("volumeClaimTemplate");
-                metadata(source.look("volumeClaimTemplate.metadata"), &template.child("metadata"), errors);
-                let spec = source.look("volumeClaimTemplate.spec");
-                persistent_volume_claim::spec(spec, &template.child("spec"), errors);
-            }
-            _ => {}
         }
     }
     if !found {
         errors.required(path, "must specify a volume type");
+    }
+}
+
+/// One that is there beside another.
+pub(crate) fn second(kind: &str, path: &Path<'_>, errors: &mut Errors) {
+    let shown = SECOND.iter().find(|(k, _)| *k == kind).map_or(kind, |(_, shown)| *shown);
+    errors.forbidden(&path.child(shown), "may not specify more than 1 volume type");
+}
+
+/// The claim that a pod's own volume is made by has the name of both.
+fn made_claim(pod: &str, volume: &str, path: &Path<'_>, errors: &mut Errors) {
+    if pod.is_empty() || volume.is_empty() {
+        return;
+    }
+    let claim = format!("{pod}-{volume}");
+    for why in names::subdomain(&claim) {
+        errors.invalid(&path.child("name"), volume, &format!("PVC name {}: {why}", quote(&claim)));
+    }
+}
+
+/// The rules of one source; `path` is that of the volume.
+pub(crate) fn check(kind: &str, source: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let here = path.child(kind);
+    for field in REQUIRED.iter().filter(|(k, _)| *k == kind).flat_map(|(_, fields)| *fields) {
+        if source.text(field).is_empty() && source.items(field).is_empty() && !source.look(field).is_object() {
+            errors.required(&here.child(field), "");
+        }
+    }
+    match kind {
+        "hostPath" => host_path(source, &here, errors),
+        "nfs" => nfs(source, &here, errors),
+        "secret" | "configMap" => {
+            mode(source.look("defaultMode"), &here.child("defaultMode"), errors);
+            keys_to_paths(source.items("items"), &here.child("items"), |_, _| {}, errors);
+        }
+        "downwardAPI" => {
+            mode(source.look("defaultMode"), &here.child("defaultMode"), errors);
+            source.items("items").iter().for_each(|file| downward(file, &here, errors));
+        }
+        "projected" => projected(source, &here, errors),
+        "emptyDir" if source.text("sizeLimit").starts_with('-') => {
+            errors.forbidden(&here.child("sizeLimit"), "SizeLimit field must be a valid resource quantity");
+        }
+        "iscsi" => iscsi(source, "must be valid format starting with iqn, eui, or naa", &here, errors),
+        "quobyte" => quobyte(source, &here, errors),
+        "flexVolume" => flex(source, &here, errors),
+        "awsElasticBlockStore" => partition(source, &here, errors),
+        "storageos" => {
+            storage_os(source, &here, errors);
+            secret(source, "secretRef", &["name"], &here, errors);
+        }
+        "cinder" => secret(source, "secretRef", &["name"], &here, errors),
+        "gitRepo" => relative(source.text("directory"), &here.child("directory"), errors),
+        "gcePersistentDisk" => {
+            let disk = path.child("persistentDisk");
+            if source.text("pdName").is_empty() {
+                errors.required(&disk.child("pdName"), "");
+            }
+            partition(source, &disk, errors);
+        }
+        "azureDisk" => azure_disk(source, &here, errors),
+        "image" => {
+            let policy = source.text("pullPolicy");
+            if !policy.is_empty() && !containers::PULLS.contains(&policy) {
+                errors.not_supported(&here.child("pullPolicy"), policy, containers::PULLS);
+            }
+        }
+        "csi" => {
+            storage::driver(source.text("driver"), &here.child("driver"), errors);
+            let name = source.text("nodePublishSecretRef.name");
+            secret(source, "nodePublishSecretRef", &["name"], &here, errors);
+            if !name.is_empty() {
+                errors.all_invalid(&here.child("name"), name, names::subdomain(name));
+            }
+        }
+        "fc" => fibre_channel(source, &here, errors),
+        "flocker" => flocker(source, &here, errors),
+        "ephemeral" if source.has("volumeClaimTemplate") => {
+            let template = here.child("volumeClaimTemplate");
+            metadata(source.look("volumeClaimTemplate.metadata"), &template.child("metadata"), errors);
+            let spec = source.look("volumeClaimTemplate.spec");
+            persistent_volume_claim::spec(spec, &template.child("spec"), errors);
+        }
+        _ => {}
     }
 }
 
@@ -226,33 +261,35 @@ static NAMES: LazyLock<[(&str, Option<Regex>); 3]> = LazyLock::new(|| {
     ]
 });
 
-fn iscsi(source: &Value, volume: &str, outer: &Path<'_>, errors: &mut Errors) {
-    let path = outer.child("iscsi");
-    let name = |field: &str, shown: &str, errors: &mut Errors| {
-        let text = source.text(field);
-        if text.is_empty() {
-            return;
-        }
-        match NAMES.iter().find(|(kind, _)| text.starts_with(kind)) {
-            None => errors.invalid(&path.child(shown), text, "must be valid format starting with iqn, eui, or naa"),
+pub(crate) const LONG: &str = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
+
+/// Whether an initiator's name is too long with the portal's, which together are one name.
+pub(crate) fn is_long(volume: &str, source: &Value) -> bool {
+    volume.len() + 1 + source.text("targetPortal").len() > 64
+}
+
+/// `unknown` is said of names of no known kind.
+pub(crate) fn iscsi(source: &Value, unknown: &str, path: &Path<'_>, errors: &mut Errors) {
+    let name =
+        |text: &str, shown: &str, errors: &mut Errors| match NAMES.iter().find(|(kind, _)| text.starts_with(kind)) {
+            None => errors.invalid(&path.child(shown), text, unknown),
             Some((_, pattern)) if !pattern.as_ref().is_some_and(|p| p.is_match(text)) => {
                 errors.invalid(&path.child(shown), text, "must be valid format");
             }
             Some(_) => {}
-        }
-    };
-    name("iqn", "iqn", errors);
+        };
+    // That it is missing is told already.
+    if !source.text("iqn").is_empty() {
+        name(source.text("iqn"), "iqn", errors);
+    }
     if let Some(lun) = source.int("lun").filter(|n| !(0..=255).contains(n)) {
         errors.invalid(&path.child("lun"), lun, "must be between 0 and 255, inclusive");
     }
     if (source.flag("chapAuthDiscovery") || source.flag("chapAuthSession")) && !source.has("secretRef") {
         errors.required(&path.child("secretRef"), "");
     }
-    name("initiatorName", "initiatorname", errors);
-    let portal = source.text("targetPortal");
-    if source.has("initiatorName") && volume.len() + 1 + portal.len() > 64 {
-        let why = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if iscsi.initiatorName is specified.";
-        errors.invalid(&outer.child("name"), volume, why);
+    if let Some(initiator) = source.look("initiatorName").as_str() {
+        name(initiator, "initiatorname", errors);
     }
 }
 
@@ -312,32 +349,46 @@ fn azure_disk(source: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn storage_os(source: &Value, path: &Path<'_>, errors: &mut Errors) {
+pub(crate) fn storage_os(source: &Value, path: &Path<'_>, errors: &mut Errors) {
     for field in ["volumeName", "volumeNamespace"] {
         let text = source.text(field);
         if !text.is_empty() {
             errors.all_invalid(&path.child(field), text, names::label(text));
         }
     }
-    secret(source, "secretRef", path, errors);
 }
 
-/// A reference to a secret has its name.
-fn secret(source: &Value, field: &str, path: &Path<'_>, errors: &mut Errors) {
-    if source.has(field) && source.look(field).text("name").is_empty() {
-        let here = path.child(field);
-        errors.required(&here.child("name"), "");
+/// A reference to a secret has all its parts.
+pub(crate) fn secret(source: &Value, field: &str, parts: &[&str], path: &Path<'_>, errors: &mut Errors) {
+    let here = path.child(field);
+    for part in parts.iter().filter(|part| source.has(field) && source.look(field).text(part).is_empty()) {
+        errors.required(&here.child(part), "");
     }
 }
+
+/// Fields of metadata that are nothing for a template, in upstream's order, and what it calls those that it calls something else.
+const NOT_OF_TEMPLATES: &[(&str, &str)] = &[
+    ("name", "name"),
+    ("generateName", "generateName"),
+    ("namespace", "namespace"),
+    ("selfLink", "selfLink"),
+    ("uid", "uID"),
+    ("resourceVersion", "resourceVersion"),
+    ("generation", "generation"),
+    ("creationTimestamp", "creationTimestamp"),
+    ("deletionTimestamp", "deletionTimestamp"),
+    ("deletionGracePeriodSeconds", "deletionGracePeriodSeconds"),
+    ("ownerReferences", "ownerReferences"),
+    ("finalizers", "finalizers"),
+    ("managedFields", "managedFields"),
+];
 
 /// A template that objects are made from brings labels and annotations along, and nothing else.
 fn metadata(metadata: &Value, path: &Path<'_>, errors: &mut Errors) {
     crate::metadata::annotations(metadata.look("annotations"), &path.child("annotations"), errors);
     crate::metadata::labels(metadata.look("labels"), &path.child("labels"), errors);
-    for (field, _) in metadata.as_object().into_iter().flatten() {
-        if !["annotations", "labels", "creationTimestamp"].contains(&field.as_str()) {
-            errors.forbidden(&path.child(field), "cannot be set");
-        }
+    for (_, shown) in NOT_OF_TEMPLATES.iter().filter(|(field, _)| metadata.has(field)) {
+        errors.forbidden(&path.child(shown), "cannot be set");
     }
 }
 
@@ -350,7 +401,7 @@ mod tests {
     fn sources_that_need_one_of_two_take_exactly_one() {
         let wrong = |source: Value| {
             let mut errors = Errors::default();
-            super::source(&source, &Path::root("v"), &mut errors);
+            super::source(&source, In::Template, &Path::root("v"), &mut errors);
             errors.len()
         };
         for (kind, one, other) in [
