@@ -95,6 +95,13 @@ impl Quantity {
         ceil(self.nanos, MILLI)
     }
 
+    /// As little more as makes it thousandths: away from zero, as upstream rounds the amounts of resources.
+    #[must_use]
+    pub fn in_milli(self) -> Self {
+        let away = self.nanos.signum() * (MILLI - 1);
+        Self { nanos: (self.nanos + away) / MILLI * MILLI, format: self.format }
+    }
+
     /// The amount as a fraction, for scores only.
     pub fn as_f64(self) -> f64 {
         self.nanos as f64 / NANO as f64

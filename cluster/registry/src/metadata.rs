@@ -208,10 +208,10 @@ fn change(new: &Value, old: &Value, errors: &mut Errors) {
     body(new, errors);
 }
 
-/// Said twice, by the metadata's rules and by the kind's.
-pub(crate) fn immutable(field: &str, value: &str, errors: &mut Errors) {
+/// Said by the store's rules, and as often as the kind's look at what changed.
+pub(crate) fn immutable(field: &str, value: &str, strategy: &Strategy, errors: &mut Errors) {
     let meta = Path::root("metadata");
-    for _ in 0..2 {
+    for _ in 0..=strategy.metadata_checks.0 {
         errors.invalid(&meta.child(field), value, "field is immutable");
     }
 }

@@ -113,6 +113,8 @@ impl Walk {
 
     fn map(&mut self, item: Item, of: Type, shape: Shape, value: &mut Value) -> Result<(), Refusal> {
         let Value::Object(map) = value else { return Err(self.mismatch(value, of, shape)) };
+        let is_list_of_resources =
+            matches!(item.shape().resolve(), Shape::Quantity) && of.name().starts_with("io.k8s.api.core.");
         for (key, value) in map.iter_mut() {
             if value.is_null() {
                 *value = zero(item.shape());
@@ -124,6 +126,9 @@ impl Walk {
             self.path.push(Step::Key(key.clone()));
             self.value(item.shape(), of, value)?;
             self.path.pop();
+            if is_list_of_resources {
+                whole_milli(value);
+            }
         }
         Ok(())
     }
@@ -215,6 +220,15 @@ fn quantity(value: &mut Value) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Amounts of resources have no parts of thousandths.
+fn whole_milli(amount: &mut Value) {
+    if let Some(exact) =
+        amount.as_str().and_then(|text| text.parse::<Quantity>().ok()).filter(|exact| *exact != exact.in_milli())
+    {
+        *amount = exact.in_milli().to_string().into();
+    }
+}
+
 fn bytes(value: &mut Value) -> Result<(), Refusal> {
     let Value::String(text) = value else { return Ok(()) };
     // Go ignores line breaks in base64.
@@ -287,6 +301,15 @@ mod tests {
     }
 
     const POD: &str = "io.k8s.api.core.v1.Pod";
+
+    #[test]
+    fn amounts_of_resources_are_whole_thousandths() {
+        let requests =
+            |cpu: &str| json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}});
+        for (given, kept) in [("100u", "1m"), ("1500500u", "1501m"), ("-1u", "-1m"), ("0.5", "500m"), ("0", "0")] {
+            assert_eq!(run(POD, requests(given)).unwrap().0, requests(kept), "{given}");
+        }
+    }
 
     #[test]
     fn unknown_fields_are_named_and_taken_out() {

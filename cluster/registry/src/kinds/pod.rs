@@ -5,6 +5,7 @@ pub(crate) mod annotations;
 pub(crate) mod cells;
 pub(crate) mod containers;
 pub(crate) mod default;
+mod image;
 mod os;
 pub(crate) mod qos;
 pub(crate) mod resize;

@@ -273,11 +273,11 @@ fn check_patched(row: &Row, new: &Value, object: &Object) -> Result<(), Status> 
     let mut errors = Errors::default();
     let uid = new.text("metadata.uid");
     if uid != object.uid() {
-        metadata::immutable("uid", uid, &mut errors);
+        metadata::immutable("uid", uid, &row.strategy, &mut errors);
     }
     let deleted = new.text("metadata.deletionTimestamp");
     if !deleted.is_empty() && !object.is_deleting() {
-        metadata::immutable("deletionTimestamp", deleted, &mut errors);
+        metadata::immutable("deletionTimestamp", deleted, &row.strategy, &mut errors);
     }
     errors.of(&row.resource, name)
 }

@@ -1,7 +1,9 @@
 //! Defaults of pods and of pod templates. Source: the field descriptions of the core/v1 API reference.
 
+use kedge_api::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
+use super::{image, resources};
 use crate::kinds::persistent_volume_claim;
 use crate::value::{Fill as _, Look as _};
 
@@ -12,9 +14,9 @@ pub(crate) fn pod(pod: &mut Value) {
     if spec.flag("hostNetwork") {
         for_containers(spec, host_ports);
     }
-    for_containers(spec, |container| requests_from_limits(container.slot("resources"), |_| true));
+    for_containers(spec, |container| requests_from_limits(container.slot("resources")));
     if spec.has("resources") {
-        requests_from_limits(spec.slot("resources"), is_of_pods);
+        whole(spec);
     }
     pod.fill("status", json!({}));
     addresses(pod.slot("status"));
@@ -69,14 +71,48 @@ fn host_ports(container: &mut Value) {
     }
 }
 
-/// What a pod as a whole may ask for.
-fn is_of_pods(name: &str) -> bool {
-    ["cpu", "memory"].contains(&name) || name.starts_with("hugepages-")
+/// The amounts of a pod as a whole, where some are said: huge pages are limited as the containers' are together, and what is limited is
+/// asked for as the containers do together, or else as much as the limit.
+fn whole(spec: &mut Value) {
+    const KNOWN: [&str; 2] = ["cpu", "memory"];
+    let is_huge = |name: &str| name.starts_with("hugepages-");
+    let said = |spec: &Value, list: &str| spec.look("resources").look(list).as_object().cloned().unwrap_or_default();
+    let (mut limits, mut requests) = (said(spec, "limits"), said(spec, "requests"));
+    if limits.is_empty() && requests.is_empty() {
+        return;
+    }
+    for (name, amount) in together(spec, "limits") {
+        if is_huge(&name) && !requests.contains_key(&name) {
+            limits.entry(name).or_insert_with(|| amount.to_string().into());
+        }
+    }
+    if !limits.is_empty() {
+        for (name, amount) in together(spec, "requests") {
+            if KNOWN.contains(&name.as_str()) {
+                requests.entry(name).or_insert_with(|| amount.to_string().into());
+            }
+        }
+        for (name, limit) in limits.iter().filter(|(name, _)| KNOWN.contains(&name.as_str()) || is_huge(name)) {
+            requests.entry(name.clone()).or_insert_with(|| limit.clone());
+        }
+    }
+    for (list, amounts) in [("limits", limits), ("requests", requests)] {
+        if !amounts.is_empty() {
+            spec.set(&format!("resources.{list}"), amounts);
+        }
+    }
 }
 
-fn requests_from_limits(resources: &mut Value, counts: fn(&str) -> bool) {
-    let limits = resources.entries("limits").filter(|(name, _)| counts(name));
-    let limits: Vec<(String, Value)> = limits.map(|(k, v)| (k.clone(), v.clone())).collect();
+/// Of each resource that a container names in a list, what they have of it together.
+fn together(spec: &Value, list: &str) -> Vec<(String, Quantity)> {
+    let containers = spec.items("initContainers").iter().chain(spec.items("containers"));
+    let names: std::collections::BTreeSet<&String> =
+        containers.flat_map(|container| container.look("resources").entries(list).map(|(name, _)| name)).collect();
+    names.into_iter().map(|name| (name.clone(), resources::together(spec, list, name))).collect()
+}
+
+fn requests_from_limits(resources: &mut Value) {
+    let limits: Vec<(String, Value)> = resources.entries("limits").map(|(k, v)| (k.clone(), v.clone())).collect();
     if limits.is_empty() {
         return;
     }
@@ -142,7 +178,7 @@ fn container(container: &mut Value) {
     container.fill_text("terminationMessagePath", "/dev/termination-log");
     container.fill_text("terminationMessagePolicy", "File");
     if container.text("imagePullPolicy").is_empty() {
-        let policy = if is_latest(container.text("image")) { "Always" } else { "IfNotPresent" };
+        let policy = if image::moves(container.text("image")) { "Always" } else { "IfNotPresent" };
         container.set("imagePullPolicy", policy);
     }
     for port in container.items_mut("ports") {
@@ -164,15 +200,6 @@ fn container(container: &mut Value) {
             http_get(get);
         }
     }
-}
-
-/// An image without a tag, or with the tag that moves.
-fn is_latest(image: &str) -> bool {
-    let name = image.rsplit('/').next().unwrap_or_default();
-    if name.contains('@') {
-        return false;
-    }
-    name.split_once(':').is_none_or(|(_, tag)| tag == "latest")
 }
 
 fn probe(probe: &mut Value) {
@@ -220,9 +247,9 @@ fn volume(volume: &mut Value) {
             }
         }
     }
-    if let Some(image) = volume.find_mut("image").filter(|image| image.text("pullPolicy").is_empty()) {
-        let policy = if is_latest(image.text("reference")) { "Always" } else { "IfNotPresent" };
-        image.set("pullPolicy", policy);
+    if let Some(source) = volume.find_mut("image").filter(|source| source.text("pullPolicy").is_empty()) {
+        let policy = if image::moves(source.text("reference")) { "Always" } else { "IfNotPresent" };
+        source.set("pullPolicy", policy);
     }
     if let Some(spec) = volume.find_mut("ephemeral.volumeClaimTemplate.spec") {
         persistent_volume_claim::default_spec(spec);
@@ -279,18 +306,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_that_move_are_pulled_always() {
-        for (image, latest) in [
-            ("a", true),
-            ("a:latest", true),
-            ("reg:5000/a", true),
-            ("reg:5000/a:1", false),
-            ("a:1", false),
-            ("a@sha256:0", false),
-            ("a:latest@sha256:0", false),
-        ] {
-            assert_eq!(is_latest(image), latest, "{image}");
-        }
+    fn a_pod_as_a_whole_asks_for_what_its_containers_do() {
+        let after = |whole: Value, container: Value| {
+            let mut pod = json!({"spec": {"resources": whole, "containers": [{"name": "c", "image": "i", "resources": container}]}});
+            super::pod(&mut pod);
+            pod["spec"]["resources"].clone()
+        };
+        assert_eq!(
+            after(json!({"limits": {"cpu": "2", "memory": "1Gi"}}), json!({"requests": {"cpu": "500m"}})),
+            json!({"limits": {"cpu": "2", "memory": "1Gi"}, "requests": {"cpu": "500m", "memory": "1Gi"}})
+        );
+        assert_eq!(
+            after(json!({"limits": {"cpu": "2"}}), json!({"limits": {"hugepages-2Mi": "4Mi", "memory": "1Gi"}})),
+            json!({"limits": {"cpu": "2", "hugepages-2Mi": "4Mi"}, "requests": {"cpu": "2", "hugepages-2Mi": "4Mi", "memory": "1Gi"}})
+        );
+        assert_eq!(
+            after(json!({"requests": {"cpu": "2"}}), json!({"requests": {"memory": "1Gi"}})),
+            json!({"requests": {"cpu": "2"}})
+        );
+        assert_eq!(after(json!({}), json!({"limits": {"cpu": "1"}})), json!({}));
     }
 
     #[test]
