@@ -277,11 +277,8 @@ impl Errors {
         }
     }
 
-    /// `Ok` if there are none, else `422`. `kind` and `group` are the object's, e.g. `Deployment` and `apps`.
-    pub(crate) fn into_result(self, group: &str, kind: &str, name: &str) -> Result<(), Status> {
-        if self.is_empty() {
-            return Ok(());
-        }
+    /// All of them as one sentence, each text once.
+    pub(crate) fn summary(&self) -> String {
         let mut texts: Vec<String> = Vec::new();
         for cause in &self.causes {
             let text = format!("{}: {}", cause.field, cause.message);
@@ -289,10 +286,18 @@ impl Errors {
                 texts.push(text);
             }
         }
-        let text = match texts.as_slice() {
+        match texts.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
-        };
+        }
+    }
+
+    /// `Ok` if there are none, else `422`. `kind` and `group` are the object's, e.g. `Deployment` and `apps`.
+    pub(crate) fn into_result(self, group: &str, kind: &str, name: &str) -> Result<(), Status> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        let text = self.summary();
         let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
         let details = Details {
             name: name.to_owned(),

@@ -102,7 +102,7 @@ fn claim(volume: &Value) -> String {
 
 fn default_spec(spec: &mut Value) {
     spec.fill_text("persistentVolumeReclaimPolicy", "Retain");
-    spec.fill_text("volumeMode", "Filesystem");
+    spec.fill("volumeMode", "Filesystem");
     default::source(spec);
 }
 
@@ -198,7 +198,7 @@ pub(crate) fn spec(spec: &Value, place: In<'_>, path: &Path<'_>, errors: &mut Er
     }
     if !inline {
         mode(spec, path, errors);
-    } else if !["", "Filesystem"].contains(&spec.text("volumeMode")) {
+    } else if spec.look("volumeMode").as_str().is_some_and(|mode| mode != "Filesystem") {
         let why = "may not specify volumeMode other than Filesystem in the context of inline volumes";
         errors.forbidden(&path.child("volumeMode"), why);
     }

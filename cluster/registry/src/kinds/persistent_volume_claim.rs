@@ -76,7 +76,7 @@ pub(crate) fn default(claim: &mut Value) {
 }
 
 pub(crate) fn default_spec(spec: &mut Value) {
-    spec.fill_text("volumeMode", "Filesystem");
+    spec.fill("volumeMode", "Filesystem");
     spec.fill("resources", json!({}));
     for field in ["dataSource", "dataSourceRef"] {
         if let Some(source) = spec.find_mut(field) {

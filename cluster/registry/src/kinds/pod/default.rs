@@ -43,10 +43,17 @@ fn addresses(status: &mut Value) {
     }
 }
 
+/// Also what upstream's types always write.
 fn container_status(status: &mut Value) {
+    status.fill("ready", false);
+    status.fill("restartCount", 0);
+    for text in ["image", "imageID"] {
+        status.fill(text, "");
+    }
     for state in ["state", "lastState"] {
         status.fill(state, json!({}));
         if let Some(terminated) = status.find_mut(&format!("{state}.terminated")) {
+            terminated.fill("exitCode", 0);
             for time in ["startedAt", "finishedAt"] {
                 terminated.fill(time, Value::Null);
             }
@@ -196,6 +203,9 @@ fn container(container: &mut Value) {
         }
     }
     for hook in ["lifecycle.postStart", "lifecycle.preStop"] {
+        if let Some(sleep) = container.find_mut(&format!("{hook}.sleep")) {
+            sleep.fill("seconds", 0);
+        }
         if let Some(get) = container.find_mut(&format!("{hook}.httpGet")) {
             http_get(get);
         }
@@ -264,6 +274,7 @@ pub(crate) fn source(volume: &mut Value) {
     }
     if let Some(iscsi) = volume.find_mut("iscsi") {
         iscsi.fill_text("iscsiInterface", "default");
+        iscsi.fill("lun", 0);
     }
     if let Some(rbd) = volume.find_mut("rbd") {
         for (name, value) in [("pool", "rbd"), ("user", "admin"), ("keyring", "/etc/ceph/keyring")] {
@@ -276,7 +287,7 @@ pub(crate) fn source(volume: &mut Value) {
     }
     if let Some(disk) = volume.find_mut("azureDisk") {
         for (name, value) in [("cachingMode", "ReadWrite"), ("kind", "Shared"), ("fsType", "ext4")] {
-            disk.fill_text(name, value);
+            disk.fill(name, value);
         }
         disk.fill("readOnly", false);
     }

@@ -14,7 +14,7 @@ use super::success;
 use crate::Registry;
 use crate::admission::{self, Operation, Writer};
 use crate::apply::Author;
-use crate::errors::Errors;
+use crate::errors::{Errors, Path};
 use crate::kinds::pod::{resize, update as rules};
 use crate::table::Row;
 use crate::value::{Fill as _, Look as _};
@@ -81,15 +81,16 @@ pub(super) async fn bind(registry: &Registry, row: &Arc<Row>, mut request: Reque
 }
 
 fn check_target(binding: &Value) -> Result<(), Status> {
+    let mut errors = Errors::default();
     let kind = binding.text("target.kind");
     if !["", "Node"].contains(&kind) {
-        let why = format!("target.kind: Unsupported value: {kind:?}: supported values: \"Node\", \"<empty>\"");
-        return Err(Status::new(Reason::Unknown, why));
+        errors.not_supported(&Path::root("target.kind"), kind, &["Node", "<empty>"]);
     }
     if binding.text("target.name").is_empty() {
-        return Err(Status::new(Reason::Unknown, "target.name: Required value"));
+        errors.required(&Path::root("target.name"), "");
     }
-    Ok(())
+    // Upstream takes it for a fault of no kind.
+    if errors.is_empty() { Ok(()) } else { Err(Status::new(Reason::Unknown, errors.summary())) }
 }
 
 /// The condition that says so.
