@@ -66,9 +66,6 @@ fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
     if !new.text("spec.externalID").is_empty() {
         said.push("spec.externalID: this field is deprecated, and is unused by Kubernetes".to_owned());
     }
-    if new.has("spec.configSource") {
-        said.push("spec.configSource: the feature is no longer available".to_owned());
-    }
     said
 }
 
@@ -109,6 +106,9 @@ fn address_of(node: &Value, kind: &str) -> String {
 
 fn default(node: &mut Value) {
     node.fill("spec", json!({}));
+    // Settings come from elsewhere since 1.24.
+    node.cut("spec.configSource");
+    node.cut("status.config");
     // Of the two fields the older one counts, for those that know no other.
     let (one, first) = (node.look("spec.podCIDR").clone(), node.items("spec.podCIDRs").first().cloned());
     match (one.as_str().unwrap_or_default(), first) {
@@ -254,48 +254,9 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
             "node updates may not change providerID except from \"\" to valid",
         );
     }
-    config(new, errors);
     taints(new.items("spec.taints"), errors);
     if new.text("spec.externalID") != old.text("spec.externalID") {
         errors.forbidden(&Path::root("spec.externalID"), "may not be updated");
-    }
-}
-
-/// Where its settings come from, which counts no more, but is still checked.
-fn config(node: &Value, errors: &mut Errors) {
-    config_source(node.look("spec.configSource"), true, &Path::root("spec.configSource"), errors);
-    let status = Path::root("status.config");
-    for part in ["assigned", "active", "lastKnownGood"] {
-        config_source(node.look("status.config").look(part), false, &status.child(part), errors);
-    }
-}
-
-fn config_source(source: &Value, wanted: bool, path: &Path<'_>, errors: &mut Errors) {
-    const PARTS: [(&str, names::Check); 3] =
-        [("namespace", names::label), ("name", names::subdomain), ("kubeletConfigKey", names::config_key)];
-    if source.is_null() {
-        return;
-    }
-    let (map, here) = (source.look("configMap"), path.child("configMap"));
-    if map.is_null() {
-        let why = "exactly one reference subfield must be non-nil";
-        errors.invalid_json(path, "{\"ConfigMap\":null}", why);
-        return;
-    }
-    for field in ["uid", "resourceVersion"] {
-        match map.text(field) {
-            "" if !wanted => errors.required(&here.child(field), ""),
-            text if wanted && !text.is_empty() => {
-                errors.forbidden(&here.child(field), &format!("{field} must not be set in spec"));
-            }
-            _ => {}
-        }
-    }
-    for (field, check) in PARTS {
-        match map.text(field) {
-            "" => errors.required(&here.child(field), ""),
-            text => errors.all_invalid(&here.child(field), text, check(text)),
-        }
     }
 }
 
@@ -379,21 +340,7 @@ mod tests {
                     &["spec.providerID: Forbidden: node updates may not change providerID except from \"\" to valid"],
                 ),
                 ("/spec/externalID", json!("b"), &["spec.externalID: Forbidden: may not be updated"]),
-                (
-                    "/spec/configSource",
-                    json!({"configMap": {"uid": "u", "namespace": "n", "name": "m"}}),
-                    &[
-                        "spec.configSource.configMap.uid: Forbidden: uid must not be set in spec",
-                        "spec.configSource.configMap.kubeletConfigKey: Required value",
-                    ],
-                ),
-                (
-                    "/spec/configSource",
-                    json!({}),
-                    &[
-                        "spec.configSource: Invalid value: {\"ConfigMap\":null}: exactly one reference subfield must be non-nil",
-                    ],
-                ),
+                ("/spec/configSource", json!({"configMap": {"uid": "u", "namespace": "n", "name": "m"}}), &[]),
                 (
                     "/status/addresses",
                     json!([{"type": "a", "address": "b"}, {"type": "a", "address": "b"}]),

@@ -167,6 +167,7 @@ pub(crate) fn prepare_status(new: &mut Value, old: &Value) {
             }
         }
     }
+    keep_generations(new, old);
     let class = match old.text("status.qosClass") {
         "" => qos::class(old).to_owned(),
         had => had.to_owned(),
@@ -177,6 +178,24 @@ pub(crate) fn prepare_status(new: &mut Value, old: &Value) {
             new.cut("metadata.ownerReferences");
         }
         owners => new.set("metadata.ownerReferences", owners.clone()),
+    }
+}
+
+/// Which specification a status and its conditions are about is not forgotten by who does not know of it. Conditions of one type are
+/// taken in their order.
+fn keep_generations(new: &mut Value, old: &Value) {
+    const FIELD: &str = "observedGeneration";
+    let had = old.int("status.observedGeneration").filter(|had| *had != 0);
+    if let Some(had) = had.filter(|_| new.int("status.observedGeneration").unwrap_or(0) == 0) {
+        new.set("status.observedGeneration", had);
+    }
+    let mut before: Vec<&Value> = old.items("status.conditions").iter().collect();
+    for condition in new.items_mut("status.conditions") {
+        let Some(at) = before.iter().position(|had| had.text("type") == condition.text("type")) else { continue };
+        let had = before.remove(at).int(FIELD).filter(|had| *had != 0);
+        if let Some(had) = had.filter(|_| condition.int(FIELD).unwrap_or(0) == 0) {
+            condition.set(FIELD, had);
+        }
     }
 }
 
@@ -224,6 +243,20 @@ mod tests {
         validate(&new, old, &mut errors);
         // The first line only of what is different.
         errors.told().into_iter().map(|text| text.lines().next().unwrap_or_default().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_status_says_still_what_it_is_about() {
+        let condition = |kind: &str, generation: i64| json!({"type": kind, "observedGeneration": generation});
+        let old = json!({"status": {"observedGeneration": 3, "qosClass": "Burstable",
+            "conditions": [condition("a", 1), condition("a", 2), condition("b", 3)]}});
+        let mut new = json!({"status": {"conditions": [{"type": "a"}, condition("b", 4), {"type": "a"}, {"type": "a"}, {"type": "c"}]}});
+        prepare_status(&mut new, &old);
+        assert_eq!(
+            new["status"],
+            json!({"observedGeneration": 3, "qosClass": "Burstable", "conditions":
+                [condition("a", 1), condition("b", 4), condition("a", 2), {"type": "a"}, {"type": "c"}]})
+        );
     }
 
     fn gated() -> Value {
