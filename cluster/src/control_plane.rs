@@ -254,7 +254,7 @@ impl ControlPlane {
 
     /// Runs all controllers. Never ends.
     pub async fn controllers(&self) {
-        let registry = self.registry.clone();
+        let (registry, checked) = (self.registry.clone(), self.registry.clone());
         let tokens = self.tokens.clone();
         let sign = move |holder: Holder<'_>| {
             let Holder { namespace, account, uid, secret } = holder;
@@ -275,6 +275,7 @@ impl ControlPlane {
             ca_pem: self.server_ca().to_owned(),
             sign: Arc::new(sign),
             mapper: Arc::new(move |version, kind| registry.table().of_kind(version, kind)),
+            type_check: Arc::new(move |policy| checked.expression_warnings(policy)),
             counted: self.queues.clone(),
         };
         let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];

@@ -235,3 +235,38 @@ fn two_servers_do_not_share_a_database_or_a_port() {
     }
     assert_eq!(first.ask("GET", "/version", &Value::Null)["minor"], "36");
 }
+
+#[test]
+fn what_policies_get_wrong_about_their_kinds_stands_in_their_status() {
+    const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), free_port());
+    let field = json!({"type": "object", "properties": {"size": {"type": "integer"}}});
+    let schema = json!({"type": "object", "properties": {"spec": field}});
+    let version = json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}});
+    let names = json!({"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"});
+    let spec = json!({"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]});
+    let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    server.ask("POST", definitions, &json!({"metadata": {"name": "things.example.com"}, "spec": spec}));
+    let list = "/apis/example.com/v1/things";
+    server.until(|| server.ask("GET", list, &Value::Null)["kind"] == "ThingList", "things");
+    let rule = |group: &str, name: &str| json!({"operations": ["CREATE"], "apiGroups": [group], "apiVersions": ["v1"], "resources": [name]});
+    let rules = [rule("apps", "deployments"), rule("example.com", "things")];
+    let validations =
+        [json!({"expression": "object.spec.size > 1"}), json!({"expression": "object.metadata.name != ''"})];
+    let policy = json!({"metadata": {"name": "sizes"}, "spec": {"matchConstraints": {"resourceRules": rules}, "validations": validations}});
+    server.ask("POST", POLICIES, &policy);
+    let of = |name: &str| server.ask("GET", &format!("{POLICIES}/{name}"), &Value::Null);
+    let observed = |generation: i64| move |policy: Value| policy["status"]["observedGeneration"] == generation;
+    server.until(|| observed(1)(of("sizes")), "status");
+    let mut policy = of("sizes");
+    let warning = "apps/v1, Kind=Deployment: ERROR: <input>:1:12: undefined field 'size'\n | object.spec.size > 1\n | ...........^\n";
+    let warnings = json!([{"fieldRef": "spec.validations[0].expression", "warning": warning}]);
+    assert_eq!(policy["status"]["typeChecking"], json!({"expressionWarnings": warnings}));
+    let manager = &policy["metadata"]["managedFields"][0];
+    assert_eq!((&manager["operation"], &manager["subresource"]), (&json!("Apply"), &json!("status")), "{policy}");
+    policy["spec"]["validations"].as_array_mut().unwrap().remove(0);
+    server.ask("PUT", &format!("{POLICIES}/sizes"), &policy);
+    server.until(|| observed(2)(of("sizes")), "status of the change");
+    assert_eq!(of("sizes")["status"]["typeChecking"]["expressionWarnings"], Value::Null);
+}

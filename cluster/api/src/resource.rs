@@ -297,6 +297,8 @@ pub mod known {
     pub const HORIZONTAL_POD_AUTOSCALERS: GroupResource = GroupResource::of("autoscaling", "horizontalpodautoscalers");
     pub const CRON_JOBS: GroupResource = GroupResource::of("batch", "cronjobs");
     pub const JOBS: GroupResource = GroupResource::of("batch", "jobs");
+    pub const VALIDATING_ADMISSION_POLICIES: GroupResource =
+        GroupResource::of("admissionregistration.k8s.io", "validatingadmissionpolicies");
     pub const API_SERVICES: GroupResource = GroupResource::of("apiregistration.k8s.io", "apiservices");
     pub const CERTIFICATE_SIGNING_REQUESTS: GroupResource =
         GroupResource::of("certificates.k8s.io", "certificatesigningrequests");

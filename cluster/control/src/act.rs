@@ -62,6 +62,15 @@ impl Actor {
                     let body = Body::Patch(PatchType::Merge, patch);
                     self.call(Verb::Patch, target, Options::default(), body, receipt).await?;
                 }
+                Step::Apply { resource, subresource, object, manager } => {
+                    let at = |field: &str| text(&object, field).to_owned();
+                    let (namespace, name) = (at("namespace"), at("name"));
+                    let target = target(&resource, &namespace, &name, subresource);
+                    let options =
+                        Options { field_manager: Some(manager.to_owned()), force: Some(true), ..Options::default() };
+                    let body = Body::Patch(PatchType::Apply, object);
+                    self.call(Verb::Patch, target, options, body, receipt).await?;
+                }
                 Step::Delete { resource, targets, told } => {
                     self.delete(&resource, targets, told.as_ref(), receipt).await?
                 }

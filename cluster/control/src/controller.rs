@@ -67,6 +67,13 @@ pub enum Step {
         subresource: &'static str,
         patch: Value,
     },
+    /// Server-side apply by a manager, who takes what others have of it.
+    Apply {
+        resource: GroupResource,
+        subresource: &'static str,
+        object: Value,
+        manager: &'static str,
+    },
     Delete {
         resource: GroupResource,
         targets: Vec<Victim>,

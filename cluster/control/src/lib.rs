@@ -25,6 +25,7 @@ pub mod nodelife;
 mod owner;
 pub mod podgc;
 mod pods;
+pub mod policystatus;
 pub mod protection;
 pub mod queue;
 pub mod quota;
@@ -56,6 +57,8 @@ pub struct Options {
     pub sign: tokens::Sign,
     /// From `apiVersion` and kind to resource, for owner references.
     pub mapper: garbage::Mapper,
+    /// Type-checks the expressions of admission policies.
+    pub type_check: policystatus::Check,
     /// Told of what the work queue does.
     pub counted: Arc<counted::Counted>,
 }
@@ -86,6 +89,7 @@ pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
         Arc::new(protection::Protection::ATTRIBUTES),
         Arc::new(clusterroles::ClusterRoleAggregation),
         Arc::new(servicecidr::ServiceNetworks),
+        Arc::new(policystatus::PolicyStatus { check: options.type_check }),
         Arc::new(certificates::Certificates { certify: options.certify }),
     ]
 }

@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use crate::value::Look as _;
 
+pub(crate) mod typed;
+
 /// What a kind of expression may name beside the object, the old one and the request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sees {
@@ -95,6 +97,16 @@ pub(crate) fn compile(text: &str, environment: &Environment, wanted: &[Type]) ->
     })
 }
 
+/// The type of a variable that an expression makes: what holds fields is anything from then on.
+pub(crate) fn composed(of: &Type) -> Type {
+    match of {
+        Type::List(of) => Type::list(composed(of)),
+        Type::Map(key, value) => Type::map(composed(key), composed(value)),
+        Type::Object(_) | Type::Optional(_) | Type::Library(_) | Type::Type | Type::Param(_) | Type::Open => Type::Dyn,
+        plain => plain.clone(),
+    }
+}
+
 /// What a mutation of a type must give.
 pub(crate) fn mutation(patch_type: &str) -> Type {
     match patch_type {
@@ -146,7 +158,7 @@ impl Policy {
         for variable in value.items("spec.variables") {
             let named = named(variable, "expression", &environment(sees, types.clone()), &[]);
             if let Ok(program) = &named.program {
-                types.insert(named.name.clone(), program.result().clone());
+                types.insert(named.name.clone(), composed(program.result()));
             }
             variables.push(named);
         }

@@ -147,6 +147,11 @@ impl Registry {
         self.table.send_replace(Arc::new(table));
     }
 
+    /// What the expressions of a ValidatingAdmissionPolicy get wrong about the kinds that it is for: the `expressionWarnings` of its status.
+    pub fn expression_warnings(&self, policy: &Value) -> Vec<Value> {
+        expressions::typed::warnings(policy, &self.table())
+    }
+
     /// What admission counts.
     pub fn admission(&self) -> &Arc<admission::Counted> {
         &self.admission

@@ -31,6 +31,7 @@ async fn start(lag: u64) -> Arc<World> {
         certify: Arc::new(|_| Ok(kedge_control::certificates::Signed::Unknown)),
         sign: Arc::new(|_| Ok("TOKEN".into())),
         mapper: Arc::new(mapped),
+        type_check: Arc::new(|_| Vec::new()),
         counted: Arc::default(),
     };
     tokio::spawn(kedge_control::run(&|_| world.clone(), world.clone(), options));

@@ -1,7 +1,7 @@
 //! `x-kubernetes-validations`: what a schema demands in CEL of the values that it describes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use kedge_cel::value::Key;
 use kedge_cel::{CompileError, Environment, Failure, Program, Sizes, Type, Value as Cel, Variables, names};
@@ -45,7 +45,7 @@ pub(crate) enum Flaw {
 
 impl Rule {
     pub(crate) fn compile(rule: &Value, schema: &Schema, resource: bool) -> Result<Self, Flaw> {
-        let this = declare(schema, resource).unwrap_or(Type::Dyn);
+        let this = declare(schema, resource, &META).unwrap_or(Type::Dyn);
         let optional_old = rule.flag("optionalOldSelf");
         let old = if optional_old { Type::optional(this.clone()) } else { this.clone() };
         let environment = Environment::default().with("self", this).with("oldSelf", old);
@@ -119,8 +119,14 @@ fn field(path: &str, schema: &Schema) -> Vec<(String, bool)> {
         .collect()
 }
 
-/// The type that a schema describes; none for what expressions cannot reach.
-pub(crate) fn declare(schema: &Schema, resource: bool) -> Option<Type> {
+/// What rules may name of an object's metadata.
+static META: LazyLock<Type> = LazyLock::new(|| {
+    let names = ["name", "generateName"].map(|name| (name.to_owned(), Type::String));
+    Type::object("object", names.into_iter().collect())
+});
+
+/// The type that a schema describes; none for what expressions cannot reach. `meta` is that of a resource's metadata.
+pub(crate) fn declare(schema: &Schema, resource: bool, meta: &Type) -> Option<Type> {
     if schema.int_or_string {
         return Some(Type::Dyn);
     }
@@ -134,18 +140,17 @@ pub(crate) fn declare(schema: &Schema, resource: bool) -> Option<Type> {
         "integer" => Type::Int,
         "number" => Type::Double,
         "boolean" => Type::Bool,
-        "array" => Type::list(declare(schema.items.as_deref()?, schema.items.as_ref()?.embedded)?),
+        "array" => Type::list(declare(schema.items.as_deref()?, schema.items.as_ref()?.embedded, meta)?),
         "object" => match &schema.additional {
-            Some(inner) => Type::map(Type::String, declare(inner, inner.embedded)?),
+            Some(inner) => Type::map(Type::String, declare(inner, inner.embedded, meta)?),
             None => {
                 let fields = schema
                     .properties
                     .iter()
-                    .filter_map(|(name, inner)| Some((names::escape(name)?, declare(inner, inner.embedded)?)));
+                    .filter_map(|(name, inner)| Some((names::escape(name)?, declare(inner, inner.embedded, meta)?)));
                 let mut fields: BTreeMap<String, Type> = fields.collect();
                 if resource {
-                    let meta = ["name", "generateName"].map(|name| (name.to_owned(), Type::String));
-                    fields.insert("metadata".to_owned(), Type::object("object", meta.into_iter().collect()));
+                    fields.insert("metadata".to_owned(), meta.clone());
                     fields.extend(["apiVersion", "kind"].map(|name| (name.to_owned(), Type::String)));
                 }
                 Type::object("object", fields)

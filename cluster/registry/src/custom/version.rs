@@ -15,7 +15,7 @@ use crate::value::{Fill as _, Look as _};
 /// How objects of one version of a definition behave.
 #[derive(Debug)]
 pub(crate) struct Version {
-    pub(super) schema: Arc<Schema>,
+    pub(crate) schema: Arc<Schema>,
     /// How objects are stored.
     pub(super) stored: Arc<Stored>,
     pub(crate) scale: Option<Scale>,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::admission_rule::{self as rule, FAILURE_POLICIES, GROUP, REINVOCATION_POLICIES};
 use super::{API_EXTENSIONS, STATUS, cluster_resource, columns, conditions};
 use crate::errors::{Errors, Path};
-use crate::expressions::{self, Sees, environment};
+use crate::expressions::{self, Sees, composed, environment};
 use crate::names;
 use crate::strategy::Strategy;
 use crate::table::Row;
@@ -116,7 +116,7 @@ fn validate(policy: &Value, errors: &mut Errors) -> Environment {
         }
         let named = environment(sees, types.clone());
         let found = rule::validate_expression(variable, "expression", &named, &[], &path, errors);
-        types.insert(name.to_owned(), found.unwrap_or(Type::Dyn));
+        types.insert(name.to_owned(), found.as_ref().map_or(Type::Dyn, composed));
     }
     environment(sees, types)
 }
