@@ -341,7 +341,9 @@ impl Parser {
             } else if self.sees("{") && matches!(of.node, Node::Ident(_) | Node::Select(_)) {
                 self.takes("{");
                 let fields = self.fields(at)?;
-                of = Expr::call(of.at, "@new", vec![of, fields]);
+                // An object stands where its fields begin.
+                of.at = at;
+                of = Expr::call(at, "@new", vec![of, fields]);
             } else {
                 return Ok(of);
             }

@@ -348,6 +348,19 @@ fn show(value: &Value) -> String {
     }
 }
 
+/// What Go does not print as it is: controls, spaces other than the plain one, and what only says how others are shown.
+pub(crate) fn is_hidden(c: char) -> bool {
+    const FORMATS: [std::ops::RangeInclusive<char>; 6] = [
+        '\u{ad}'..='\u{ad}',
+        '\u{200b}'..='\u{200f}',
+        '\u{202a}'..='\u{202e}',
+        '\u{2060}'..='\u{206f}',
+        '\u{e000}'..='\u{f8ff}',
+        '\u{feff}'..='\u{feff}',
+    ];
+    c.is_control() || (c.is_whitespace() && c != ' ') || FORMATS.iter().any(|range| range.contains(&c))
+}
+
 /// Go's `%q`.
 pub(crate) fn quote(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
@@ -364,6 +377,8 @@ pub(crate) fn quote(text: &str) -> String {
             '\u{b}' => out.push_str("\\v"),
             '\u{c}' => out.push_str("\\f"),
             c if u32::from(c) < 0x20 || c == '\u{7f}' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c if is_hidden(c) && u32::from(c) > 0xffff => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+            c if is_hidden(c) => out.push_str(&format!("\\u{:04x}", u32::from(c))),
             c => out.push(c),
         }
     }

@@ -10,13 +10,20 @@ use crate::value::Look as _;
 
 pub(crate) mod typed;
 
-/// What a kind of expression may name beside the object, the old one and the request.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sees {
-    /// `namespaceObject`, `variables`, the types that patches are made of, and `params` if there are some.
-    Policy { params: bool, patches: bool },
-    /// No more: a webhook's conditions.
-    Webhook,
+/// What an expression may name beside the object, the old one, the request and the namespace.
+#[derive(Clone, Copy)]
+pub(crate) struct Sees {
+    pub(crate) params: bool,
+    pub(crate) authorizer: bool,
+    /// The types that patches are made of.
+    pub(crate) patches: bool,
+}
+
+impl Sees {
+    /// What a condition may.
+    pub(crate) const fn condition(params: bool) -> Self {
+        Self { params, authorizer: true, patches: false }
+    }
 }
 
 fn texts(names: &[&str]) -> BTreeMap<String, Type> {
@@ -57,28 +64,35 @@ fn namespace() -> Type {
     }
     meta.insert("finalizers".to_owned(), Type::list(Type::String));
     let spec = BTreeMap::from([("finalizers".to_owned(), Type::list(Type::String))]);
+    let mut condition = texts(&["status", "type", "message", "reason"]);
+    condition.insert("lastTransitionTime".to_owned(), Type::Timestamp);
+    let mut status = texts(&["phase"]);
+    status.insert("conditions".to_owned(), Type::list(Type::object("kubernetes.NamespaceCondition", condition)));
     let fields = BTreeMap::from([
         ("metadata".to_owned(), Type::object("kubernetes.NamespaceMetadata", meta)),
         ("spec".to_owned(), Type::object("kubernetes.NamespaceSpec", spec)),
-        ("status".to_owned(), Type::object("kubernetes.NamespaceStatus", texts(&["phase"]))),
+        ("status".to_owned(), Type::object("kubernetes.NamespaceStatus", status)),
     ]);
     Type::object("kubernetes.Namespace", fields)
 }
 
-/// `variables` are those that stand before, by name and type.
-pub(crate) fn environment(sees: Sees, variables: BTreeMap<String, Type>) -> Environment {
-    let base = Environment::default()
+/// `variables` are those that stand before, by name and type; none where there can be none.
+pub(crate) fn environment(sees: Sees, variables: Option<BTreeMap<String, Type>>) -> Environment {
+    let mut full = Environment::default()
         .with("object", Type::Dyn)
         .with("oldObject", Type::Dyn)
         .with("request", request())
-        .with("authorizer", AUTHORIZER);
-    let Sees::Policy { params, patches } = sees else { return base };
-    let mut full = base.with("namespaceObject", namespace());
-    full = full.with("variables", Type::object("kubernetes.variables", variables));
-    if params {
+        .with("namespaceObject", namespace());
+    if let Some(variables) = variables {
+        full = full.with("variables", Type::object("kubernetes.variables", variables));
+    }
+    if sees.params {
         full = full.with("params", Type::Dyn);
     }
-    if patches { full.with("JSONPatch", Type::Dyn).with("Object", Type::Dyn) } else { full }
+    if sees.authorizer {
+        full = full.with("authorizer", AUTHORIZER);
+    }
+    if sees.patches { full.with("JSONPatch", Type::Dyn).with("Object", Type::Dyn) } else { full }
 }
 
 /// The expression, or what is wrong with it in upstream's words. Any type of `wanted` will do, but no other: what shows only when it is
@@ -151,26 +165,27 @@ impl Policy {
     }
 
     pub(crate) fn compile(value: Value) -> Self {
-        let patches = !value.items("spec.mutations").is_empty();
-        let sees = Sees::Policy { params: value.has("spec.paramKind"), patches };
+        let sees = Sees::condition(value.has("spec.paramKind"));
         let mut types = BTreeMap::new();
         let mut variables = Vec::new();
         for variable in value.items("spec.variables") {
-            let named = named(variable, "expression", &environment(sees, types.clone()), &[]);
+            let named = named(variable, "expression", &environment(sees, Some(types.clone())), &[]);
             if let Ok(program) = &named.program {
                 types.insert(named.name.clone(), composed(program.result()));
             }
             variables.push(named);
         }
-        let environment = environment(sees, types);
+        let of = |sees| environment(sees, Some(types.clone()));
+        let (full, messages, patches) =
+            (of(sees), of(Sees { authorizer: false, ..sees }), of(Sees { patches: true, ..sees }));
         let conditions = value.items("spec.matchConditions").iter();
-        let conditions = conditions.map(|c| named(c, "expression", &environment, &[Type::Bool])).collect();
+        let conditions = conditions.map(|c| named(c, "expression", &full, &[Type::Bool])).collect();
         let validations = value.items("spec.validations").iter().map(|v| {
             let message = v.text("messageExpression");
-            let compiled = compile(message, &environment, &[Type::String]);
+            let compiled = compile(message, &messages, &[Type::String]);
             Validation {
                 expression: v.text("expression").trim().to_owned(),
-                program: compile(v.text("expression"), &environment, &[Type::Bool]),
+                program: compile(v.text("expression"), &full, &[Type::Bool]),
                 message_program: compiled.ok().filter(|_| !message.is_empty()),
                 message: v.text("message").trim().to_owned(),
                 reason: v.text("reason").to_owned(),
@@ -182,7 +197,7 @@ impl Policy {
             .map(|mutation| {
                 let path = if mutation.text("patchType") == "JSONPatch" { "jsonPatch" } else { "applyConfiguration" };
                 let wanted = self::mutation(mutation.text("patchType"));
-                named(mutation.look(path), "expression", &environment, &[wanted])
+                named(mutation.look(path), "expression", &patches, &[wanted])
             })
             .collect();
         Self { conditions, variables, validations, mutations, value }
@@ -195,7 +210,7 @@ pub(crate) fn conditions(webhook: &Value) -> Vec<Named> {
     if conditions.is_empty() {
         return Vec::new();
     }
-    let environment = environment(Sees::Webhook, BTreeMap::new());
+    let environment = environment(Sees::condition(false), None);
     conditions.iter().map(|condition| named(condition, "expression", &environment, &[Type::Bool])).collect()
 }
 
@@ -214,7 +229,7 @@ mod tests {
 
     #[test]
     fn mutations_give_patches() {
-        let sees = Sees::Policy { params: false, patches: true };
+        let sees = Sees { patches: true, ..Sees::condition(false) };
         for (text, patch_type, wrong) in [
             ("[JSONPatch{op: 'remove', path: '/a'}]", "JSONPatch", None),
             ("[]", "JSONPatch", Some("must evaluate to list(JSONPatch) but got list(dyn)")),
@@ -231,23 +246,31 @@ mod tests {
             ("true", "ApplyConfiguration", Some("must evaluate to Object but got bool")),
             ("['a']", "JSONPatch", Some("must evaluate to list(JSONPatch) but got list(string)")),
         ] {
-            let said = compile(text, &environment(sees, BTreeMap::new()), &[mutation(patch_type)]);
+            let said = compile(text, &environment(sees, Some(BTreeMap::new())), &[mutation(patch_type)]);
             assert_eq!(said.err().as_deref(), wrong, "{text}");
         }
     }
 
     #[test]
     fn expressions_name_what_they_may() {
-        let policy = |params| Sees::Policy { params, patches: false };
-        let variables = || BTreeMap::from([("n".to_owned(), Type::Int)]);
-        for (text, sees, wrong) in [
-            ("object.a == oldObject.b && request.operation == 'CREATE'", Sees::Webhook, None),
+        let policy = |params| (Sees::condition(params), Some(BTreeMap::from([("n".to_owned(), Type::Int)])));
+        let webhook = || (Sees::condition(false), None);
+        for (text, (sees, variables), wrong) in [
+            ("object.a == oldObject.b && request.operation == 'CREATE'", webhook(), None),
             ("params.x == 1", policy(true), None),
             ("params.x == 1", policy(false), Some("undeclared reference to 'params'")),
             ("variables.n == 1", policy(false), None),
             ("variables.m == 1", policy(false), Some("undefined field 'm'")),
             ("namespaceObject.metadata.name == 'x'", policy(false), None),
-            ("namespaceObject.metadata.name == 'x'", Sees::Webhook, Some("undeclared reference")),
+            ("namespaceObject.metadata.name == 'x'", webhook(), None),
+            ("namespaceObject.status.conditions.all(c, c.status == 'True')", webhook(), None),
+            ("variables.n == 1", webhook(), Some("undeclared reference to 'variables'")),
+            ("authorizer.path('/').check('get').allowed()", webhook(), None),
+            (
+                "authorizer.path('/').check('get').allowed()",
+                (Sees { authorizer: false, ..Sees::condition(false) }, None),
+                Some("undeclared reference to 'authorizer'"),
+            ),
             ("'str'", policy(false), Some("must evaluate to bool but got string")),
             ("object.a", policy(false), Some("must evaluate to bool but got dyn")),
             ("object.?a.orValue(true)", policy(false), Some("must evaluate to bool but got dyn")),
@@ -258,7 +281,7 @@ mod tests {
             ("!object.a", policy(false), None),
             ("Object{}", policy(false), Some("undeclared reference to 'Object'")),
         ] {
-            let compiled = compile(text, &environment(sees, variables()), &[Type::Bool]);
+            let compiled = compile(text, &environment(sees, variables), &[Type::Bool]);
             match wrong {
                 None => assert!(compiled.is_ok(), "{text}: {compiled:?}"),
                 Some(wrong) => assert!(compiled.unwrap_err().contains(wrong), "{text}"),

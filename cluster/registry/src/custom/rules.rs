@@ -40,7 +40,6 @@ pub(crate) struct Rule {
 pub(crate) enum Flaw {
     Rule(String),
     Message(String),
-    OptionalOld,
 }
 
 impl Rule {
@@ -56,9 +55,6 @@ impl Rule {
             return Err(Flaw::Rule("cel expression must evaluate to a bool".to_owned()));
         }
         let transition = program.names("oldSelf");
-        if optional_old && !transition {
-            return Err(Flaw::OptionalOld);
-        }
         let expression = rule.text("messageExpression");
         let message_program = if expression.trim().is_empty() {
             None
@@ -84,10 +80,12 @@ impl Rule {
 
     /// What it costs at most to check one value.
     pub(crate) fn cost(&self, schema: &Schema, resource: bool) -> u64 {
-        let size = sizes(schema, resource);
-        let sizes = BTreeMap::from([("self".to_owned(), size.clone()), ("oldSelf".to_owned(), size)]);
-        let message = self.message_program.as_ref().map_or(0, |program| program.cost(&sizes));
-        self.program.cost(&sizes).max(message)
+        self.program.cost(&of_variables(schema, resource))
+    }
+
+    /// What it costs at most to make its message, if one is computed.
+    pub(crate) fn message_cost(&self, schema: &Schema, resource: bool) -> Option<u64> {
+        self.message_program.as_ref().map(|program| program.cost(&of_variables(schema, resource)))
     }
 
     /// What is said when it does not hold.
@@ -158,6 +156,11 @@ pub(crate) fn declare(schema: &Schema, resource: bool, meta: &Type) -> Option<Ty
         },
         _ => return None,
     })
+}
+
+fn of_variables(schema: &Schema, resource: bool) -> BTreeMap<String, Sizes> {
+    let size = sizes(schema, resource);
+    BTreeMap::from([("self".to_owned(), size.clone()), ("oldSelf".to_owned(), size)])
 }
 
 /// How large a described value can be.

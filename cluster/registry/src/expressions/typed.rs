@@ -85,12 +85,13 @@ fn kinds(policy: &Value, table: &Table) -> BTreeSet<Kind> {
 fn typed(policy: &Value, table: &Table, kind: &Kind) -> Option<(String, Environment)> {
     let object = of_kind(table, kind)?;
     let params = policy.has("spec.paramKind");
-    let sees = Sees::Policy { params, patches: false };
     let param = policy.look("spec.paramKind");
     let (group, version) = param.text("apiVersion").split_once('/').unwrap_or(("", param.text("apiVersion")));
     let param = of_kind(table, &(group.to_owned(), version.to_owned(), param.text("kind").to_owned()));
     let typed = |variables: BTreeMap<String, Type>| {
-        let base = environment(sees, variables).with("object", object.clone()).with("oldObject", object.clone());
+        let base = environment(Sees::condition(params), Some(variables))
+            .with("object", object.clone())
+            .with("oldObject", object.clone());
         if params { base.with("params", param.clone().unwrap_or(Type::Dyn)) } else { base }
     };
     let mut variables = BTreeMap::new();

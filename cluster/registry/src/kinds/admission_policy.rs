@@ -9,10 +9,11 @@ use kedge_cel::names::is_identifier;
 use kedge_cel::{Environment, Type};
 use serde_json::{Value, json};
 
-use super::admission_rule::{self as rule, FAILURE_POLICIES, GROUP, REINVOCATION_POLICIES};
+use super::admission_rule::{self as rule, Expected, FAILURE_POLICIES, GROUP, REINVOCATION_POLICIES};
 use super::{API_EXTENSIONS, STATUS, cluster_resource, columns, conditions};
+use crate::custom::json_path::JsonPath;
 use crate::errors::{Errors, Path};
-use crate::expressions::{self, Sees, composed, environment};
+use crate::expressions::{self, Sees, compile, composed, environment};
 use crate::names;
 use crate::strategy::Strategy;
 use crate::table::Row;
@@ -29,6 +30,10 @@ const MUTATING_COLUMNS: &[Column] = &[
     columns::AGE,
 ];
 
+/// Types of variables, by name.
+type Variables = BTreeMap<String, Type>;
+
+const MISSING: &str = "expression is not specified";
 const REASONS: &[&str] = &["Forbidden", "Invalid", "RequestEntityTooLarge"];
 const MOST_ANNOTATIONS: usize = 20;
 /// Less than an annotation may be long: what joins texts gives more than it is.
@@ -47,8 +52,9 @@ pub(crate) fn validating_row() -> Row {
         },
         prepare_create: |policy| policy.set("status", json!({})),
         validate: |policy, errors| {
-            let environment = validate(policy, errors);
-            validate_validating(policy, &environment, errors);
+            let variables = validate(policy, errors);
+            // As upstream: without one, there is no place where it would be looked for.
+            validate_validating(policy, Some(variables).filter(|some| !some.is_empty()), errors);
         },
         validate_status,
         ..Strategy::SPEC
@@ -67,8 +73,8 @@ pub(crate) fn mutating_row() -> Row {
         unconditional_update: false,
         default,
         validate: |policy, errors| {
-            let environment = validate(policy, errors);
-            validate_mutating(policy, &environment, errors);
+            let variables = validate(policy, errors);
+            validate_mutating(policy, variables, errors);
         },
         ..Strategy::PLAIN
     };
@@ -84,8 +90,8 @@ fn default(policy: &mut Value) {
     rule::default_resources(policy, "spec.matchConstraints");
 }
 
-/// What both have: failure policy, parameters, constraints, conditions and variables. Gives what further expressions may name.
-fn validate(policy: &Value, errors: &mut Errors) -> Environment {
+/// What both have: failure policy, parameters, constraints, conditions and variables. Gives the variables' types.
+fn validate(policy: &Value, errors: &mut Errors) -> Variables {
     let path = Path::root("spec");
     let spec = policy.look("spec");
     rule::validate_choice(spec, "failurePolicy", FAILURE_POLICIES, &path, errors);
@@ -100,25 +106,29 @@ fn validate(policy: &Value, errors: &mut Errors) -> Environment {
             if constraints.items("resourceRules").is_empty() {
                 errors.required(&here.child("resourceRules"), "");
             }
+            if policy.text("kind") == "MutatingAdmissionPolicy" {
+                rule::validate_mutable(constraints, &here, errors);
+            }
         }
     }
-    let sees = Sees::Policy { params: spec.has("paramKind"), patches: spec.has("mutations") };
-    rule::validate_conditions(spec, &environment(sees, BTreeMap::new()), &path, errors);
-    let mut types = BTreeMap::new();
+    let sees = Sees::condition(spec.has("paramKind"));
+    rule::validate_conditions(spec, &environment(sees, None), &path, errors);
+    let mut types = Variables::new();
     let list = path.child("variables");
     for (at, variable) in spec.items("variables").iter().enumerate() {
         let path = list.index(at);
         let name = variable.text("name");
         if name.trim().is_empty() {
-            errors.required(&path.child("name"), "");
+            errors.required(&path.child("name"), "name is not specified");
         } else if !is_identifier(name) {
             errors.invalid(&path.child("name"), name, "must be a valid CEL identifier");
         }
-        let named = environment(sees, types.clone());
-        let found = rule::validate_expression(variable, "expression", &named, &[], &path, errors);
+        let named = environment(sees, Some(types.clone()));
+        let expected = Expected { environment: &named, types: &[], missing: MISSING };
+        let found = expected.validate(variable.text("expression"), &path.child("expression"), errors);
         types.insert(name.to_owned(), found.as_ref().map_or(Type::Dyn, composed));
     }
-    environment(sees, types)
+    types
 }
 
 fn validate_param_kind(kind: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -153,7 +163,10 @@ fn validate_param_kind(kind: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-fn validate_validating(policy: &Value, environment: &Environment, errors: &mut Errors) {
+fn validate_validating(policy: &Value, variables: Option<Variables>, errors: &mut Errors) {
+    let sees = Sees::condition(policy.has("spec.paramKind"));
+    let messages = environment(Sees { authorizer: false, ..sees }, variables.clone());
+    let environment = environment(sees, variables);
     let path = Path::root("spec");
     let (validations, annotations) = (policy.items("spec.validations"), policy.items("spec.auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
@@ -165,7 +178,7 @@ fn validate_validating(policy: &Value, environment: &Environment, errors: &mut E
     }
     let list = path.child("validations");
     for (at, validation) in validations.iter().enumerate() {
-        validate_validation(validation, environment, &list.index(at), errors);
+        validate_validation(validation, &environment, &messages, &list.index(at), errors);
     }
     let list = path.child("auditAnnotations");
     if annotations.len() > MOST_ANNOTATIONS {
@@ -183,22 +196,39 @@ fn validate_validating(policy: &Value, environment: &Environment, errors: &mut E
             let whole = format!("{name}/{key}");
             errors.all_invalid(&here, &whole, names::qualified(&whole));
         }
-        let (value, value_path) = (annotation.text("valueExpression").trim(), path.child("valueExpression"));
-        if value.len() > LONGEST_VALUE {
-            errors.required(&value_path, &format!("must not exceed {LONGEST_VALUE} bytes in length"));
-        }
-        let wanted = [Type::String, Type::Null];
-        rule::validate_expression(annotation, "valueExpression", environment, &wanted, &path, errors);
+        validate_value(annotation.text("valueExpression"), &environment, &path.child("valueExpression"), errors);
         if !seen.insert(key) {
             errors.duplicate(&here, key);
         }
     }
 }
 
-fn validate_validation(validation: &Value, environment: &Environment, path: &Path<'_>, errors: &mut Errors) {
-    rule::validate_expression(validation, "expression", environment, &[Type::Bool], path, errors);
-    if !validation.text("messageExpression").trim().is_empty() {
-        rule::validate_expression(validation, "messageExpression", environment, &[Type::String], path, errors);
+/// What an annotation is to hold.
+fn validate_value(text: &str, environment: &Environment, path: &Path<'_>, errors: &mut Errors) {
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        errors.required(path, "valueExpression is not specified");
+    } else if trimmed.len() > LONGEST_VALUE {
+        errors.required(path, &format!("must not exceed {LONGEST_VALUE} bytes in length"));
+    } else if let Err(why) = compile(trimmed, environment, &[Type::String, Type::Null]) {
+        errors.invalid(path, text, &why);
+    }
+}
+
+/// `messages` is what the expression of a message may name.
+fn validate_validation(
+    validation: &Value,
+    environment: &Environment,
+    messages: &Environment,
+    path: &Path<'_>,
+    errors: &mut Errors,
+) {
+    let expected = Expected { environment, types: &[Type::Bool], missing: MISSING };
+    expected.validate(validation.text("expression"), &path.child("expression"), errors);
+    let message = validation.text("messageExpression");
+    if !message.trim().is_empty() {
+        let expected = Expected { environment: messages, types: &[Type::String], missing: "" };
+        expected.validate(message, &path.child("messageExpression"), errors);
     }
     for field in ["messageExpression", "message"] {
         let text = validation.text(field);
@@ -214,17 +244,19 @@ fn validate_validation(validation: &Value, environment: &Environment, path: &Pat
 /// Where a mutation of each type has its expression.
 const PATCHES: &[(&str, &str)] = &[("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")];
 
-fn validate_mutating(policy: &Value, environment: &Environment, errors: &mut Errors) {
+fn validate_mutating(policy: &Value, variables: Variables, errors: &mut Errors) {
+    let sees = Sees { patches: true, ..Sees::condition(policy.has("spec.paramKind")) };
+    let environment = environment(sees, Some(variables));
     let path = Path::root("spec");
     let list = path.child("mutations");
     if policy.items("spec.mutations").is_empty() {
         errors.required(&list, "mutations must contain at least one item");
     }
     for (at, mutation) in policy.items("spec.mutations").iter().enumerate() {
-        validate_mutation(mutation, environment, &list.index(at), errors);
+        validate_mutation(mutation, &environment, &list.index(at), errors);
     }
     if policy.text("spec.reinvocationPolicy").is_empty() {
-        errors.required(&path.child("reinvocationPolicy"), "");
+        return errors.required(&path.child("reinvocationPolicy"), "");
     }
     rule::validate_choice(policy.look("spec"), "reinvocationPolicy", REINVOCATION_POLICIES, &path, errors);
 }
@@ -243,8 +275,8 @@ fn validate_mutation(mutation: &Value, environment: &Environment, path: &Path<'_
     match mutation.look(own) {
         Value::Null => errors.required(&path.child(own), &format!("must be specified when patchType is {kind}")),
         patch => {
-            let wanted = [expressions::mutation(kind)];
-            rule::validate_expression(patch, "expression", environment, &wanted, &path.child(own), errors);
+            let expected = Expected { environment, types: &[expressions::mutation(kind)], missing: "" };
+            expected.validate(patch.text("expression").trim(), &path.child(own).child("expression"), errors);
         }
     }
     for (_, other) in PATCHES.iter().filter(|(_, field)| field != own && mutation.has(field)) {
@@ -257,10 +289,15 @@ fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
     let path = Path::root("status");
     let list = path.child("typeChecking.expressionWarnings");
     for (at, warning) in new.items("status.typeChecking.expressionWarnings").iter().enumerate() {
-        for field in ["warning", "fieldRef"] {
-            if warning.text(field).trim().is_empty() {
-                errors.required(&list.index(at).child(field), "");
-            }
+        let path = list.index(at);
+        if warning.text("warning").is_empty() {
+            errors.required(&path.child("warning"), "");
+        }
+        let (place, here) = (warning.text("fieldRef").trim(), path.child("fieldRef"));
+        if place.is_empty() {
+            errors.required(&here, "");
+        } else if let Err(why) = JsonPath::parse(place) {
+            errors.invalid(&here, place, &format!("invalid JSONPath: {why}"));
         }
     }
     conditions::validate(new.items("status.conditions"), &path.child("conditions"), errors);
@@ -300,7 +337,8 @@ mod tests {
             (json!({}), 1),
         ] {
             let mut errors = Errors::default();
-            let environment = environment(Sees::Policy { params: false, patches: true }, BTreeMap::new());
+            let sees = Sees { patches: true, ..Sees::condition(false) };
+            let environment = environment(sees, Some(Variables::new()));
             validate_mutation(&mutation, &environment, &Path::root("m"), &mut errors);
             assert_eq!(errors.len(), wrong, "{mutation}");
         }

@@ -39,7 +39,11 @@ pub(crate) fn mutating_row() -> Row {
     let schema = "io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBinding";
     let (plural, singular) = ("mutatingadmissionpolicybindings", "mutatingadmissionpolicybinding");
     let base = cluster_resource(GROUP, plural, singular, "MutatingAdmissionPolicyBinding", schema, COLUMNS);
-    row(Resource { stored_in: Some((GROUP, "v1beta1")), ..base }, validate)
+    row(Resource { stored_in: Some((GROUP, "v1beta1")), ..base }, |binding, errors| {
+        validate(binding, errors);
+        let path = Path::root("spec.matchResources");
+        rule::validate_mutable(binding.look("spec.matchResources"), &path, errors);
+    })
 }
 
 fn row(base: Resource, validate: fn(&Value, &mut Errors)) -> Row {
@@ -90,8 +94,7 @@ fn validate(binding: &Value, errors: &mut Errors) {
         validate_param_ref(binding.look("spec.paramRef"), &path.child("paramRef"), errors);
     }
     if binding.has("spec.matchResources") {
-        // Upstream's spelling.
-        rule::validate_resources(binding.look("spec.matchResources"), &path.child("matchResouces"), errors);
+        rule::validate_resources(binding.look("spec.matchResources"), &path.child("matchResources"), errors);
     }
 }
 

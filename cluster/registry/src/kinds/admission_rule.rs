@@ -163,7 +163,8 @@ pub(super) fn validate_conditions(place: &Value, environment: &Environment, path
     let mut seen = HashSet::new();
     for (at, condition) in conditions.iter().enumerate() {
         let path = list.index(at);
-        validate_expression(condition, "expression", environment, &[Type::Bool], &path, errors);
+        let expected = Expected { environment, types: &[Type::Bool], missing: "" };
+        expected.validate(condition.text("expression").trim(), &path.child("expression"), errors);
         let name = condition.text("name");
         let here = path.child("name");
         if name.is_empty() {
@@ -177,26 +178,40 @@ pub(super) fn validate_conditions(place: &Value, environment: &Environment, path
     }
 }
 
-/// An expression is there, compiles, and gives one of the types `wanted`, or any if none is named.
-pub(super) fn validate_expression(
-    place: &Value,
-    field: &str,
-    environment: &Environment,
-    wanted: &[Type],
-    path: &Path<'_>,
-    errors: &mut Errors,
-) -> Option<Type> {
-    let text = place.text(field);
-    if text.trim().is_empty() {
-        errors.required(&path.child(field), "");
-        return None;
-    }
-    match compile(text, environment, wanted) {
-        Ok(program) => Some(program.result().clone()),
-        Err(why) => {
-            errors.invalid(&path.child(field), text, &why);
-            None
+/// What an expression must be.
+pub(super) struct Expected<'a> {
+    pub(super) environment: &'a Environment,
+    /// It gives one of these, or anything if none is named.
+    pub(super) types: &'a [Type],
+    /// What is said where it is not there.
+    pub(super) missing: &'static str,
+}
+
+impl Expected<'_> {
+    /// The type of what the expression gives, unless it is wrong.
+    pub(super) fn validate(&self, text: &str, path: &Path<'_>, errors: &mut Errors) -> Option<Type> {
+        if text.trim().is_empty() {
+            errors.required(path, self.missing);
+            return None;
         }
+        match compile(text, self.environment, self.types) {
+            Ok(program) => Some(program.result().clone()),
+            Err(why) => {
+                errors.invalid(path, text, &why);
+                None
+            }
+        }
+    }
+}
+
+/// Policies that mutate are for what is stored or connected to; each other operation is told without its place.
+pub(super) fn validate_mutable(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
+    const MUTABLE: &[&str] = &["*", "CONNECT", "CREATE", "UPDATE"];
+    let place = path.child("resourceRules.operations");
+    let rules = resources.items("resourceRules").iter();
+    let operations = rules.flat_map(|rule| rule.items("operations")).filter_map(Value::as_str);
+    for operation in operations.filter(|operation| !MUTABLE.contains(operation)) {
+        errors.not_supported(&place, operation, MUTABLE);
     }
 }
 
@@ -229,7 +244,7 @@ mod tests {
     fn conditions_are_told_apart_by_name() {
         let wrong = |conditions: Value| {
             let mut errors = Errors::default();
-            let environment = crate::expressions::environment(Sees::Webhook, Default::default());
+            let environment = crate::expressions::environment(Sees::condition(false), None);
             validate_conditions(
                 &json!({ "matchConditions": conditions }),
                 &environment,

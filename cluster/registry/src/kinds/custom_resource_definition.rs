@@ -1,5 +1,6 @@
 //! CustomResourceDefinition: makes kinds. What is done about one once it is stored, `crate::custom` does.
 
+mod field_path;
 pub(crate) mod regex;
 mod rules;
 mod schema;
@@ -139,6 +140,7 @@ fn validate_create(crd: &Value, errors: &mut Errors) {
             errors.invalid(&Path::root("metadata.name"), name, "must be spec.names.plural+\".\"+spec.group");
         });
     }
+    validate::stored(crd, errors);
     validate::approval(crd, None, errors);
     validate::preserve(crd, None, errors);
 }
@@ -154,10 +156,11 @@ fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
             errors.invalid(&Path::root(field), new.text(field), "field is immutable");
         }
     }
+    validate::stored(new, errors);
     validate::approval(new, Some(old), errors);
     validate::preserve(new, Some(old), errors);
 }
 
 fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
-    validate::status(new, errors);
+    validate::accepted(new, errors);
 }

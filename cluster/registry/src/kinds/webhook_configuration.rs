@@ -1,7 +1,7 @@
 //! MutatingWebhookConfiguration and ValidatingWebhookConfiguration: servers that are asked before an object is stored.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use kedge_api::Resource;
 use kedge_api::resource::Column;
@@ -67,7 +67,13 @@ fn validate(configuration: &Value, errors: &mut Errors) {
         let name = webhook.text("name");
         validate_name(name, &path.child("name"), errors);
         validate_webhook(webhook, &path, errors);
-        validate_review_versions(webhook, &path.child("admissionReviewVersions"), errors);
+        let versions = webhook.items("admissionReviewVersions");
+        validate_review_versions(
+            versions,
+            "must specify one of v1, v1beta1",
+            &path.child("admissionReviewVersions"),
+            errors,
+        );
         if !name.is_empty() && !seen.insert(name) {
             errors.duplicate(&path.child("name"), name);
         }
@@ -104,21 +110,25 @@ fn validate_webhook(webhook: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
     rule::validate_selectors(webhook, path, errors);
     rule::validate_choice(webhook, "reinvocationPolicy", REINVOCATION_POLICIES, path, errors);
-    let config = path.child("clientConfig");
-    match (webhook.look("clientConfig.url").as_str(), webhook.look("clientConfig.service")) {
-        (Some(url), Value::Null) => validate_url(url, &config.child("url"), errors),
-        (None, service) if !service.is_null() => validate_service(service, &config.child("service"), errors),
-        _ => errors.required(&config, "exactly one of url or service is required"),
-    }
-    let environment = environment(Sees::Webhook, BTreeMap::new());
+    validate_client(webhook.look("clientConfig"), &path.child("clientConfig"), errors);
+    let environment = environment(Sees::condition(false), None);
     rule::validate_conditions(webhook, &environment, path, errors);
 }
 
-fn validate_review_versions(webhook: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let versions: Vec<_> = webhook.items("admissionReviewVersions").iter().filter_map(Value::as_str).collect();
+/// Where a webhook is, of admission or of conversion.
+pub(super) fn validate_client(client: &Value, path: &Path<'_>, errors: &mut Errors) {
+    match (client.look("url").as_str(), client.look("service")) {
+        (Some(url), Value::Null) => validate_url(url, &path.child("url"), errors),
+        (None, service) if !service.is_null() => validate_service(service, &path.child("service"), errors),
+        _ => errors.required(path, "exactly one of url or service is required"),
+    }
+}
+
+/// The versions in which a webhook reads what it is asked; `missing` is what is said where there are none.
+pub(super) fn validate_review_versions(versions: &[Value], missing: &str, path: &Path<'_>, errors: &mut Errors) {
+    let versions: Vec<_> = versions.iter().filter_map(Value::as_str).collect();
     if versions.is_empty() {
-        errors.required(path, "must specify one of v1, v1beta1");
-        return;
+        return errors.required(path, missing);
     }
     let mut seen = HashSet::new();
     for (at, version) in versions.iter().enumerate() {

@@ -7,5 +7,6 @@ mod groups;
 mod kinds;
 mod owners;
 mod reads;
+mod refusals;
 mod world;
 mod writes;

@@ -175,7 +175,8 @@ pub(in crate::admission) fn base(registry: &Registry, writer: &Writer<'_>, asked
     let base = Variables::default()
         .with("object", object(asked.object.as_ref()))
         .with("oldObject", object(asked.old.as_ref()))
-        .with("request", Cel::of_json(&review::about(writer, asked)));
+        .with("request", Cel::of_json(&review::about(writer, asked)))
+        .with("namespaceObject", Cel::Null);
     match super::super::permissions::asking(registry, writer, asked) {
         Some(authorizer) => base.with("authorizer", authorizer),
         None => base,

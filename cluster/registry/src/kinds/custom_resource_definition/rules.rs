@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
+use super::field_path;
 use super::validate::map;
-use crate::custom::json_path::JsonPath;
 use crate::custom::rules::{Flaw, Rule, cardinality};
 use crate::custom::schema::Schema;
 use crate::errors::{Errors, Path, quote};
@@ -30,16 +30,9 @@ pub(super) fn form(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
         if text.is_empty() {
             errors.required(&at.child("rule"), "rule is not specified");
         } else if !rule.text("message").is_empty() && message.is_empty() {
-            errors.invalid(&at.child("message"), rule.text("message"), "message must be non-empty if specified");
-        } else if message.len() > 2048 {
-            let head: String = message.chars().take(10).collect();
-            errors.invalid(
-                &at.child("message"),
-                format!("{head}..."),
-                "message must have a maximum length of 2048 characters",
-            );
+            errors.invalid(&at.child("message"), rule.text("message"), "must be non-empty if specified");
         } else if breaks(message) {
-            errors.invalid(&at.child("message"), rule.text("message"), "message must not contain line breaks");
+            errors.invalid(&at.child("message"), rule.text("message"), "must not contain line breaks");
         } else if breaks(text) && message.is_empty() {
             errors.required(&at.child("message"), "message must be specified if rule contains line breaks");
         }
@@ -49,28 +42,17 @@ pub(super) fn form(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
         if let Some(reason) = rule.look("reason").as_str().filter(|reason| !REASONS.contains(reason)) {
             errors.not_supported(&at.child("reason"), reason, &REASONS);
         }
-        let field = rule.text("fieldPath");
+        let (field, at) = (rule.text("fieldPath"), at.child("fieldPath"));
         if !field.is_empty() && field.trim().is_empty() {
-            errors.invalid(&at.child("fieldPath"), field, "fieldPath must be non-empty if specified");
-        } else if breaks(field) {
-            errors.invalid(&at.child("fieldPath"), field, "fieldPath must not contain line breaks");
-        } else if !field.is_empty() && !is_field(schema, field) {
-            errors.invalid(&at.child("fieldPath"), field, "fieldPath must be a valid path");
+            errors.invalid(&at, field, "must be non-empty if specified");
+        }
+        if breaks(field) {
+            errors.invalid(&at, field, "must not contain line breaks");
+        }
+        if !field.is_empty() && field_path::find(schema, field, true).is_err() {
+            errors.invalid(&at, field, "must be a valid path");
         }
     }
-}
-
-/// Whether a path such as `.a['b'].c` leads to something that the schema has.
-fn is_field(schema: &Value, path: &str) -> bool {
-    let parsed = JsonPath::parse(path);
-    let Some(names) = parsed.as_ref().ok().and_then(JsonPath::simple).filter(|_| path.starts_with(['.', '['])) else {
-        return false;
-    };
-    let step = |schema, name: &str| {
-        let named = Value::look(schema, "properties").get(name);
-        named.or_else(|| Some(Value::look(schema, "additionalProperties")).filter(|inner| inner.is_object()))
-    };
-    names.into_iter().try_fold(schema, step).is_some()
 }
 
 /// Compiles every rule of a schema that is known to be structural.
@@ -127,22 +109,26 @@ fn one(rule: &Value, schema: &Schema, path: &Path<'_>, at: At<'_>, costs: &mut C
         Ok(compiled) => compiled,
         Err(Flaw::Rule(why)) => return errors.invalid_json(&at_rule, &shown(rule), &why),
         Err(Flaw::Message(why)) => return errors.invalid_json(&path.child("messageExpression"), &shown(rule), &why),
-        Err(Flaw::OptionalOld) => {
-            return errors.invalid(
-                &path.child("optionalOldSelf"),
-                true,
-                "may not be set if oldSelf is not used in rule",
-            );
-        }
     };
-    if let Some(within) = at.within.filter(|_| compiled.transition) {
-        let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {within}");
-        return errors.invalid(&at_rule, rule.text("rule"), &detail);
+    let resource = at.root || schema.embedded;
+    for (field, what, cost) in [
+        ("rule", "estimated rule cost", Some(compiled.cost(schema, resource).saturating_mul(at.times))),
+        ("messageExpression", "estimated messageExpression cost", compiled.message_cost(schema, resource)),
+    ] {
+        let (Some(cost), at) = (cost, path.child(field)) else { continue };
+        costs.push((cost, at.to_string()));
+        if cost > RULE {
+            errors.forbidden(&at, &over(what, cost, RULE));
+        }
     }
-    let cost = compiled.cost(schema, at.root || schema.embedded).saturating_mul(at.times);
-    costs.push((cost, at_rule.to_string()));
-    if cost > RULE {
-        errors.forbidden(&at_rule, &over("estimated rule cost", cost, RULE));
+    if compiled.transition {
+        if let Some(within) = at.within {
+            let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {within}");
+            errors.invalid(&at_rule, rule.text("rule"), &detail);
+        }
+    } else if let Some(optional) = rule.look("optionalOldSelf").as_bool() {
+        let detail = "may not be set if oldSelf is not used in rule";
+        errors.invalid(&path.child("optionalOldSelf"), optional, detail);
     }
 }
 

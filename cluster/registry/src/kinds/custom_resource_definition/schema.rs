@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::validate::map;
-use super::{regex, rules, structure};
+use super::{rules, structure};
 use crate::custom::schema::Schema;
 use crate::custom::{shape, validate as check};
 use crate::errors::{Errors, Path};
@@ -58,17 +58,17 @@ pub(super) fn validate(version: &Value, status: bool, path: &Path<'_>, errors: &
     if schema.flag("nullable") {
         errors.forbidden(&at.child("nullable"), "nullable cannot be true at the root");
     }
-    node(schema, &at, Place::Root, errors);
     let mut found = Errors::default();
     structure::validate(schema, &at, &mut found);
+    found.sort();
     if found.is_empty() {
-        if errors.len() == before {
-            defaults(schema, &at, true, errors);
-            rules::meaning(schema, &at, errors);
-        }
-    } else {
-        found.sort();
-        errors.append(found);
+        defaults(schema, &at, true, &mut found);
+    }
+    errors.append(found);
+    node(schema, &at, Place::Root, errors);
+    // Of what is no schema, nothing can be said by rules.
+    if errors.len() == before {
+        rules::meaning(schema, &at, errors);
     }
 }
 
@@ -76,7 +76,7 @@ fn at_root(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
     if !matches!(schema.text("type"), "" | "object") {
         let detail =
             "only \"object\" is allowed as the type at the root of the schema if the status subresource is enabled";
-        errors.invalid(&path.child("type"), schema.text("type"), detail);
+        return errors.invalid(&path.child("type"), schema.text("type"), detail);
     }
     let odd = |name: &String| !AT_ROOT.contains(&name.as_str());
     if schema.as_object().is_some_and(|fields| fields.keys().any(odd)) {
@@ -94,36 +94,39 @@ fn at_root(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
 enum Place {
     Root,
     Inside,
-    /// In the metadata of a resource.
-    Metadata,
+    /// In what a resource inside has of its kind, version and metadata.
+    Embedded,
+    /// In what the whole has of these: with the reason why it has no defaults.
+    Whole(&'static str),
 }
 
+const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
+
 fn node(schema: &Value, path: &Path<'_>, place: Place, errors: &mut Errors) {
+    let kind = schema.text("type");
+    if !kind.is_empty() && !TYPES.contains(&kind) {
+        errors.not_supported(&path.child("type"), kind, &TYPES);
+    }
+    if let (Place::Whole(reason), true) = (place, schema.has("default")) {
+        errors.forbidden(&path.child("default"), &format!("must not be set {reason}"));
+    }
     for (part, detail) in UNSUPPORTED {
         if schema.has(part) {
             errors.forbidden(&path.child(part), detail);
         }
     }
-    if schema.text("type") == "null" {
+    if kind == "null" {
         errors.forbidden(&path.child("type"), "type cannot be set to null, use nullable as an alternative");
     }
     if schema.look("items").is_array() || schema.has("items.JSONSchemas") {
         errors.forbidden(&path.child("items"), "items must be a schema object and not an array");
     }
-    if place == Place::Metadata && schema.flag("x-kubernetes-embedded-resource") {
+    if matches!(place, Place::Embedded | Place::Whole(_)) && schema.flag("x-kubernetes-embedded-resource") {
         errors.forbidden(&path.child("x-kubernetes-embedded-resource"), "must not be used inside of resource meta");
     }
     if schema.flag("uniqueItems") {
         let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
         errors.forbidden(&path.child("uniqueItems"), detail);
-    }
-    let pattern = schema.text("pattern");
-    if let Some(why) = regex::wrong(pattern) {
-        errors.invalid(
-            &path.child("pattern"),
-            pattern,
-            &format!("must be a valid regular expression, but isn't: {why}"),
-        );
     }
     children(schema, path, place, errors);
     extensions(schema, path, errors);
@@ -138,14 +141,27 @@ fn children(schema: &Value, path: &Path<'_>, place: Place, errors: &mut Errors) 
         errors
             .forbidden(&path.child("additionalProperties"), "additionalProperties and properties are mutual exclusive");
     }
-    let inner = if place == Place::Metadata { place } else { Place::Inside };
+    let inner = if place == Place::Root { Place::Inside } else { place };
     if additional.is_object() {
+        let inner = match inner {
+            Place::Embedded | Place::Whole(_) => {
+                Place::Whole("inside additionalProperties applying to object metadata")
+            }
+            Place::Root | Place::Inside => inner,
+        };
         node(additional, &path.child("additionalProperties"), inner, errors);
     }
-    let resource = place == Place::Root || schema.flag("x-kubernetes-embedded-resource");
     let properties = path.child("properties");
     for (name, property) in map(schema, "properties").into_iter().flatten() {
-        let place = if resource && name == "metadata" { Place::Metadata } else { inner };
+        let place = match (place, name.as_str()) {
+            (Place::Root, "metadata") => Place::Whole("in top-level metadata"),
+            (Place::Root, "kind") => Place::Whole("in top-level kind"),
+            (Place::Root, "apiVersion") => Place::Whole("in top-level apiVersion"),
+            (Place::Inside, "metadata" | "kind" | "apiVersion") if schema.flag("x-kubernetes-embedded-resource") => {
+                Place::Embedded
+            }
+            _ => inner,
+        };
         node(property, &properties.key(name), place, errors);
     }
     if schema.look("not").is_object() {
@@ -168,12 +184,13 @@ fn extensions(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
     for (part, kind, known) in [
         ("x-kubernetes-map-type", "object", &["atomic", "granular"][..]),
-        ("x-kubernetes-list-type", "array", &["atomic", "map", "set"]),
+        ("x-kubernetes-list-type", "array", &["atomic", "set", "map"]),
     ] {
         let Some(text) = schema.look(part).as_str() else { continue };
         let detail = format!("must be {kind} if {part} is specified");
         match schema.text("type") {
             "" => errors.required(&path.child("type"), &detail),
+            "array" if text == "set" => set_list(schema.look("items"), &path.child("items"), errors),
             same if same == kind => {}
             other => errors.invalid(&path.child("type"), other, &detail),
         }
@@ -189,8 +206,18 @@ fn extensions(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.invalid(&at_list, other, "must be map if x-kubernetes-list-map-keys is non-empty");
         }
         Some("map") => map_list(schema, keys, path, errors),
-        Some("set") => set_list(schema, path, errors),
         Some(_) | None => {}
+    }
+    let items = schema.look("items");
+    if let Some(list @ ("set" | "map")) = list.as_str().filter(|_| items.is_object()) {
+        let at = path.child("items");
+        if items.flag("nullable") {
+            let detail = format!("cannot be nullable when x-kubernetes-list-type is {list}");
+            errors.forbidden(&at.child("nullable"), &detail);
+        }
+        if list == "map" {
+            map_keys(items, keys, &at.child("properties"), errors);
+        }
     }
 }
 
@@ -200,12 +227,16 @@ fn map_list(schema: &Value, keys: &[Value], path: &Path<'_>, errors: &mut Errors
     if keys.is_empty() {
         errors.required(&at_keys, "must not be empty if x-kubernetes-list-type is map");
     }
-    if !items.is_object() {
-        return errors.required(&at_items, "must have a schema if x-kubernetes-list-type is map");
+    if items.is_null() {
+        errors.required(&at_items, "must have a schema if x-kubernetes-list-type is map");
     }
-    if items.text("type") != "object" {
+    if !items.is_object() {
+        return;
+    }
+    let kind = items.text("type");
+    if kind != "object" {
         let detail = "must be object if parent array's x-kubernetes-list-type is map";
-        return errors.invalid(&at_items.child("type"), items.text("type"), detail);
+        return errors.invalid(&at_items.child("type"), kind, detail);
     }
     let at_properties = at_items.child("properties");
     for (index, key) in keys.iter().enumerate() {
@@ -213,21 +244,23 @@ fn map_list(schema: &Value, keys: &[Value], path: &Path<'_>, errors: &mut Errors
         match items.look("properties").get(name) {
             Some(property) if matches!(property.text("type"), "array" | "object") => {
                 let detail = "must be a scalar type if parent array's x-kubernetes-list-type is map";
-                errors.invalid(&at_properties.key(name).child("type"), property.text("type"), detail);
+                // As upstream, which shows the type of the item.
+                errors.invalid(&at_properties.key(name).child("type"), kind, detail);
             }
             Some(_) => {}
-            None => errors.invalid(&at_keys.index(index), name, "entries must all be names of item properties"),
+            None => errors.invalid(&at_keys, keys.to_vec(), "entries must all be names of item properties"),
         }
         if keys.iter().take(index).any(|known| known == key) {
-            errors.invalid(&at_keys.index(index), name, "must not contain duplicate entries");
+            errors.invalid(&at_keys, keys.to_vec(), "must not contain duplicate entries");
         }
     }
-    if items.flag("nullable") {
-        errors.forbidden(&at_items.child("nullable"), "cannot be nullable when x-kubernetes-list-type is map");
-    }
+}
+
+/// What items are told apart by is always there.
+fn map_keys(items: &Value, keys: &[Value], path: &Path<'_>, errors: &mut Errors) {
     for name in keys.iter().filter_map(Value::as_str) {
         let Some(property) = items.look("properties").get(name) else { continue };
-        let at = at_properties.key(name);
+        let at = path.key(name);
         if property.get("default").is_none() && !items.items("required").iter().any(|required| required == name) {
             let detail =
                 "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
@@ -240,27 +273,19 @@ fn map_list(schema: &Value, keys: &[Value], path: &Path<'_>, errors: &mut Errors
     }
 }
 
-fn set_list(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let (items, at) = (schema.look("items"), path.child("items"));
-    if items.flag("nullable") {
-        errors.forbidden(&at.child("nullable"), "cannot be nullable when x-kubernetes-list-type is set");
-    }
-    for (kind, part) in [("object", "x-kubernetes-map-type"), ("array", "x-kubernetes-list-type")] {
-        if items.text("type") != kind {
-            continue;
+/// Members of a set are compared whole.
+fn set_list(items: &Value, at: &Path<'_>, errors: &mut Errors) {
+    const DETAIL: &str = "must be atomic as item of a list with x-kubernetes-list-type=set";
+    // As upstream, which shows the list's type of either.
+    let list = items.look("x-kubernetes-list-type");
+    match items.text("type") {
+        "array" if !list.is_null() && list != "atomic" => {
+            errors.invalid(&at.child("x-kubernetes-list-type"), list.clone(), DETAIL);
         }
-        match items.look(part).as_str() {
-            Some("atomic") => {}
-            Some(other) => errors.invalid(
-                &at.child(part),
-                other,
-                "must be atomic as item of a list with x-kubernetes-list-type=set",
-            ),
-            None if kind == "object" => {
-                errors.required(&at.child(part), "must be atomic as item of a list with x-kubernetes-list-type=set");
-            }
-            None => {}
+        "object" if items.text("x-kubernetes-map-type") != "atomic" => {
+            errors.invalid(&at.child("x-kubernetes-map-type"), list.clone(), DETAIL);
         }
+        _ => {}
     }
 }
 
@@ -270,21 +295,18 @@ fn defaults(schema: &Value, path: &Path<'_>, root: bool, errors: &mut Errors) {
         let at = path.child("default");
         let compiled = Schema::at(schema, root);
         let mut pruned = default.clone();
-        if root {
-            errors.forbidden(&at, "must not be set at the root");
-        } else if !shape::prune(&mut pruned, &compiled, compiled.embedded).is_empty() {
+        if !shape::prune(&mut pruned, &compiled, compiled.embedded).is_empty() {
             errors.invalid(&at, default.clone(), "must not have unknown fields");
         }
         shape::default(&mut pruned, &compiled);
         check::at_default(&pruned, &compiled, &at, errors);
     }
+    // As upstream: not below `additionalProperties`.
+    if schema.look("items").is_object() {
+        defaults(schema.look("items"), &path.child("items"), false, errors);
+    }
     let properties = path.child("properties");
     for (name, property) in map(schema, "properties").into_iter().flatten() {
         defaults(property, &properties.key(name), false, errors);
-    }
-    for part in ["items", "additionalProperties"] {
-        if schema.look(part).is_object() {
-            defaults(schema.look(part), &path.child(part), false, errors);
-        }
     }
 }

@@ -2,14 +2,13 @@
 
 use serde_json::{Value, json};
 
+use super::regex;
 use super::validate::map;
 use crate::errors::{Errors, Path};
 use crate::value::Look as _;
 
-const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
-
 /// Parts that only the structure may have, and what is said of them elsewhere.
-const OUTSIDE: [(&str, &str); 12] = [
+const OUTSIDE: [(&str, &str); 13] = [
     ("title", "must be empty to be structural"),
     ("description", "must be empty to be structural"),
     ("type", "must be empty to be structural"),
@@ -22,6 +21,7 @@ const OUTSIDE: [(&str, &str); 12] = [
     ("x-kubernetes-list-map-keys", "must be empty to be structural"),
     ("x-kubernetes-list-type", "must be undefined to be structural"),
     ("x-kubernetes-map-type", "must be undefined to be structural"),
+    ("x-kubernetes-validations", "must be empty to be structural"),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ fn node(schema: &Value, path: &Path<'_>, level: Level, errors: &mut Errors) {
             errors.invalid(&path.child(&name), true, "must be false if x-kubernetes-int-or-string is true");
         }
     }
-    composed(schema, either, path, errors);
+    values(schema, is_either(schema.look("anyOf")), first_is_either(schema), path, errors);
     let at = path.child("type");
     match kind {
         "object" => {}
@@ -83,9 +83,6 @@ fn node(schema: &Value, path: &Path<'_>, level: Level, errors: &mut Errors) {
         }
         "" => {}
         _ if level == Level::Root => errors.invalid(&at, kind, "must be object at the root"),
-        // Told by another rule.
-        "null" => {}
-        _ if !TYPES.contains(&kind) => errors.not_supported(&at, kind, &TYPES),
         _ => {}
     }
     if embedded && !additional.is_null() {
@@ -115,7 +112,7 @@ fn metadata(schema: &Value, level: Level, path: &Path<'_>, errors: &mut Errors) 
     if schema.text("type") != "object" {
         errors.invalid(&path.child("type"), schema.text("type"), "must be object");
     }
-    let known = ["type", "default", "description", "properties"];
+    let known = ["type", "default", "properties"];
     let other = schema.as_object().is_some_and(|fields| fields.keys().any(|name| !known.contains(&name.as_str())));
     let fields = map(schema, "properties").into_iter().flatten();
     let more = fields.map(|(name, _)| name).any(|name| !["name", "generateName"].contains(&name.as_str()));
@@ -145,25 +142,32 @@ fn is_either(any_of: &Value) -> bool {
     *any_of == json!([{"type": "integer"}, {"type": "string"}])
 }
 
-fn composed(schema: &Value, either: bool, path: &Path<'_>, errors: &mut Errors) {
-    let skip_any = either && is_either(schema.look("anyOf"));
-    let first = schema.items("allOf").first().map_or(&Value::Null, |first| first.look("anyOf"));
-    let skip_first = either && is_either(first);
-    for part in ["allOf", "anyOf", "oneOf"] {
+/// The same as the first of `allOf`.
+fn first_is_either(schema: &Value) -> bool {
+    schema.items("allOf").first().is_some_and(|first| is_either(first.look("anyOf")))
+}
+
+/// What restricts values. That pattern is let be where it may stand: in `anyOf`, or in that of the first of `allOf`.
+fn values(schema: &Value, skip_any: bool, skip_first: bool, path: &Path<'_>, errors: &mut Errors) {
+    for part in ["anyOf", "allOf", "oneOf"].into_iter().filter(|part| *part != "anyOf" || !skip_any) {
         let at = path.child(part);
         for (index, inner) in schema.items(part).iter().enumerate() {
-            if !(part == "anyOf" && skip_any || part == "allOf" && index == 0 && skip_first) {
-                bare(inner, &at.index(index), errors);
-            }
+            bare(inner, skip_first && part == "allOf" && index == 0, &at.index(index), errors);
         }
     }
     if schema.look("not").is_object() {
-        bare(schema.look("not"), &path.child("not"), errors);
+        bare(schema.look("not"), false, &path.child("not"), errors);
+    }
+    let pattern = schema.text("pattern");
+    if let Some(why) = regex::wrong(pattern) {
+        let detail = format!("must be a valid regular expression, but isn't: {why}");
+        errors.invalid(&path.child("pattern"), pattern, &detail);
     }
 }
 
 /// Below a composition only values are restricted.
-fn bare(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
+fn bare(schema: &Value, skip_any: bool, path: &Path<'_>, errors: &mut Errors) {
+    values(schema, skip_any, false, path, errors);
     for (part, detail) in OUTSIDE {
         if schema.has(part) && *schema.look(part) != Value::Bool(false) {
             errors.forbidden(&path.child(part), detail);
@@ -171,15 +175,14 @@ fn bare(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
     let properties = path.child("properties");
     for (name, property) in map(schema, "properties").into_iter().flatten() {
-        bare(property, &properties.key(name), errors);
+        bare(property, false, &properties.key(name), errors);
     }
     if schema.look("properties").get("metadata").is_some() {
         errors.forbidden(&properties.key("metadata"), "must not be specified in a nested context");
     }
     if schema.look("items").is_object() {
-        bare(schema.look("items"), &path.child("items"), errors);
+        bare(schema.look("items"), false, &path.child("items"), errors);
     }
-    for_each_composed(schema, path, &mut |inner, at| bare(inner, at, errors));
 }
 
 /// What a composition restricts must be part of the structure.

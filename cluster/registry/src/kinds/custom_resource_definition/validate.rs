@@ -4,10 +4,10 @@
 
 use serde_json::{Map, Value};
 
-use super::schema;
-use crate::custom::json_path::JsonPath;
+use super::super::webhook_configuration;
+use super::{field_path, schema};
 use crate::custom::status::{is_protected, is_url};
-use crate::errors::{Errors, Path, quote};
+use crate::errors::{Errors, Path, is_hidden, quote};
 use crate::names;
 use crate::value::Look as _;
 
@@ -56,7 +56,7 @@ pub(super) fn spec(crd: &Value, errors: &mut Errors) {
     if versions.iter().filter(|version| version.flag("storage")).count() != 1 {
         errors.invalid_json(&at, &shown(crd), "must have exactly one version marked as storage version");
     }
-    if let Some(first) = versions.first() {
+    if let Some(first) = versions.first().filter(|first| !first.text("name").is_empty()) {
         label(first.text("name"), first.text("name"), "", &path.child("version"), errors);
     }
     let at = path.child("names");
@@ -82,7 +82,6 @@ pub(super) fn spec(crd: &Value, errors: &mut Errors) {
         }
     }
     conversion(crd.look("spec.conversion"), &path.child("conversion"), errors);
-    status(crd, errors);
 }
 
 fn version(crd: &Value, version: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -92,13 +91,12 @@ fn version(crd: &Value, version: &Value, path: &Path<'_>, errors: &mut Errors) {
         let at = path.child("deprecationWarning");
         if !version.flag("deprecated") {
             errors.invalid(&at, warning, "can only be set for deprecated versions");
-        }
-        if warning.len() > 256 {
+        } else if warning.len() > 256 {
             errors.invalid(&at, warning, "must be <= 256 characters long");
         } else if warning.is_empty() {
-            errors.invalid(&at, warning, "must not be empty");
+            errors.invalid(&at, warning, "must not be an empty string");
         }
-        if let Some((at_byte, _)) = warning.char_indices().find(|(_, c)| c.is_control()) {
+        if let Some((at_byte, _)) = warning.char_indices().find(|(_, c)| is_hidden(*c) && version.flag("deprecated")) {
             let detail = format!(
                 "must only contain printable UTF-8 characters; non-printable character found at index {at_byte}"
             );
@@ -175,11 +173,11 @@ fn all_names(names: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// A path of names alone, below one of the roots.
+/// No more is asked of a path than that it begins as one.
 fn simple(text: &str, path: &Path<'_>, errors: &mut Errors) -> bool {
-    let fine = text.starts_with('.') && JsonPath::parse(text).is_ok_and(|path| path.simple().is_some());
+    let fine = text.starts_with('.');
     if !fine {
-        errors.invalid(path, text, "is an invalid path: only simple paths such as .spec.replicas are allowed");
+        errors.invalid(path, text, "must be a simple json path starting with .");
     }
     fine
 }
@@ -215,24 +213,30 @@ fn columns(version: &Value, path: &Path<'_>, errors: &mut Errors) {
         if name.is_empty() {
             errors.required(&at.child("name"), "");
         }
-        one_of(kind, &["boolean", "date", "integer", "number", "string"], &at.child("type"), errors);
+        let detail = "must be one of boolean,date,integer,number,string";
+        if kind.is_empty() {
+            errors.required(&at.child("type"), detail);
+        } else if !["boolean", "date", "integer", "number", "string"].contains(&kind) {
+            errors.invalid(&at.child("type"), kind, detail);
+        }
         let formats = ["byte", "date", "date-time", "double", "float", "int32", "int64", "password"];
         if !format.is_empty() && !formats.contains(&format) {
-            errors.not_supported(&at.child("format"), format, &formats);
+            errors.invalid(&at.child("format"), format, &format!("must be one of {}", formats.join(",")));
         }
+        // As the internal form calls it.
+        let at = at.child("JSONPath");
         if json_path.is_empty() {
-            errors.required(&at.child("jsonPath"), "");
-        } else if let Err(why) = JsonPath::parse(json_path) {
-            errors.invalid(&at.child("jsonPath"), json_path, &why);
+            errors.required(&at, "");
+        } else {
+            simple(json_path, &at, errors);
         }
     }
 }
 
 fn selectable(version: &Value, path: &Path<'_>, errors: &mut Errors) {
     const MOST: usize = 8;
-    let fields = version.items("selectableFields");
-    let mut seen: Vec<&str> = Vec::new();
-    for (index, field) in fields.iter().enumerate() {
+    let mut seen = Vec::new();
+    for (index, field) in version.items("selectableFields").iter().enumerate() {
         let text = field.text("jsonPath");
         let entry = path.index(index);
         let at = entry.child("jsonPath");
@@ -240,36 +244,28 @@ fn selectable(version: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.required(&at, "");
             continue;
         }
-        let names = match JsonPath::parse(text) {
-            Ok(parsed) => parsed.simple().map(|names| names.into_iter().map(str::to_owned).collect::<Vec<_>>()),
-            Err(_) => None,
+        let found = match field_path::find(version.look("schema.openAPIV3Schema"), text, false) {
+            Ok(found) => found,
+            Err(why) => {
+                errors.invalid(&at, text, &format!("is an invalid path: {why}"));
+                continue;
+            }
         };
-        match names.filter(|_| text.starts_with('.')) {
-            None => {
-                errors.invalid(&at, text, "is an invalid path: only simple paths such as .spec.replicas are allowed")
-            }
-            Some(names) if names.first().is_some_and(|name| name == "metadata") => {
-                errors.invalid(&at, text, "must not point to fields in metadata");
-            }
-            Some(names) => {
-                let root = version.look("schema.openAPIV3Schema");
-                let found = names.iter().try_fold(root, |schema, name| schema.look("properties").get(name));
-                match found {
-                    None => errors.invalid(&at, text, "is an invalid path: does not refer to a valid field"),
-                    Some(found) if !matches!(found.text("type"), "string" | "boolean" | "integer") => {
-                        errors.invalid(&at, text, "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.");
-                    }
-                    Some(_) => {}
-                }
-            }
+        if found.names.first().is_some_and(|name| name == "metadata") {
+            errors.invalid(&at, text, "must not point to fields in metadata");
         }
-        if seen.contains(&text) {
+        if !matches!(found.schema.text("type"), "string" | "boolean" | "integer") {
+            let detail = "must point to a field of type string, boolean or integer. Enum string fields and strings with formats are allowed.";
+            errors.invalid(&at, text, detail);
+        }
+        if seen.contains(&found.names) {
             errors.duplicate(&at, text);
+        } else {
+            seen.push(found.names);
         }
-        seen.push(text);
     }
-    if fields.len() > MOST {
-        errors.too_many(path, fields.len(), MOST);
+    if seen.len() > MOST {
+        errors.too_many(path, seen.len(), MOST);
     }
 }
 
@@ -289,71 +285,39 @@ fn conversion(conversion: &Value, path: &Path<'_>, errors: &mut Errors) {
         return;
     }
     if client.is_object() {
-        webhook(client, &at_client, errors);
+        webhook_configuration::validate_client(client, &at_client, errors);
     } else {
         errors.required(&at_client, "required when strategy is set to Webhook");
     }
-    if versions.is_empty() {
-        errors.required(&at_versions, "");
-        return;
-    }
-    for (index, version) in versions.iter().enumerate() {
-        let text = version.as_str().unwrap_or_default();
-        let at = at_versions.index(index);
-        if versions.iter().take(index).any(|known| known == version) {
-            errors.invalid(&at, text, "duplicate version");
-        }
-        label(text, text, "", &at, errors);
-    }
-    if !versions.iter().any(|version| version == "v1" || version == "v1beta1") {
-        errors.invalid(&at_versions, versions.to_vec(), "must include at least one of v1, v1beta1");
-    }
+    webhook_configuration::validate_review_versions(versions, "", &at_versions, errors);
 }
 
-fn webhook(client: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let (url, service) = (client.text("url"), client.look("service"));
-    if url.is_empty() != service.is_object() {
-        return errors.required(path, "exactly one of url or service is required");
-    }
-    if !url.is_empty() {
-        if !url.starts_with("https://") {
-            errors.invalid(
-                &path.child("url"),
-                url,
-                "'https' is the only allowed URL scheme; desired format: https://host[/path]",
-            );
-        }
-        return;
-    }
-    let at = path.child("service");
-    for field in ["name", "namespace"] {
-        if service.text(field).is_empty() {
-            errors.required(&at.child(field), &format!("service {field} is required"));
-        }
-    }
-    let text = service.text("path");
-    if !text.is_empty() && !text.starts_with('/') {
-        errors.invalid(&at.child("path"), text, "must start with a '/'");
-    }
-    if let Some(port) = service.int("port").filter(|port| !(1..=65535).contains(port)) {
-        errors.invalid(&at.child("port"), port, "port is not valid: must be between 1 and 65535, inclusive");
-    }
+pub(super) fn accepted(crd: &Value, errors: &mut Errors) {
+    all_names(crd.look("status.acceptedNames"), &Path::root("status.acceptedNames"), errors);
 }
 
-pub(super) fn status(crd: &Value, errors: &mut Errors) {
-    let path = Path::root("status");
-    all_names(crd.look("status.acceptedNames"), &path.child("acceptedNames"), errors);
-    let at = path.child("storedVersions");
+/// Whatever objects may lie in the store in stays a version.
+pub(super) fn stored(crd: &Value, errors: &mut Errors) {
+    accepted(crd, errors);
+    let at = Path::root("status.storedVersions");
     let (stored, versions) = (crd.items("status.storedVersions"), crd.items("spec.versions"));
     if stored.is_empty() {
         return errors.invalid(&at, Value::Null, "must have at least one stored version");
     }
-    if let Some(name) = super::storage(crd).filter(|name| !stored.iter().any(|known| known == name)) {
-        errors.invalid(&at, stored.to_vec(), &format!("must have the storage version {name}"));
+    for version in versions.iter().filter(|version| version.flag("storage")).map(|version| version.look("name")) {
+        if !stored.contains(version) {
+            let detail = format!("must have the storage version {}", version.as_str().unwrap_or_default());
+            errors.invalid(&at, stored.to_vec(), &detail);
+        }
     }
     for (index, name) in stored.iter().enumerate() {
         if !versions.iter().any(|version| version.look("name") == name) {
-            errors.invalid(&at.index(index), name.clone(), "must appear in spec.versions");
+            let (name, at) = (name.as_str().unwrap_or_default(), at.index(index));
+            let detail = format!(
+                "missing from spec.versions; {name} was previously a storage version, and must remain in spec.versions until a storage \
+                 migration ensures no data remains persisted in {name} and removes {name} from status.storedVersions"
+            );
+            errors.invalid(&at, name, &detail);
         }
     }
 }
