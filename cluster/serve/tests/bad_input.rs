@@ -332,7 +332,9 @@ async fn bodies_that_do_not_come_hold_up_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_that_bring_nothing_are_closed() {
     let short = Duration::from_millis(300);
-    let world = World::start(Bounds { handshake: short, headers: short, ..Bounds::default() }).await;
+    let world =
+        World::start(Bounds { handshake: short, headers: short, idle: Duration::from_secs(5), ..Bounds::default() })
+            .await;
     let mut silent = TcpStream::connect(world.server.address).await.unwrap();
     let mut handshaken = world.connect().await.unwrap();
     let mut half = world.connect().await.unwrap();
@@ -357,6 +359,8 @@ async fn connections_that_bring_nothing_are_closed() {
     closed(&mut handshaken).await;
     closed(&mut half).await;
     closed(&mut preface).await;
+    // Longer than for headers it is kept between requests, but not for ever.
+    assert_eq!(ask(&mut kept, "GET", "/version", JSON, b"").await.status, 200);
     closed(&mut kept).await;
     tokio::select! {
         () = drip => {}

@@ -21,12 +21,15 @@ use tokio_util::task::AbortOnDropHandle;
 use super::batch::Batched;
 use super::front::Front;
 use super::streams::streams;
+use super::waits::{Told, Waits};
 use crate::http::place::Place;
 
 /// Each costs some 50 kB with its TLS and HTTP/2 buffers.
 const MAX_CONNECTIONS: u32 = 512;
 const HANDSHAKE: Duration = Duration::from_secs(10);
-const HEADERS: Duration = Duration::from_secs(15);
+/// As upstream: just less than a request may take, and as long as Go's clients keep connections for later.
+const HEADERS: Duration = Duration::from_secs(32);
+const IDLE: Duration = Duration::from_secs(90);
 const MAX_HEADER_BYTES: u32 = 64 * 1024;
 /// How long connections have to finish what they do when the server stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -45,11 +48,13 @@ pub struct Bounds {
     pub handshake: Duration,
     /// For a request's headers, and after the handshake for a request to begin at all.
     pub headers: Duration,
+    /// Between two requests of HTTP/1.1.
+    pub idle: Duration,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { connections: MAX_CONNECTIONS, handshake: HANDSHAKE, headers: HEADERS }
+        Self { connections: MAX_CONNECTIONS, handshake: HANDSHAKE, headers: HEADERS, idle: IDLE }
     }
 }
 
@@ -163,13 +168,23 @@ async fn connection(
                 streams.drive(until(serving, |c| c.graceful_shutdown(), &stop)).await
             }
             _ => {
+                let waits = Waits::new();
+                let begun = waits.clone();
                 let service = service_fn(move |request| {
-                    let work = work(request);
-                    async move { Ok::<_, std::convert::Infallible>(work.await) }
+                    let (busy, work) = (begun.work(), work(request));
+                    async move {
+                        let answer = work.await;
+                        drop(busy);
+                        Ok::<_, std::convert::Infallible>(answer)
+                    }
                 });
                 let builder = builder(bounds, TokioExecutor::new());
-                let serving = builder.serve_connection_with_upgrades(TokioIo::new(tls), service).into_owned();
-                until(serving, |c| c.graceful_shutdown(), &stop).await
+                let io = TokioIo::new(Told::new(tls, waits.clone()));
+                let serving = builder.serve_connection_with_upgrades(io, service).into_owned();
+                tokio::select! {
+                    ended = until(serving, |c| c.graceful_shutdown(), &stop) => ended,
+                    () = waits.overdue(bounds.headers) => Err("the headers of a request took too long".into()),
+                }
             }
         }
     };
@@ -206,7 +221,8 @@ fn builder<E>(bounds: Bounds, executor: E) -> Builder<E> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(bounds.headers)
+        // Runs while nothing comes, too; headers that come slowly are watched by `Waits`.
+        .header_read_timeout(bounds.idle.max(bounds.headers))
         .max_buf_size(MAX_HEADER_BYTES as usize);
     builder
         .http2()

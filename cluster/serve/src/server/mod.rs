@@ -18,6 +18,7 @@ mod paths;
 mod read;
 mod resources;
 mod streams;
+mod waits;
 
 pub use assemble::{Access, AssembleError, Setup, assemble};
 pub use front::{Front, Parts};
