@@ -41,7 +41,7 @@ async fn it_finds_out_what_there_is() {
     }
     has(&world.run(&["api-versions"]), &["apps/v1\n", "authorization.k8s.io/v1\n", "v1\n"]);
     let ready = world.run(&["get", "--raw", "/readyz?verbose"]);
-    has(&ready, &["[+]ping ok\n[+]poststarthook/start-", "ok\n[+]shutdown ok\nreadyz check passed"]);
+    has(&ready, &["[+]ping ok\n[+]log ok\n[+]poststarthook/start-", "ok\n[+]shutdown ok\nreadyz check passed"]);
     has(&world.run(&["get", "--raw", "/metrics/slis"]), &["kubernetes_healthcheck{name=\"ping\",type=\"readyz\"} 1\n"]);
     has(
         &world.run(&["get", "--raw", "/metrics"]),

@@ -1,9 +1,13 @@
 //! `/healthz`, `/livez`, `/readyz`: the checks of whoever has something to be healthy, asked when the client asks, under upstream's names.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::io::stderr;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use http::Response;
 use kedge_api::metrics::{Family, Form, Source, Text};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::http::respond::{Body, page_not_found, text};
 use crate::wire::query::Query;
@@ -18,7 +22,7 @@ struct Check {
     probe: Probe,
 }
 
-/// The checks, in the order they were added; `ping` is always the first, `shutdown` the last.
+/// The checks, in the order they were added; `ping` and `log` are always the first, `shutdown` the last.
 #[derive(Clone)]
 pub struct Health(Arc<Inner>);
 
@@ -32,13 +36,19 @@ struct Inner {
 /// Whether only readiness counts, or life too.
 const ENDPOINTS: [(&str, bool); 3] = [("healthz", false), ("livez", false), ("readyz", true)];
 const PING: &str = "ping";
+const LOG: &str = "log";
+/// As upstream's: a reader of the log may be slow, but not for longer.
+const LOG_BLOCKED: Duration = Duration::from_secs(120);
 const SHUTDOWN: &str = "shutdown";
 
 impl Default for Health {
     fn default() -> Self {
         let ping = Check { name: PING, live: true, probe: Arc::new(|| Ok(())) };
+        let stuck = Stuck::default();
+        let written = move || stuck.check(!takes(stderr().as_fd()), Instant::now());
+        let log = Check { name: LOG, live: true, probe: Arc::new(written) };
         Self(Arc::new(Inner {
-            checks: RwLock::new(vec![ping]),
+            checks: RwLock::new(vec![ping, log]),
             state: Family::gauge(
                 "kubernetes_healthcheck",
                 "Whether a check passed when it was last asked.",
@@ -50,6 +60,27 @@ impl Default for Health {
                 &["name", "status", "type"],
             ),
         }))
+    }
+}
+
+/// Whether what is written to a file would be taken now. One that nobody reads any more takes all, and tells it by an error.
+fn takes(file: impl AsFd) -> bool {
+    let mut asked = [PollFd::new(&file, PollFlags::OUT)];
+    poll(&mut asked, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0)
+}
+
+/// Since when the log has been blocked whenever somebody asked. The lock orders nothing but those who ask.
+#[derive(Default)]
+struct Stuck(Mutex<Option<Instant>>);
+
+impl Stuck {
+    fn check(&self, blocked: bool, now: Instant) -> Result<(), String> {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = blocked.then(|| since.unwrap_or(now));
+        match *since {
+            Some(since) if now.duration_since(since) >= LOG_BLOCKED => Err("logging blocked".to_owned()),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -183,9 +214,9 @@ mod tests {
         let ok = Some((200, "ok".to_owned()));
         assert_eq!(ask(&health, "/livez").await, ok);
         assert_eq!(ask(&health, "/healthz/etcd").await, ok);
-        let want = "[+]ping ok\n[+]etcd ok\n[-]informer-sync failed: reason withheld\nreadyz check failed\n";
+        let want = "[+]ping ok\n[+]log ok\n[+]etcd ok\n[-]informer-sync failed: reason withheld\nreadyz check failed\n";
         assert_eq!(ask(&health, "/readyz").await, Some((500, want.to_owned())));
-        let want = "[+]ping ok\n[+]etcd ok\n[+]informer-sync excluded: ok\nreadyz check passed\n";
+        let want = "[+]ping ok\n[+]log ok\n[+]etcd ok\n[+]informer-sync excluded: ok\nreadyz check passed\n";
         assert_eq!(ask(&health, "/readyz?verbose&exclude=informer-sync").await, Some((200, want.to_owned())));
         assert_eq!(ask(&health, "/livez/nope").await, Some((404, "404 page not found\n".to_owned())));
         assert_eq!(ask(&health, "/api").await, None);
@@ -204,7 +235,7 @@ mod tests {
         assert_eq!(ask(&health, name).await, Some((500, "internal server error: not finished\n".to_owned())));
         health.done("poststarthook/crd-informer-synced");
         assert_eq!(ask(&health, name).await, Some((200, "ok".to_owned())));
-        let want = "[+]ping ok\n[+]poststarthook/crd-informer-synced ok\n[+]shutdown ok\n\
+        let want = "[+]ping ok\n[+]log ok\n[+]poststarthook/crd-informer-synced ok\n[+]shutdown ok\n\
                     warn: some health checks cannot be excluded: no matches for \"a\",\"b\"\nreadyz check passed\n";
         let uri = "/readyz?verbose&exclude=b&exclude=a&exclude=b";
         assert_eq!(ask(&health, uri).await, Some((200, want.to_owned())));
