@@ -4,6 +4,7 @@ use kedge_api::{Resource, Status};
 use serde_json::{Value, json};
 
 use super::item::partial;
+use crate::describe::columns::describe;
 use crate::wire::query::Query;
 use crate::wire::set;
 
@@ -57,13 +58,9 @@ impl Style<'_> {
     }
 
     fn columns(&self) -> Vec<Value> {
-        let name = (!self.names_itself()).then(|| {
-            json!({"name": "Name", "type": "string", "format": "name", "priority": 0,
-                "description": "Name must be unique within a namespace."})
-        });
-        let own = self.row.columns.iter().map(|c| {
-            json!({"name": c.name, "type": c.r#type, "format": c.format, "priority": c.priority, "description": ""})
-        });
+        let kind = &*self.row.kind;
+        let name = (!self.names_itself()).then(|| column(kind, "Name", "string", "name", 0));
+        let own = self.row.columns.iter().map(|c| column(kind, c.name, c.r#type, c.format, c.priority));
         let custom = self.row.custom.iter().flat_map(|custom| &custom.columns).map(|c| {
             json!({"name": c.name, "type": c.r#type, "format": c.format, "priority": c.priority, "description": c.description})
         });
@@ -107,6 +104,11 @@ impl Style<'_> {
     }
 }
 
+fn column(kind: &str, name: &str, of: &str, format: &str, priority: u8) -> Value {
+    let description = describe(kind, name);
+    json!({"name": name, "type": of, "format": format, "priority": priority, "description": description})
+}
+
 /// A Scale as a Table, which has columns of its own whatever is scaled.
 pub fn scale(style: &Style<'_>, object: &Value) -> Value {
     let of = |path: &str| object.pointer(path).cloned().unwrap_or_else(|| 0.into());
@@ -114,12 +116,10 @@ pub fn scale(style: &Style<'_>, object: &Value) -> Value {
     let name = object.pointer("/metadata/name").cloned().unwrap_or_default();
     let mut line = style.line(object);
     set(&mut line, "cells", vec![name, of("/spec/replicas"), of("/status/replicas"), age]);
-    let column =
-        |name: &str, kind: &str| json!({"name": name, "type": kind, "format": "", "priority": 0, "description": ""});
     let version = object.pointer("/metadata/resourceVersion").cloned().unwrap_or_default();
     let mut table = style.table(json!({"resourceVersion": version}), vec![line]);
     let columns = [("Name", "string"), ("Desired", "integer"), ("Available", "integer"), ("Age", "string")];
-    set(&mut table, "columnDefinitions", columns.map(|(name, kind)| column(name, kind)).to_vec());
+    set(&mut table, "columnDefinitions", columns.map(|(name, of)| column("Scale", name, of, "", 0)).to_vec());
     table
 }
 

@@ -13,7 +13,7 @@ mod parameters;
 mod paths;
 mod plain;
 mod protobuf;
-mod texts;
+pub(in crate::describe) mod texts;
 mod types;
 
 use std::sync::Arc;
