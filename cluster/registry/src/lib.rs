@@ -210,7 +210,7 @@ pub fn body(resource: &Resource, request: &mut Request) -> Result<(Value, Vec<St
     use verbs::incoming::{self, Expected, Incoming, Strictness};
     let (value, duplicates) = incoming::body(request);
     let strictness = Strictness::of(&request.options);
-    let Incoming { value, warnings } = incoming::conform(value, duplicates, &Expected::of(resource), strictness)?;
+    let Incoming { value, warnings, .. } = incoming::conform(value, duplicates, &Expected::of(resource), strictness)?;
     Ok((value, warnings))
 }
 

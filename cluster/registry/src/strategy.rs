@@ -54,6 +54,8 @@ pub(crate) struct Strategy {
     /// Dependents are orphaned unless the request says otherwise.
     pub(crate) orphans: bool,
     pub(crate) default: fn(&mut Value),
+    /// A new object's first part, where it is empty, is the second until the object is stored: what is added to one is added to both.
+    pub(crate) borrows: Option<(&'static str, &'static str)>,
     /// Notes on a new object who asks for it.
     pub(crate) stamp: fn(&User, &mut Value),
     /// Server-owned fields of a new object; runs before validation.
@@ -104,6 +106,7 @@ impl Strategy {
         returns_deleted: false,
         orphans: false,
         default: |_| {},
+        borrows: None,
         stamp: |_, _| {},
         prepare_create: |_| {},
         prepare_update: |_, _| {},

@@ -47,6 +47,7 @@ pub(crate) fn row() -> Row {
     let strategy = Strategy {
         orphans: true,
         default,
+        borrows: Some(("metadata.labels", "spec.template.metadata.labels")),
         prepare_create,
         prepare_update: |job, _| labelled(job),
         validate: spec::validate,
@@ -151,7 +152,7 @@ fn prepare_create(job: &mut Value) {
         chosen.entry(CONTROLLER_UID).or_insert_with(|| uid.into());
         job.set("spec.selector.matchLabels", chosen);
     }
-    // Only now: labels of its own are not added to, those of its template are all taken.
+    // As what is stored without labels is read: with its template's.
     labelled(job);
 }
 

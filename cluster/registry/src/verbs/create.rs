@@ -30,6 +30,7 @@ pub(crate) async fn create(registry: &Registry, row: &Arc<Row>, mut request: Req
     let dry_run = options::write(&request.options, "CreateOptions")?;
     let mut incoming = incoming::object(row, &mut request)?;
     registry.guard(&request, &incoming.value, None)?;
+    incoming.borrow(row);
     Author::of(registry, row, &request).track(None, &mut incoming.value)?;
     (row.strategy.stamp)(&request.who, &mut incoming.value);
     let versioned = !matches!(incoming.value.text("metadata.resourceVersion"), "" | "0");
@@ -44,7 +45,7 @@ pub(crate) async fn store(
     mut writer: Writer<'_>,
     versioned: bool,
 ) -> Result<Answer, Status> {
-    let Incoming { value: mut object, mut warnings } = incoming;
+    let Incoming { value: mut object, mut warnings, borrows } = incoming;
     let strategy = &row.strategy;
     let generated = object.text("metadata.name").is_empty();
     let now = (registry.options.now)();
@@ -56,7 +57,12 @@ pub(crate) async fn store(
     if strategy.status && !strategy.keeps_status_on_create {
         object.cut("status");
     }
+    let lent = strategy.borrows.filter(|(to, from)| borrows && object.look(to) == object.look(from));
     (strategy.prepare_create)(&mut object);
+    if let Some((to, from)) = lent {
+        let whole = object.look(from).clone();
+        object.set(to, whole);
+    }
     let _allocation = allocation::allocate(registry, row, &mut object, None, writer.dry_run)?;
     let mut errors = Errors::default();
     metadata::validate(&object, &row.resource, strategy, &mut errors);

@@ -13,6 +13,22 @@ use crate::value::{Fill as _, Look as _};
 pub(crate) struct Incoming {
     pub(crate) value: Value,
     pub(crate) warnings: Vec<String>,
+    /// A part of it is another's until it is stored (`Strategy::borrows`).
+    pub(crate) borrows: bool,
+}
+
+impl Incoming {
+    /// Of an object that is new: the part that is empty is the other one from now on.
+    pub(crate) fn borrow(&mut self, row: &Row) {
+        if let Some((to, from)) = row.strategy.borrows
+            && self.value.entries(to).count() == 0
+            && self.value.look(from).is_object()
+        {
+            let lent = self.value.look(from).clone();
+            self.value.set(to, lent);
+            self.borrows = true;
+        }
+    }
 }
 
 /// What to do about fields that are unknown or given twice.
@@ -142,8 +158,8 @@ fn sift(
     found.truncate(Findings::TOLD);
     match strictness {
         Strictness::Strict if !found.is_empty() => Err(refused(format!("strict decoding error: {}", found.join(", ")))),
-        Strictness::Warn => Ok(Incoming { value, warnings: found }),
-        Strictness::Strict | Strictness::Ignore => Ok(Incoming { value, warnings: Vec::new() }),
+        Strictness::Warn => Ok(Incoming { value, warnings: found, borrows: false }),
+        Strictness::Strict | Strictness::Ignore => Ok(Incoming { value, warnings: Vec::new(), borrows: false }),
     }
 }
 

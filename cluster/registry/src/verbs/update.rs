@@ -40,6 +40,7 @@ impl<'a> Editor<'a> {
     /// Makes the object that is not there yet, if its writer may. Without an author it is noted already who made what.
     async fn make(self, mut incoming: Incoming, author: Option<&Author<'_>>) -> Result<Answer, Status> {
         self.registry.guard(self.request, &incoming.value, None)?;
+        incoming.borrow(self.row);
         if let Some(author) = author {
             author.track(None, &mut incoming.value)?;
         }
@@ -96,10 +97,9 @@ pub(crate) async fn update(registry: &Registry, row: &Arc<Row>, mut request: Req
     Err(write::modified(row, &request.target.name))
 }
 
-fn named(incoming: Incoming, request: &Request) -> Incoming {
-    let Incoming { mut value, warnings } = incoming;
-    value.set("metadata.name", request.target.name.as_str());
-    Incoming { value, warnings }
+fn named(mut incoming: Incoming, request: &Request) -> Incoming {
+    incoming.value.set("metadata.name", request.target.name.as_str());
+    incoming
 }
 
 pub(crate) fn how(request: &Request) -> How {
@@ -150,7 +150,7 @@ pub(crate) async fn patch(registry: &Registry, row: &Arc<Row>, mut request: Requ
         let shown = get::alias(row, object.clone()).await?;
         let current: Value = shown.decode()?;
         let patched = patching::patch(kind, &row.resource, &current, &patch)?;
-        let Incoming { value: mut new, warnings } = accept(row, patched, &patch, &[], &request.options)?;
+        let Incoming { value: mut new, warnings, .. } = accept(row, patched, &patch, &[], &request.options)?;
         check_patched(row, &new, &object)?;
         check_version(row, &object, wanted_version(&new)?)?;
         incoming::store_form(row, &mut new);
@@ -197,7 +197,7 @@ async fn apply(
             check_patched_name(&new, name)?;
             incoming::store_form(row, &mut new);
             (row.strategy.default)(&mut new);
-            match editor.make(Incoming { value: new, warnings: Vec::new() }, None).await {
+            match editor.make(Incoming { value: new, warnings: Vec::new(), borrows: false }, None).await {
                 Err(status) if status.is(Reason::AlreadyExists) && !dry_run => continue,
                 answered => return answered,
             }

@@ -89,6 +89,9 @@ async fn a_jobs_own_labels_stay_its_own() {
     let mut made = world.create(&jobs, "default", none).await.unwrap();
     assert_eq!(made["metadata"]["labels"]["job-name"], "none");
     assert_eq!(made["metadata"]["labels"], made["spec"]["template"]["metadata"]["labels"]);
+    // Who made it has the labels of the template that was sent, and admission saw them.
+    let owned = &made["metadata"]["managedFields"][0]["fieldsV1"]["f:metadata"]["f:labels"];
+    assert_eq!(*owned, json!({".": {}, "f:a": {}}));
     made["metadata"].as_object_mut().unwrap().remove("labels");
     let again = world.value(kedge_api::Verb::Update, at(&jobs, "default", "none"), made.into()).await.unwrap();
     assert_eq!(again["metadata"]["labels"], again["spec"]["template"]["metadata"]["labels"]);

@@ -38,7 +38,7 @@ pub(super) async fn evict(registry: &Registry, row: &Arc<Row>, mut request: Requ
     let dry_run = options::write(&request.options, "CreateOptions")?;
     let (value, duplicates) = incoming::body(&mut request);
     let incoming = incoming::conform(value, duplicates, &EVICTION, Strictness::of(&request.options))?;
-    let Incoming { value: mut eviction, mut warnings } = incoming;
+    let Incoming { value: mut eviction, mut warnings, .. } = incoming;
     let mut writer = Writer::of(&request, dry_run).of_kind(EVICTION);
     admission::mutate(registry, row, &mut writer, &mut eviction, None).await?;
     let name = eviction.text("metadata.name");

@@ -30,7 +30,7 @@ fn conformed(request: &mut Request, expected: &Expected<'_>) -> Result<Incoming,
 /// Gives a pod its node.
 pub(super) async fn bind(registry: &Registry, row: &Arc<Row>, mut request: Request) -> Result<Answer, Status> {
     let dry_run = options::write(&request.options, "CreateOptions")?;
-    let Incoming { value: mut binding, warnings } = conformed(&mut request, &BINDING)?;
+    let Incoming { value: mut binding, warnings, .. } = conformed(&mut request, &BINDING)?;
     let mut outer = Writer::of(&request, dry_run).of_kind(BINDING);
     admission::mutate(registry, row, &mut outer, &mut binding, None).await?;
     let name = binding.text("metadata.name");
