@@ -3,10 +3,25 @@
 use std::sync::Arc;
 
 use kedge_api::selector::{FieldSelector, Selector};
-use kedge_api::{Change, Object, Options, Status};
+use kedge_api::{Change, Object, Options, Resource, Status};
 
 use crate::strategy::is_common_field;
 use crate::table::Row;
+
+/// What is said of a field by which objects cannot be chosen; some kinds have words of their own.
+fn unknown(resource: &Resource, field: &str) -> String {
+    match &*resource.kind {
+        "Job" if !resource.selectable.is_empty() => format!("field label {field:?} not supported for Job"),
+        "ResourceSlice" if !resource.selectable.is_empty() => {
+            let api_version = resource.api_version();
+            format!("field label not supported for {api_version}, Kind=ResourceSlice: {field}")
+        }
+        _ if resource.selectable.is_empty() && resource.custom.is_none() => {
+            format!("\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        }
+        _ => format!("field label not supported: {field}"),
+    }
+}
 
 pub(crate) struct Selection {
     labels: Selector,
@@ -24,21 +39,18 @@ impl Selection {
             Some(text) => Selector::parse(text).map_err(refused)?,
             None => Selector::everything(),
         };
-        let mut fields = match options.field_selector.as_deref() {
+        let fields = match options.field_selector.as_deref() {
             Some(text) => FieldSelector::parse(text).map_err(refused)?,
             None => FieldSelector::default(),
         };
         let resource = &row.resource;
-        for term in &mut fields.terms {
+        for term in &fields.terms {
             let field = term.field.as_str();
-            // Cluster-scoped built-ins take the term, too: it just never matches anything but the empty text.
-            let known = is_common_field(resource, field) || field == "metadata.namespace" || resource.selects(field);
-            if !known {
-                return Err(Status::bad_request(if resource.selectable.is_empty() && resource.custom.is_none() {
-                    format!("\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
-                } else {
-                    format!("field label not supported: {field}")
-                }));
+            // Where upstream has no rule of a kind's own, the namespace is a field of any: of the cluster's objects it is empty.
+            let plain = resource.selectable.is_empty() && resource.custom.is_none();
+            let any = plain && field == "metadata.namespace";
+            if !any && !is_common_field(resource, field) && !resource.selects(field) {
+                return Err(Status::bad_request(unknown(resource, field)));
             }
         }
         let by_content = fields.terms.iter().any(|term| !term.field.starts_with("metadata."));

@@ -29,11 +29,7 @@ pub(crate) fn validate(conditions: &[Value], path: &Path<'_>, errors: &mut Error
 
 fn one(condition: &Value, path: &Path<'_>, errors: &mut Errors) {
     let (kind, status) = (condition.text("type"), condition.text("status"));
-    if kind.is_empty() {
-        errors.required(&path.child("type"), "");
-    } else {
-        errors.all_invalid(&path.child("type"), kind, names::qualified(kind));
-    }
+    errors.all_invalid(&path.child("type"), kind, names::qualified(kind));
     if !STATUSES.contains(&status) {
         errors.not_supported(&path.child("status"), status, STATUSES);
     }

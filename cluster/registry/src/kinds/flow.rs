@@ -41,7 +41,7 @@ fn validate_conditions(object: &Value, errors: &mut Errors) {
             errors.duplicate(&path.child("type"), kind);
         }
         if kind.is_empty() {
-            errors.required(&path.child("type"), "must not be empty");
+            errors.required(&path.child("type"), "");
         }
     }
 }

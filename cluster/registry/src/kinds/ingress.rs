@@ -31,8 +31,8 @@ pub(crate) fn row() -> Row {
     let strategy = Strategy {
         default,
         prepare_create: |ingress| ingress.set("status", json!({"loadBalancer": {}})),
-        validate,
         validate_create,
+        validate_update: |new, old, errors| validate(new, Tolerated::of(old), errors),
         validate_status,
         warnings,
         ..Strategy::SPEC
@@ -84,7 +84,29 @@ fn default(ingress: &mut Value) {
     }
 }
 
-fn validate(ingress: &Value, errors: &mut Errors) {
+/// What may stay wrong because it was before: older servers let it in.
+#[derive(Clone, Copy, Default)]
+struct Tolerated {
+    secret_names: bool,
+    wildcard_rules: bool,
+}
+
+impl Tolerated {
+    fn of(old: &Value) -> Self {
+        let wrong = |secret: &str| !secret.is_empty() && !names::subdomain(secret).is_empty();
+        let broken = |rule: &Value| {
+            let mut errors = Errors::default();
+            validate_paths(rule, &Path::root("rule"), &mut errors);
+            rule.text("host").contains('*') && !errors.is_empty()
+        };
+        Self {
+            secret_names: old.items("spec.tls").iter().any(|tls| wrong(tls.text("secretName"))),
+            wildcard_rules: old.items("spec.rules").iter().any(broken),
+        }
+    }
+}
+
+fn validate(ingress: &Value, tolerated: Tolerated, errors: &mut Errors) {
     let spec = Path::root("spec");
     let rules = ingress.look("spec.rules");
     let backend = ingress.look("spec.defaultBackend");
@@ -96,7 +118,7 @@ fn validate(ingress: &Value, errors: &mut Errors) {
     }
     let list = spec.child("rules");
     for (at, rule) in ingress.items("spec.rules").iter().enumerate() {
-        validate_rule(rule, &list.index(at), errors);
+        validate_rule(rule, tolerated, &list.index(at), errors);
     }
     let list = spec.child("tls");
     for (at, tls) in ingress.items("spec.tls").iter().enumerate() {
@@ -106,7 +128,7 @@ fn validate(ingress: &Value, errors: &mut Errors) {
             validate_host(host.as_str().unwrap_or_default(), &hosts.index(at), errors);
         }
         let secret = tls.text("secretName");
-        if !secret.is_empty() {
+        if !secret.is_empty() && !tolerated.secret_names {
             errors.all_invalid(&path.child("secretName"), secret, names::subdomain(secret));
         }
     }
@@ -120,7 +142,7 @@ fn validate_host(host: &str, path: &Path<'_>, errors: &mut Errors) {
     errors.all_invalid(path, host, check(host));
 }
 
-fn validate_rule(rule: &Value, path: &Path<'_>, errors: &mut Errors) {
+fn validate_rule(rule: &Value, tolerated: Tolerated, path: &Path<'_>, errors: &mut Errors) {
     let host = rule.text("host");
     if !host.is_empty() {
         let path = path.child("host");
@@ -129,6 +151,12 @@ fn validate_rule(rule: &Value, path: &Path<'_>, errors: &mut Errors) {
         }
         validate_host(host, &path, errors);
     }
+    if !host.contains('*') || !tolerated.wildcard_rules {
+        validate_paths(rule, path, errors);
+    }
+}
+
+fn validate_paths(rule: &Value, path: &Path<'_>, errors: &mut Errors) {
     if !rule.has("http") {
         return;
     }
@@ -228,6 +256,7 @@ fn class_annotation(ingress: &Value) -> Option<&str> {
 }
 
 fn validate_create(ingress: &Value, errors: &mut Errors) {
+    validate(ingress, Tolerated::default(), errors);
     if let (Some(annotation), Some(class)) = (class_annotation(ingress), ingress.look("spec.ingressClassName").as_str())
         && annotation != class
     {
@@ -261,6 +290,25 @@ mod tests {
         assert_eq!(hosts(&rules(&["", ""])), "*");
         assert_eq!(hosts(&rules(&["a", "", "b", "c"])), "a,b,c");
         assert_eq!(hosts(&rules(&["a", "b", "c", "d", "e"])), "a,b,c + 2 more...");
+    }
+
+    #[test]
+    fn what_was_wrong_before_may_stay_so() {
+        let ingress = |host: &str, path: &str, secret: &str| {
+            let backend = json!({"service": {"name": "s", "port": {"number": 80}}});
+            let paths = json!([{"path": path, "pathType": "Exact", "backend": backend}]);
+            json!({"spec": {"rules": [{"host": host, "http": {"paths": paths}}], "tls": [{"secretName": secret}]}})
+        };
+        for (old, new, wrong) in [
+            (ingress("*.a.b", "x", "A"), ingress("*.a.b", "y", "B"), 0),
+            (ingress("*.a.b", "x", "A"), ingress("a.b", "y", "B"), 1),
+            (ingress("*.a.b", "/x", "a"), ingress("*.a.b", "y", "B"), 2),
+            (ingress("a.b", "x", "a"), ingress("*.a.b", "y", "a"), 1),
+        ] {
+            let mut errors = Errors::default();
+            validate(&new, Tolerated::of(&old), &mut errors);
+            assert_eq!(errors.len(), wrong, "{old} -> {new}: {:?}", errors.told());
+        }
     }
 
     #[test]

@@ -48,7 +48,9 @@ fn validate(class: &Value, errors: &mut Errors) {
     let tolerations = class.items("scheduling.tolerations");
     spec::tolerations(tolerations, &list, errors);
     for (at, toleration) in tolerations.iter().enumerate() {
-        if tolerations.iter().take(at).any(|earlier| earlier == toleration) {
+        let key =
+            |toleration: &Value| ["key", "operator", "value", "effect"].map(|field| toleration.text(field).to_owned());
+        if tolerations.iter().take(at).any(|earlier| key(earlier) == key(toleration)) {
             errors.duplicate_json(&list.index(at), &golang::show(toleration, "Toleration"), "");
         }
     }

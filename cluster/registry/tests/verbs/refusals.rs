@@ -14,8 +14,10 @@ use crate::groups::merge;
 use crate::world::{At, World, at, least, name_of, value};
 
 const TABLES: &[(&str, &str)] = &[
+    ("access", include_str!("refusals/access.yaml")),
     ("admissionregistration", include_str!("refusals/admissionregistration.yaml")),
     ("apiextensions", include_str!("refusals/apiextensions.yaml")),
+    ("networks", include_str!("refusals/networks.yaml")),
 ];
 
 #[derive(Deserialize)]

@@ -14,6 +14,7 @@ pub async fn of_self(reviewer: &Reviewer<'_>, request: &Request, object: &Map<St
     let spec = object.get("spec").cloned().unwrap_or_default();
     let mut wrong = Vec::new();
     let attributes = attributes(&spec, &request.who, &mut wrong);
+    validate_selectors(&spec, &mut wrong);
     bare(object, false, &mut wrong);
     verdict(reviewer, attributes, wrong).await
 }
@@ -35,6 +36,7 @@ pub async fn of_other(
     if user.name.is_empty() && user.groups.is_empty() {
         wrong.push(invalid("spec.user", "\"\"", "at least one of user or group must be specified"));
     }
+    validate_selectors(&spec, &mut wrong);
     let namespace = request.target.namespace.as_str();
     bare(object, !namespace.is_empty(), &mut wrong);
     if let (Some(asked), false) = (attributes, namespace.is_empty()) {
@@ -66,17 +68,13 @@ fn attributes<'a>(spec: &'a Value, user: &'a User, wrong: &mut Vec<Cause>) -> Op
     let (resource, path) = (spec.get("resourceAttributes"), spec.get("nonResourceAttributes"));
     let text = |key: &str| resource.or(path).and_then(|a| a.get(key)).and_then(Value::as_str).unwrap_or_default();
     match (resource, path) {
-        (Some(resource), None) => {
-            let field_selector = selector(resource, "fieldSelector", wrong);
-            selector(resource, "labelSelector", wrong);
-            Some(Attributes {
-                subresource: text("subresource"),
-                namespace: text("namespace"),
-                name: text("name"),
-                field_selector,
-                ..Attributes::resource(user, text("verb"), text("group"), text("resource"))
-            })
-        }
+        (Some(resource), None) => Some(Attributes {
+            subresource: text("subresource"),
+            namespace: text("namespace"),
+            name: text("name"),
+            field_selector: raw(resource, "fieldSelector"),
+            ..Attributes::resource(user, text("verb"), text("group"), text("resource"))
+        }),
         (None, Some(_)) => Some(Attributes::path(user, text("verb"), text("path"))),
         (Some(_), Some(path)) => {
             let why = "cannot be specified in combination with resourceAttributes";
@@ -91,21 +89,33 @@ fn attributes<'a>(spec: &'a Value, user: &'a User, wrong: &mut Vec<Cause>) -> Op
     }
 }
 
-/// The text of a selector that restricts a list or watch; it is given as text or as requirements, never both.
-fn selector<'a>(resource: &'a Value, name: &str, wrong: &mut Vec<Cause>) -> &'a str {
-    let Some(selector) = resource.get(name) else { return "" };
-    let raw = selector.get("rawSelector").and_then(Value::as_str).unwrap_or_default();
-    let required = selector.get("requirements").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
-    let path = format!("spec.resourceAttributes.{name}");
-    if !raw.is_empty() && required {
-        let why = "may not specified at the same time as requirements";
-        wrong.push(invalid(&format!("{path}.rawSelector"), &format!("{raw:?}"), why));
+/// The text of a selector that restricts a list or watch.
+fn raw<'a>(resource: &'a Value, name: &str) -> &'a str {
+    let raw = resource.get(name).and_then(|selector| selector.get("rawSelector"));
+    raw.and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Selectors are given as text or as requirements, never both.
+fn validate_selectors(spec: &Value, wrong: &mut Vec<Cause>) {
+    let Some(resource) = spec.get("resourceAttributes") else { return };
+    for name in ["fieldSelector", "labelSelector"] {
+        let Some(selector) = resource.get(name) else { continue };
+        let raw = raw(resource, name);
+        let required = selector.get("requirements").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+        let path = format!("spec.resourceAttributes.{name}");
+        if !raw.is_empty() && required {
+            let why = "may not specified at the same time as requirements";
+            wrong.push(invalid(&format!("{path}.rawSelector"), &format!("{raw:?}"), why));
+        }
+        if raw.is_empty() && !required {
+            let message = format!("Required value: when {path} is specified, requirements or rawSelector is required");
+            wrong.push(Cause {
+                reason: "FieldValueRequired".to_owned(),
+                message,
+                field: format!("{path}.requirements"),
+            });
+        }
     }
-    if raw.is_empty() && !required {
-        let message = format!("Required value: when {path} is specified, requirements or rawSelector is required");
-        wrong.push(Cause { reason: "FieldValueRequired".to_owned(), message, field: format!("{path}.requirements") });
-    }
-    raw
 }
 
 fn shown_path(attributes: &Value) -> String {
@@ -160,6 +170,7 @@ mod tests {
         let told = |spec: Value, metadata: Value, namespaced: bool| -> Vec<String> {
             let mut wrong = Vec::new();
             attributes(&spec, &user, &mut wrong);
+            validate_selectors(&spec, &mut wrong);
             bare(json!({"metadata": metadata}).as_object().unwrap(), namespaced, &mut wrong);
             wrong.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
         };

@@ -120,18 +120,20 @@ fn validate_conditions(conditions: &[Value], errors: &mut Errors) {
         if kind.is_empty() {
             errors.required(&path.child("type"), "");
         }
+        let states: &[&str] =
+            if ["Approved", "Denied", "Failed"].contains(&kind) { &["True"] } else { &["False", "True", "Unknown"] };
+        if status.is_empty() {
+            errors.required(&path.child("status"), "");
+        } else if !states.contains(&status) {
+            errors.not_supported(&path.child("status"), status, states);
+        }
         let other = match kind {
             "Approved" => "Denied",
             "Denied" => "Approved",
             _ => "",
         };
-        if seen.contains(other) {
+        if !other.is_empty() && seen.contains(other) {
             errors.invalid(&list, kind, "Approved and Denied conditions are mutually exclusive");
-        }
-        let states: &[&str] =
-            if ["Approved", "Denied", "Failed"].contains(&kind) { &["True"] } else { &["False", "True", "Unknown"] };
-        if !states.contains(&status) {
-            errors.not_supported(&path.child("status"), status, states);
         }
         if !seen.insert(kind) {
             errors.duplicate(&path.child("type"), kind);

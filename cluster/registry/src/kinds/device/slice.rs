@@ -141,7 +141,9 @@ fn validate(slice: &Value, errors: &mut Errors) {
     }
     let list = path.child("sharedCounters");
     each(sets, MOST_COUNTER_SETS, &list, errors, |set, path, errors| validate_counters(set, "name", path, errors));
-    unique(sets, &list, errors, |set| set.text("name"));
+    if sets.len() <= MOST_COUNTER_SETS {
+        unique(sets, &list, errors, |set| set.text("name"));
+    }
 }
 
 fn validate_nodes(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -202,7 +204,9 @@ fn validate_device(device: &Value, apart: bool, path: &Path<'_>, errors: &mut Er
     each(consumed, MOST_CONSUMPTIONS, &list, errors, |set, path, errors| {
         validate_counters(set, "counterSet", path, errors);
     });
-    unique(consumed, &list, errors, |set| set.text("counterSet"));
+    if consumed.len() <= MOST_CONSUMPTIONS {
+        unique(consumed, &list, errors, |set| set.text("counterSet"));
+    }
     validate_device_nodes(device, apart, path, errors);
     validate_binding(device, path, errors);
 }

@@ -61,7 +61,14 @@ fn default(level: &mut Value) {
     }
 }
 
+/// By which an older version of this kind kept zero shares apart from none.
+const PRESERVE_ZERO: &str = "flowcontrol.k8s.io/v1beta3-preserve-zero-concurrency-shares";
+
 fn validate(level: &Value, errors: &mut Errors) {
+    if level.look("metadata.annotations").get(PRESERVE_ZERO).is_some() {
+        let why = format!("annotation '{PRESERVE_ZERO}' is forbidden");
+        errors.forbidden(&Path::root("metadata.annotations"), &why);
+    }
     let path = Path::root("spec");
     let spec = level.look("spec");
     let (name, kind) = (level.text("metadata.name"), spec.text("type"));

@@ -28,6 +28,7 @@ pub(crate) fn row() -> Row {
     let resource = Resource { subresources: &[STATUS], ..base };
     let strategy = Strategy {
         status: true,
+        unconditional_update: false,
         returns_deleted: true,
         default: |attachment| {
             attachment.fill("spec.source", json!({}));
