@@ -60,7 +60,7 @@ pub struct Blob {
 }
 
 /// Thirty-two bytes, in text as lower-case hexadecimal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; DIGEST_BYTES]);
 
 impl fmt::Display for Digest {

@@ -1,0 +1,76 @@
+//! An upgrade bundle: one file from which a device takes only what it lacks.
+//!
+//! ```text
+//! 0          512                  │                 │
+//! ├─ head ───┼─ slot manifest ────┼─ index (zstd) ──┼─ pieces ─┤
+//! ```
+//! The manifest is the slot's own, with its signature ([`kedge_config::slot_manifest`]). The index has the hash of each block of 4 KiB of the
+//! new system, and where in the file each chunk of 256 KiB of it is to be found: as a whole, and as a difference to what
+//! earlier versions have. A device reads head, manifest and index, decides chunk by chunk ([`plan`]), and fetches ranges of the file.
+//!
+//! Only the manifest is signed. The hashes of the system's blocks are believed because they make the manifest's root hash; the kernel and the
+//! initramfs because they have the manifest's digests once they are whole. Until then nothing of the file is believed, and
+//! whatever it says costs no more memory than [`MOST_INDEX_BYTES`] and a few chunks.
+//!
+//! Owns the format, pure. Never knows where a bundle comes from, or where it is written.
+#![forbid(unsafe_code)]
+
+pub mod difference;
+pub mod head;
+pub mod index;
+pub mod plan;
+
+use ruzstd::decoding::StreamingDecoder;
+use std::io::Read;
+
+/// Of a block: dm-verity's.
+pub const BLOCK: u64 = kedge_config::slot_manifest::BLOCK;
+/// What a part is cut into. The last one of a part is shorter.
+pub const CHUNK: u64 = 256 << 10;
+pub const BLOCKS: u64 = CHUNK / BLOCK;
+/// Of an index, unpacked: enough for systems of 7 GiB.
+pub const MOST_INDEX_BYTES: u64 = 64 << 20;
+
+/// What a bundle holds of a system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Kernel,
+    Initramfs,
+    /// What lies in a slot before the hash tree.
+    System,
+}
+
+impl Part {
+    /// In the order of the file.
+    pub const ALL: [Self; 3] = [Self::Kernel, Self::Initramfs, Self::System];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::Initramfs => "initramfs",
+            Self::System => "system",
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BundleError {
+    #[error("this is no upgrade bundle: {0}")]
+    Head(String),
+    #[error("the bundle's index is damaged: {0}")]
+    Index(String),
+    #[error("a piece of the bundle is damaged: {0}")]
+    Piece(String),
+}
+
+/// What `packed` holds, which is no more than `most` bytes.
+pub fn unpack(packed: &[u8], most: u64) -> Result<Vec<u8>, String> {
+    let mut frame = packed;
+    let decoder = StreamingDecoder::new(&mut frame).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    decoder.take(most + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > most {
+        return Err(format!("it unpacks to more than {most} bytes"));
+    }
+    Ok(bytes)
+}
