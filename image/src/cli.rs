@@ -28,6 +28,8 @@ pub enum Command {
     Build(Build),
     /// Make the key pair by which systems are signed
     Keys(Keys),
+    /// Make the file from which devices upgrade themselves
+    Bundle(Bundle),
     /// Boot a board's image under QEMU
     Run(Run),
     /// Show what is in a disk image, and check it
@@ -407,6 +409,20 @@ impl Provision {
             token_days: self.token_days,
         }
     }
+}
+
+#[derive(Args)]
+pub struct Bundle {
+    /// Disk image with the new system in slot A
+    pub image: PathBuf,
+    /// An earlier version, as image or bundle: devices that run it fetch what differs; may be repeated
+    #[arg(long = "from", value_name = "FILE")]
+    pub earlier: Vec<PathBuf>,
+    /// File to write [default: the image's name, ending in .kedge]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    #[arg(long, short, value_enum, default_value = "table")]
+    pub output: Output,
 }
 
 #[derive(Args)]

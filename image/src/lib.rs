@@ -15,6 +15,7 @@
 
 pub mod assemble;
 pub mod build;
+pub mod bundle;
 pub mod digest;
 pub mod disk;
 pub mod elf;
@@ -25,6 +26,7 @@ pub mod kernel;
 pub mod licence;
 pub mod manifest;
 pub mod oci;
+pub mod parallel;
 pub mod plan;
 pub mod progress;
 pub mod provision;

@@ -4,7 +4,9 @@ mod cli;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use cli::{Build, Cli, Command, Flash, FromDir, Inspect, Keys, Output, Provision, ProvisionCommand, Run, Validate};
+use cli::{
+    Build, Bundle, Cli, Command, Flash, FromDir, Inspect, Keys, Output, Provision, ProvisionCommand, Run, Validate,
+};
 use kedge_config::{BoardConfig, MachineConfig};
 use kedge_image::fetch::{self, inputs};
 use kedge_image::flash::{self, target::Target};
@@ -24,6 +26,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Build(args) => build(args),
         Command::Keys(args) => keys(&args),
+        Command::Bundle(args) => bundle(&args),
         Command::Run(args) => run_guest(args),
         Command::Inspect(args) => inspect(&args),
         Command::Flash(args) => write_disk(&args),
@@ -92,6 +95,15 @@ fn keys(args: &Keys) -> Result<()> {
             made.private.display(),
             made.public.display()
         )),
+    }
+}
+
+fn bundle(args: &Bundle) -> Result<()> {
+    let out = args.out.clone().unwrap_or_else(|| args.image.with_extension("kedge"));
+    let written = kedge_image::bundle::write(&args.image, &args.earlier, &out, Progress::for_stderr())?;
+    match args.output {
+        Output::Json => json(&written),
+        Output::Table => say(&written.show()),
     }
 }
 

@@ -120,7 +120,8 @@ impl Numbers<'_> {
     fn next(&mut self) -> Result<u64, BundleError> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
-            let (byte, rest) = self.0.split_first().ok_or_else(|| BundleError::Piece("a difference is cut off".into()))?;
+            let (byte, rest) =
+                self.0.split_first().ok_or_else(|| BundleError::Piece("a difference is cut off".into()))?;
             self.0 = rest;
             number |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {

@@ -116,7 +116,8 @@ mod tests {
         assert_eq!(ways(&present), shortest);
 
         present.in_place = vec![true; BLOCKS as usize + 1];
-        present.running = contents().hashes[BLOCKS as usize..2 * BLOCKS as usize].iter().map(|hash| (*hash, 7)).collect();
+        present.running =
+            contents().hashes[BLOCKS as usize..2 * BLOCKS as usize].iter().map(|hash| (*hash, 7)).collect();
         assert_eq!(ways(&present), [Way::InPlace, Way::Copy, shortest[2], shortest[3]]);
 
         // One block that is nowhere: the chunk has to come.
@@ -131,10 +132,7 @@ mod tests {
         let far = 100 + GAP;
         let ways = [fetch(0, 100), Way::Copy, fetch(far, 50), fetch(far + 51 + GAP, 1), fetch(10, 5)];
         let told: Vec<(Range<u64>, Vec<usize>)> = requests(&ways).into_iter().map(|r| (r.bytes, r.chunks)).collect();
-        assert_eq!(
-            told,
-            [(0..far + 50, vec![0, 2]), (far + 51 + GAP..far + 52 + GAP, vec![3]), (10..15, vec![4])]
-        );
+        assert_eq!(told, [(0..far + 50, vec![0, 2]), (far + 51 + GAP..far + 52 + GAP, vec![3]), (10..15, vec![4])]);
         let many: Vec<Way> = (0..40).map(|n| fetch(n * CHUNK, CHUNK as u32)).collect();
         let lengths: Vec<u64> = requests(&many).into_iter().map(|r| r.bytes.end - r.bytes.start).collect();
         assert_eq!(lengths, [MOST_REQUEST, MOST_REQUEST, MOST_REQUEST / 2]);

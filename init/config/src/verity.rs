@@ -12,6 +12,7 @@ const BLOCK_BYTES: usize = BLOCK as usize;
 /// Bytes that a superblock takes before its tree: a whole block.
 pub const SUPERBLOCK_BYTES: u64 = BLOCK;
 const SALT_ROOM: usize = 256;
+static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
@@ -20,10 +21,12 @@ pub struct Tree {
     pub bytes: Vec<u8>,
 }
 
-fn hash(salt: &Digest, block: &[u8]) -> [u8; DIGEST_BYTES] {
+/// Of a block; one that is shorter counts as filled up with zeros.
+pub fn hash(salt: &Digest, block: &[u8]) -> [u8; DIGEST_BYTES] {
     let mut state = Context::new(&SHA256);
     state.update(&salt.0);
     state.update(block);
+    state.update(ZEROS.get(block.len()..).unwrap_or_default());
     let mut digest = [0; DIGEST_BYTES];
     digest.iter_mut().zip(state.finish().as_ref()).for_each(|(to, from)| *to = *from);
     digest
@@ -39,20 +42,26 @@ pub fn tree(mut data: impl Read, salt: &Digest) -> io::Result<Tree> {
         if block.is_empty() {
             break;
         }
-        block.resize(BLOCK_BYTES, 0);
         hashes.push(hash(salt, &block));
     }
-    // The one above the data first; turned round at the end.
-    let mut levels: Vec<Vec<u8>> = Vec::new();
-    while hashes.len() > 1 {
-        let mut level = hashes.concat();
-        level.resize(level.len().next_multiple_of(BLOCK_BYTES), 0);
-        hashes = level.chunks(BLOCK_BYTES).map(|block| hash(salt, block)).collect();
-        levels.push(level);
+    Tree::over(hashes, salt).ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "no data"))
+}
+
+impl Tree {
+    /// The tree over blocks with these hashes; `None` where there is none.
+    pub fn over(mut hashes: Vec<[u8; DIGEST_BYTES]>, salt: &Digest) -> Option<Self> {
+        // The one above the data first; turned round at the end.
+        let mut levels: Vec<Vec<u8>> = Vec::new();
+        while hashes.len() > 1 {
+            let mut level = hashes.concat();
+            level.resize(level.len().next_multiple_of(BLOCK_BYTES), 0);
+            hashes = level.chunks(BLOCK_BYTES).map(|block| hash(salt, block)).collect();
+            levels.push(level);
+        }
+        let root = Digest(*hashes.first()?);
+        levels.reverse();
+        Some(Self { root, bytes: levels.concat() })
     }
-    let root = hashes.first().copied().ok_or_else(|| io::Error::new(io::ErrorKind::UnexpectedEof, "no data"))?;
-    levels.reverse();
-    Ok(Tree { root: Digest(root), bytes: levels.concat() })
 }
 
 /// What tools other than Kedge look for in the block before a tree. Kedge itself takes all of it from the signed manifest.

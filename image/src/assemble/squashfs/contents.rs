@@ -1,11 +1,10 @@
 //! The files' contents: in blocks, each packed by itself, packed by all processors, written in order.
 
 use super::{BLOCK, SquashfsError};
+use crate::parallel;
 use crate::tree::Content;
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 
 /// In a block's length: it is stored as it is.
 const STORED: u32 = 1 << 24;
@@ -91,27 +90,5 @@ impl<W: Write> Contents<W> {
 /// Each block of `window` packed; `None` where that would not make it smaller, or is not wanted.
 fn pack_all(window: &[u8], wanted: bool) -> io::Result<Vec<Option<Vec<u8>>>> {
     let blocks: Vec<&[u8]> = window.chunks(BLOCK).collect();
-    let packed: Vec<Mutex<Option<Vec<u8>>>> = blocks.iter().map(|_| Mutex::default()).collect();
-    if wanted {
-        let next = AtomicUsize::new(0);
-        let work = || -> io::Result<()> {
-            while let Some((block, packed)) = {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                blocks.get(at).zip(packed.get(at))
-            } {
-                *packed.lock().unwrap_or_else(PoisonError::into_inner) = super::pack(block)?;
-            }
-            Ok(())
-        };
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get()).min(blocks.len());
-        std::thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
-            let own = work();
-            let joined = others.into_iter().map(|other| {
-                other.join().unwrap_or_else(|_| Err(io::Error::other("a thread that packs blocks ended early")))
-            });
-            joined.chain([own]).collect::<io::Result<()>>()
-        })?;
-    }
-    Ok(packed.into_iter().map(|packed| packed.into_inner().unwrap_or_else(PoisonError::into_inner)).collect())
+    parallel::map(&blocks, |block| if wanted { super::pack(block) } else { Ok(None) })
 }
