@@ -7,7 +7,6 @@ use crate::inspect::InspectError;
 use crate::parallel;
 use crate::progress::Progress;
 use crate::show;
-use difference::Old;
 use kedge_bundle::head::Head;
 use kedge_bundle::index::{Contents, Index, MOST_BASES, Piece, fits};
 use kedge_bundle::plan::{self, Present, Way};
@@ -214,7 +213,7 @@ fn contents(part: Part, new: &System, olds: &[System], pieces: &mut Pieces) -> i
         // There are few, see `write`.
         let base = contents.bases.len() as u8;
         contents.bases.push(digest);
-        let steps = Old::new(old.part(part)).steps(bytes);
+        let steps = difference::Old::new(old.part(part)).steps(bytes);
         let work: Vec<_> = difference::chunks(&steps).into_iter().zip(&chunks).collect();
         let packed = parallel::map(&work, |(steps, chunk)| {
             let difference = kedge_bundle::difference::encode(steps, old.part(part), chunk);

@@ -12,12 +12,15 @@
 //! initramfs because they have the manifest's digests once they are whole. Until then nothing of the file is believed, and
 //! whatever it says costs no more memory than [`MOST_INDEX_BYTES`] and a few chunks.
 //!
-//! Owns the format, pure. Never knows where a bundle comes from, or where it is written.
+//! Owns the format, and the order of writes by which a bundle comes onto a disk ([`install`]). Never knows where a bundle comes from, which
+//! slot is idle, or when it is time.
 #![forbid(unsafe_code)]
 
 pub mod difference;
 pub mod head;
 pub mod index;
+pub mod install;
+pub mod open;
 pub mod plan;
 
 use ruzstd::decoding::StreamingDecoder;
