@@ -1,5 +1,6 @@
 //! The table of targets, by the crate whose readers they are.
 
+mod bundle;
 mod cel;
 mod config;
 mod custom;
@@ -14,6 +15,10 @@ use crate::Target;
 pub const TARGETS: &[Target] = &[
     Target { name: "accept", run: wire::accept, seeds: wire::accept_seeds },
     Target { name: "board-config", run: config::board, seeds: config::board_seeds },
+    Target { name: "bundle-difference", run: bundle::difference, seeds: bundle::difference_seeds },
+    Target { name: "bundle-head", run: bundle::head, seeds: bundle::head_seeds },
+    Target { name: "bundle-index", run: bundle::index, seeds: bundle::index_seeds },
+    Target { name: "bundle-piece", run: bundle::piece, seeds: bundle::piece_seeds },
     Target { name: "cel", run: cel::cel, seeds: cel::seeds },
     Target { name: "custom-resource", run: custom::resource, seeds: custom::resource_seeds },
     Target { name: "dhcp", run: net::dhcp, seeds: net::dhcp_seeds },

@@ -66,14 +66,38 @@ pub enum BundleError {
     Piece(String),
 }
 
+/// A frame may ask for a window, which is memory, of no less (RFC 8878, 3.1.1.1.2).
+const LEAST_WINDOW: u64 = 1024;
+
 /// What `packed` holds, which is no more than `most` bytes.
 pub fn unpack(packed: &[u8], most: u64) -> Result<Vec<u8>, String> {
     let mut frame = packed;
-    let decoder = StreamingDecoder::new(&mut frame).map_err(|error| error.to_string())?;
+    let window = most.next_power_of_two().max(LEAST_WINDOW);
+    let decoder = StreamingDecoder::new_with_max_window_size(&mut frame, window).map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
     decoder.take(most + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
     if bytes.len() as u64 > most {
         return Err(format!("it unpacks to more than {most} bytes"));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_unpacks_to_too_much_is_refused() {
+        let packed = zstd::bulk::compress(&vec![7; 100_000], 19).unwrap();
+        assert_eq!(unpack(&packed, 100_000).unwrap(), vec![7; 100_000]);
+        assert!(unpack(&packed, 50_000).is_err());
+        // A frame that does not tell its length, and one that wants a window of 64 MiB.
+        let mut stream = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        std::io::Write::write_all(&mut stream, &vec![7; 100_000]).unwrap();
+        let open = stream.finish().unwrap();
+        assert!(unpack(&open, 100).is_err());
+        assert!(unpack(&[0x28, 0xb5, 0x2f, 0xfd, 0, 16 << 3, 1, 0, 0], CHUNK).unwrap_err().contains("indow"));
+        assert!(unpack(&packed[..packed.len() - 3], 100_000).is_err());
+        assert!(unpack(b"", 100).is_err());
+    }
 }
