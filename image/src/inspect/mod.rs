@@ -171,6 +171,12 @@ impl Disk {
         self.fat_file(names::ESP.name, path)
     }
 
+    /// A slot's kernel or initramfs.
+    pub fn slot_file(&self, slot: SlotName, name: &str) -> Result<Vec<u8>, InspectError> {
+        let (partition, path) = boot::slot_file(self.table, slot, name);
+        self.fat_file(partition, &path)
+    }
+
     /// A file of a FAT partition, whole.
     pub fn fat_file(&self, partition: &'static str, path: &str) -> Result<Vec<u8>, InspectError> {
         let fail = |source: io::Error| {
@@ -237,10 +243,7 @@ impl Disk {
         let mut wrong =
             |what: String| problems.push(format!("{}, slot {slot} ({}): {what}", self.path, slot.partition()));
         let seal = system.is_some().then(|| {
-            let boot = |name: &str| {
-                let (partition, path) = boot::slot_file(self.table, slot, name);
-                self.fat_file(partition, &path).ok()
-            };
+            let boot = |name: &str| self.slot_file(slot, name).ok();
             seal::look(region, keys, &boot, &mut wrong)
         });
         let system = system.and_then(|system| system.map_err(|error| wrong(error.to_string())).ok());
