@@ -155,7 +155,7 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
     }
 
     let step = progress.step("initramfs");
-    let (early, loaded) = initramfs::tree(&inputs.kernel, &config.modules.stage1, &signing.trusted, inputs.stage1)?;
+    let (early, loaded) = initramfs::tree(&inputs.kernel, config, &signing.trusted, inputs.stage1)?;
     let mut archive = Vec::new();
     let initramfs_path = out("initramfs");
     cpio::write(&early, epoch, &mut archive).map_err(io(&initramfs_path))?;

@@ -12,10 +12,11 @@ use std::path::Path;
 
 /// This system works.
 pub fn confirm(disk: Option<&Disk>) -> anyhow::Result<()> {
+    let index = rollback_index(&fs::read_to_string(names::STAGE1_REPORT).unwrap_or_default());
     change(disk, "is confirmed", |record, name| {
-        let needed = record.needs_confirmation(name);
+        let needed = record.needs_confirmation(name, index);
         if needed {
-            record.confirm(name);
+            record.confirm(name, index);
         }
         needed
     })
@@ -26,7 +27,7 @@ pub fn excuse(disk: Option<&Disk>) -> anyhow::Result<()> {
     change(disk, "ends on request before it was confirmed, which is not counted", Record::excuse)
 }
 
-fn change(disk: Option<&Disk>, told: &str, decide: fn(&mut Record, SlotName) -> bool) -> anyhow::Result<()> {
+fn change(disk: Option<&Disk>, told: &str, decide: impl Fn(&mut Record, SlotName) -> bool) -> anyhow::Result<()> {
     // Without a slot it was not stage 1 that started this system.
     let Some(name) = own(&fs::read_to_string(names::STAGE1_REPORT).unwrap_or_default()) else { return Ok(()) };
     let device = disk.and_then(|disk| disk.device(names::META.name)).context("no META partition")?;
@@ -37,7 +38,7 @@ fn change(disk: Option<&Disk>, told: &str, decide: fn(&mut Record, SlotName) -> 
 }
 
 /// Writes META only where `decide` changed something: a system that is good and was confirmed costs nothing.
-fn rewrite(device: &Path, name: SlotName, decide: fn(&mut Record, SlotName) -> bool) -> anyhow::Result<bool> {
+fn rewrite(device: &Path, name: SlotName, decide: impl Fn(&mut Record, SlotName) -> bool) -> anyhow::Result<bool> {
     let meta = Meta::open(device)?;
     let mut record = meta.read()?;
     let changed = decide(&mut record, name);
@@ -45,6 +46,12 @@ fn rewrite(device: &Path, name: SlotName, decide: fn(&mut Record, SlotName) -> b
         meta.write(&mut record)?;
     }
     Ok(changed)
+}
+
+/// That of this system, as stage 1 found it in the signed manifest.
+fn rollback_index(stage1: &str) -> u64 {
+    let fact = report::parse(stage1).find_map(|(name, value)| (name == report::ROLLBACK_INDEX).then_some(value));
+    fact.and_then(|value| value.parse().ok()).unwrap_or(0)
 }
 
 /// The slot that stage 1 reported.
@@ -62,6 +69,8 @@ mod tests {
         assert_eq!(own("time.stage1-start 5\nslot b\ndisk vda\n"), Some(SlotName::B));
         assert_eq!(own("slot c\n"), None);
         assert_eq!(own(""), None);
+        assert_eq!(rollback_index("slot b\nrollback-index 7\n"), 7);
+        assert_eq!(rollback_index("slot b\n"), 0);
     }
 
     #[test]

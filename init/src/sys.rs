@@ -113,19 +113,6 @@ pub fn signal_everyone(signal: i32) {
     unsafe { libc::kill(-1, signal) };
 }
 
-/// `WDIOC_SETTIMEOUT` of linux/watchdog.h: `_IOWR('W', 6, int)`. The same number on x86 and ARM.
-const WDIOC_SETTIMEOUT: libc::c_ulong = 0xC004_5706;
-
-/// Asks a watchdog to reset the machine after so many seconds of silence; gives the seconds it took instead.
-pub fn watchdog_timeout(watchdog: &File, seconds: u32) -> io::Result<u32> {
-    let mut timeout = libc::c_int::try_from(seconds).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    // SAFETY: the descriptor is open and the argument an int that the kernel reads and writes within the call.
-    match unsafe { libc::ioctl(watchdog.as_raw_fd(), WDIOC_SETTIMEOUT as _, &raw mut timeout) } {
-        0 => Ok(timeout.try_into().unwrap_or(seconds)),
-        _ => Err(io::Error::last_os_error()),
-    }
-}
-
 /// Lets the async runtime wait for an open file that was opened non-blocking.
 pub fn register(file: File) -> io::Result<AsyncFd<File>> {
     // SAFETY: a File owns its descriptor and keeps it open and the same for as long as it lives, which is what is asked for.
@@ -207,7 +194,6 @@ mod tests {
     fn the_kernel_refuses_what_is_no_disk_and_no_ext4() {
         let file = tempfile::tempfile().unwrap();
         assert_eq!(resize_partition(&file, 1, 0, 512).unwrap_err().raw_os_error(), Some(libc::ENOTTY));
-        assert_eq!(watchdog_timeout(&file, 10).unwrap_err().raw_os_error(), Some(libc::ENOTTY));
         assert!(resize_ext4(&File::open("/proc").unwrap(), 1).is_err());
         assert_eq!(resize_partition(&file, 1, u64::MAX, 512).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }

@@ -49,7 +49,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kedge-image", &["kedge-config"]),
     ("kedge-net", &[]),
     ("kedge-node", &["kedge-api", "kedge-net", "kedge-runtime"]),
-    ("kedge-qemu-tests", &["kedge-image"]),
+    // What lies in a slot and what is noted of it, to spoil both.
+    ("kedge-qemu-tests", &["kedge-config", "kedge-image"]),
     ("kedge-registry", &["kedge-api", "kedge-cel", "kedge-store", "kedge-watch"]),
     ("kedge-runtime", &[]),
     ("kedge-schedule", &["kedge-api"]),

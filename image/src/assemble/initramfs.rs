@@ -5,6 +5,7 @@ use crate::kernel::Kernel;
 use crate::kernel::modules::ModuleError;
 use crate::kernel::resolve::{self, ResolveError};
 use crate::tree::{Content, Tree, TreeError};
+use kedge_config::BoardConfig;
 use kedge_config::names;
 use kedge_config::signing::Key;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ const ALWAYS: [&str; 1] = ["dm_verity"];
 /// The tree, and the names of the modules in it.
 pub fn tree(
     kernel: &Kernel,
-    wanted: &[String],
+    board: &BoardConfig,
     keys: &[Key],
     stage1: Content,
 ) -> Result<(Tree, Vec<String>), InitramfsError> {
@@ -36,7 +37,7 @@ pub fn tree(
     for folder in ["dev", "proc", "sys", "run", "root"] {
         tree.directory(folder, 0o755, &generated)?;
     }
-    let wanted: Vec<String> = wanted.iter().cloned().chain(ALWAYS.map(str::to_owned)).collect();
+    let wanted: Vec<String> = board.modules.stage1.iter().cloned().chain(ALWAYS.map(str::to_owned)).collect();
     let order = resolve::resolve(&kernel.modules, &wanted, &[])?;
     let mut list = String::new();
     for name in &order {
@@ -47,5 +48,9 @@ pub fn tree(
     }
     tree.file(names::STAGE1_MODULES, 0o644, Content::bytes(list), &generated)?;
     tree.file(names::STAGE1_KEYS, 0o644, Content::bytes(Key::to_list(keys)), &generated)?;
+    if let Some(watchdog) = &board.watchdog {
+        let line = format!("{} {}\n", watchdog.device, watchdog.timeout_seconds);
+        tree.file(names::STAGE1_WATCHDOG, 0o644, Content::bytes(line), &generated)?;
+    }
     Ok((tree, order))
 }

@@ -123,6 +123,8 @@ pub struct Record {
     pub b: Slot,
     /// Automatic reboots out of the recovery state since the last confirmed boot.
     pub recoveries: u32,
+    /// The highest of the systems that proved themselves: one with a lower rollback index is never booted again.
+    pub rollback_index: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -159,14 +161,14 @@ impl Record {
     /// What the image tool writes: a good system in A, nothing in B.
     pub fn fresh() -> Self {
         let a = Slot { verdict: Verdict::Good, priority: 1, ..Slot::empty() };
-        Self { generation: 1, a, b: Slot::empty(), recoveries: 0 }
+        Self { generation: 1, a, b: Slot::empty(), recoveries: 0, rollback_index: 0 }
     }
 
     /// For a META that holds no whole copy: nothing is known, so both slots are worth a try, A first.
     pub fn unknown() -> Self {
         let slot =
             |priority| Slot { verdict: Verdict::Good, priority, note: "slot record was lost".into(), ..Slot::empty() };
-        Self { generation: 0, a: slot(2), b: slot(1), recoveries: 0 }
+        Self { generation: 0, a: slot(2), b: slot(1), recoveries: 0, rollback_index: 0 }
     }
 
     pub fn slot(&self, name: SlotName) -> &Slot {
@@ -225,17 +227,21 @@ impl Record {
         counted
     }
 
-    /// The slot's system runs well: it is good from now on.
-    pub fn confirm(&mut self, name: SlotName) {
+    /// The slot's system, which has this rollback index, runs well: it is good from now on, and the older ones are behind us.
+    pub fn confirm(&mut self, name: SlotName, rollback_index: u64) {
         self.recoveries = 0;
+        self.rollback_index = self.rollback_index.max(rollback_index);
         let slot = self.slot_mut(name);
         *slot = Slot { verdict: Verdict::Good, tries: 0, unconfirmed: 0, note: String::new(), ..slot.clone() };
     }
 
     /// Whether [`Record::confirm`] would change anything worth a write.
-    pub fn needs_confirmation(&self, name: SlotName) -> bool {
+    pub fn needs_confirmation(&self, name: SlotName, rollback_index: u64) -> bool {
         let slot = self.slot(name);
-        slot.verdict != Verdict::Good || slot.unconfirmed != 0 || self.recoveries != 0
+        rollback_index > self.rollback_index
+            || slot.verdict != Verdict::Good
+            || slot.unconfirmed != 0
+            || self.recoveries != 0
     }
 
     /// The slot's system cannot be booted, for this reason.
@@ -302,6 +308,8 @@ impl Record {
             let note = cut(&slot.note);
             body.extend(note.bytes().chain(std::iter::repeat(0)).take(NOTE_BYTES));
         }
+        // Where there were zeros once: a record without it has none.
+        body.extend_from_slice(&self.rollback_index.to_le_bytes());
         body.resize(COPY_BYTES - 4, 0);
         body.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
         let mut copy = [0; COPY_BYTES];
@@ -328,7 +336,8 @@ impl Record {
         }
         let generation = u64::from_le_bytes(rest.take()?);
         let recoveries = u32::from_le_bytes(rest.take()?);
-        Ok(Self { generation, recoveries, a: rest.slot()?, b: rest.slot()? })
+        let (a, b) = (rest.slot()?, rest.slot()?);
+        Ok(Self { generation, recoveries, a, b, rollback_index: u64::from_le_bytes(rest.take()?) })
     }
 }
 

@@ -5,12 +5,12 @@
 //! Never knows: YAML, networks, containers. It must stay small: it is unpacked into memory at each boot.
 //!
 //! ```text
-//! main ─▶ mounts::early ─▶ modules::load_list ─▶ disk::wait ─▶ meta::Meta::read ─▶ Record::choose ─┬─▶ root::mount ─▶ root::switch
-//!                                                                            ▲     condemn ◀──────┤ corrupt
-//!                                                                            └────────────────────┘
-//!                                                                                  recovery::enter ◀── nothing left
+//! main ─▶ mounts::early ─▶ modules::load_list ─▶ disk::wait ─▶ meta::Meta::read ─▶ Record::choose ◀──────────────── condemn
+//!                                                                                    │       │                          ▲ refused, corrupt
+//!                                                                       nothing left │       ▼                          │
+//!                                                                     recovery::enter ◀┘  trust::manifest ─▶ Verity ─▶ root::mount ─▶ root::switch
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod disk;
 pub mod meta;
@@ -20,3 +20,8 @@ pub mod recovery;
 pub mod report;
 pub mod root;
 pub mod say;
+#[expect(unsafe_code, reason = "system calls that no safe wrapper offers")]
+mod sys;
+pub mod trust;
+pub mod verity;
+pub mod watchdog;

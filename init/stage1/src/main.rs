@@ -2,35 +2,69 @@
 #![forbid(unsafe_code)]
 
 use kedge_config::names;
+use kedge_config::signing::Key;
 use kedge_config::slot::{Choice, Record, SlotName};
+use kedge_config::slot_manifest::SlotManifest;
 use kedge_stage1::disk::{self, Disk};
 use kedge_stage1::meta::Meta;
-use kedge_stage1::report::Report;
+use kedge_stage1::report::{self, Report};
 use kedge_stage1::say::{Level, say, shout};
-use kedge_stage1::{modules, mounts, recovery, root};
+use kedge_stage1::verity::{Verity, VerityError};
+use kedge_stage1::watchdog::{self, Watchdog};
+use kedge_stage1::{modules, mounts, recovery, root, trust};
 use std::fs;
 use std::path::Path;
 
-/// Boots in a row without confirmation after which the system's init is read as a whole before it is trusted.
-const SUSPICIOUS: u8 = 3;
+/// Boots in a row without confirmation after which the system is read as a whole: a corrupt block may have been why.
+const SUSPICIOUS: u8 = 1;
 
 fn main() {
     let mut report = Report::default();
     report.stamp("stage1-start");
     if let Err(error) = mounts::early() {
-        recovery::enter(&[error.to_string()], Some(30));
+        recovery::enter(&[error.to_string()], Some(30), None);
     }
     report.stamp("stage1-mounts");
     shout(&format!("kedge: stage 1, version {}\n", kedge_config::VERSION));
     load_modules();
     report.stamp("stage1-modules");
+    let mut watchdog = watchdog();
     let disk = match disk::wait() {
         Ok(disk) => disk,
-        Err(error) => recovery::enter(&[error.to_string()], Some(30)),
+        Err(error) => recovery::enter(&[error.to_string()], Some(30), watchdog),
     };
     report.fact("disk", &disk.name);
     report.stamp("stage1-disk");
-    boot(&disk, report)
+    feed(&mut watchdog);
+    boot(&disk, report, watchdog)
+}
+
+/// Armed where the board has one. A system that cannot be guarded is better than none: what goes wrong is told.
+fn watchdog() -> Option<Watchdog> {
+    let text = fs::read_to_string(names::STAGE1_WATCHDOG).ok()?;
+    let Some((path, seconds)) = watchdog::parse(&text) else {
+        say(
+            Level::Error,
+            &format!("{}: \"{}\", expected a device and seconds", names::STAGE1_WATCHDOG, text.trim_end()),
+        );
+        return None;
+    };
+    match Watchdog::arm(&path, seconds) {
+        Ok(armed) => {
+            say(Level::Info, &format!("{} is armed: it resets after {} s", path.display(), armed.seconds));
+            Some(armed)
+        }
+        Err(error) => {
+            say(Level::Warning, &format!("watchdog {}: {error}; nothing resets a system that hangs", path.display()));
+            None
+        }
+    }
+}
+
+fn feed(watchdog: &mut Option<Watchdog>) {
+    if let Some(Err(error)) = watchdog.as_mut().map(Watchdog::feed) {
+        say(Level::Warning, &format!("the watchdog takes no sign of life: {error}"));
+    }
 }
 
 fn load_modules() {
@@ -74,11 +108,16 @@ impl Book {
     }
 }
 
-fn boot(disk: &Disk, mut report: Report) -> ! {
+fn boot(disk: &Disk, mut report: Report, mut watchdog: Option<Watchdog>) -> ! {
     let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
     let forced = SlotName::from_command_line(&command_line);
     let mut book = Book::open(disk);
     report.stamp("stage1-record");
+    let keys = trust::keys().unwrap_or_else(|error| {
+        say(Level::Error, &format!("{error}; no system can be trusted"));
+        Vec::new()
+    });
+    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let mut failed: Vec<SlotName> = Vec::new();
     let mut reasons: Vec<String> = Vec::new();
     loop {
@@ -93,21 +132,30 @@ fn boot(disk: &Disk, mut report: Report) -> ! {
                 );
                 book.record.count_recovery();
                 book.keep();
-                recovery::enter(&reasons, reboot_after)
+                recovery::enter(&reasons, reboot_after, watchdog)
             }
         };
         let thorough = book.record.slot(name).unconfirmed >= SUSPICIOUS;
         book.record.count_try(name);
         book.keep();
         report.stamp("stage1-counted");
-        match mount(disk, name, thorough) {
-            Ok(()) => hand_over(name, &mut report, &reasons),
-            Err(reason) => {
-                say(Level::Error, &format!("slot {name}: {reason}"));
-                book.record.condemn(name, &reason);
-                book.keep();
-                reasons.push(format!("slot {name}: {reason}"));
+        let mut alive = || feed(&mut watchdog);
+        match mount(disk, name, &book.record, &keys, &kernel, thorough.then_some(&mut alive)) {
+            Ok(manifest) => hand_over(name, &manifest, &mut report, &reasons, watchdog),
+            Err(refusal) => {
                 failed.push(name);
+                if refusal.condemns {
+                    book.record.condemn(name, &refusal.why);
+                    book.keep();
+                }
+                let next = match book.record.choose(forced, &failed) {
+                    Choice::Boot(other) => format!("trying slot {other}"),
+                    Choice::Recover { .. } => "no slot is left".to_owned(),
+                };
+                let reason = format!("slot {name} is refused: {}", refusal.why);
+                say(Level::Info, &reason);
+                shout(&format!("kedge: {reason}; {next}\n"));
+                reasons.push(reason);
             }
         }
     }
@@ -120,20 +168,54 @@ fn told(record: &Record, name: SlotName) -> String {
     format!("slot {name}: {:?} ({note})", slot.verdict)
 }
 
-fn mount(disk: &Disk, name: SlotName, thorough: bool) -> Result<(), String> {
+/// Why a slot is not booted.
+struct Refusal {
+    why: String,
+    /// It is the system's fault, and will be the same next time.
+    condemns: bool,
+}
+
+/// Verifies the slot and mounts it. With `thorough`, which is called now and then, all of it is read.
+fn mount(
+    disk: &Disk,
+    name: SlotName,
+    record: &Record,
+    keys: &[Key],
+    kernel: &str,
+    thorough: Option<&mut dyn FnMut()>,
+) -> Result<SlotManifest, Refusal> {
     let partition = name.partition();
-    let device = disk.device(partition).ok_or_else(|| format!("disk {} has no partition {partition}", disk.name))?;
-    root::mount_system(device, thorough).map_err(|error| format!("partition {partition}: {error}"))
+    let refuse = |why: String, condemns| Refusal { why: format!("partition {partition}: {why}"), condemns };
+    let bad = |error: &dyn std::fmt::Display| refuse(error.to_string(), true);
+    let device = disk.device(partition).ok_or_else(|| bad(&format_args!("not on disk {}", disk.name)))?;
+    let manifest = trust::manifest(device, keys, record, kernel)
+        .map_err(|error| refuse(error.to_string(), error.condemns() && !keys.is_empty()))?;
+    let view = |error: VerityError| refuse(error.to_string(), error.condemns());
+    let verity = Verity::open(&format!("kedge-{name}"), device, &manifest).map_err(view)?;
+    let read = thorough.map_or(Ok(()), |alive| verity.read_whole(alive).map_err(view));
+    read.and_then(|()| root::mount_system(&verity.path).map_err(|error| bad(&error)))
+        .and_then(|()| verity.enforce().map_err(view))
+        .inspect_err(|_| verity.remove())?;
+    Ok(manifest)
 }
 
 /// Becomes the system's init. If that fails the root is gone, and a new boot is the only way on: the try was counted.
-fn hand_over(name: SlotName, report: &mut Report, reasons: &[String]) -> ! {
+fn hand_over(
+    name: SlotName,
+    manifest: &SlotManifest,
+    report: &mut Report,
+    reasons: &[String],
+    mut watchdog: Option<Watchdog>,
+) -> ! {
     report.fact("slot", &name.to_string());
+    report.fact(report::ROLLBACK_INDEX, &manifest.rollback_index.to_string());
+    report.fact("root-hash", &manifest.root_hash.to_string());
     reasons.iter().for_each(|reason| report.fact("failed", reason));
     report.stamp("stage1-end");
     if let Err(error) = report.write() {
         say(Level::Warning, &format!("{}: {error}", names::STAGE1_REPORT));
     }
+    feed(&mut watchdog);
     let error = root::switch(std::env::args_os().skip(1));
-    recovery::enter(&[format!("slot {name}: {error}")], Some(30))
+    recovery::enter(&[format!("slot {name}: {error}")], Some(30), watchdog)
 }

@@ -1,22 +1,84 @@
-//! When nothing can be booted: say why, and either try again after a while or wait for a person. Never a loop.
+//! When nothing can be booted: say why, on the console and over the network, and either try again after a while or wait for a person. Never a loop.
 
+mod dhcp;
+mod link;
+mod page;
+
+use crate::report;
 use crate::say::{Level, say, shout};
+use crate::watchdog::Watchdog;
+use page::Page;
 use rustix::system::{RebootCommand, reboot};
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Shorter than any watchdog's time.
+const TURN: Duration = Duration::from_secs(1);
+/// Between two attempts to get an address.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Shows the reasons and reboots after the seconds given, or waits for ever. Does not return.
-pub fn enter(reasons: &[String], reboot_after: Option<u32>) -> ! {
+pub fn enter(reasons: &[String], reboot_after: Option<u32>, watchdog: Option<Watchdog>) -> ! {
     for reason in reasons {
-        say(Level::Error, reason);
+        say(Level::Info, reason);
     }
-    shout(&screen(reasons, reboot_after));
-    if let Some(seconds) = reboot_after {
-        std::thread::sleep(Duration::from_secs(seconds.into()));
-        // Success does not return; a failure leaves us waiting, which is the other way to end here.
-        let _ = reboot(RebootCommand::Restart);
-    }
+    let text = screen(reasons, reboot_after);
+    shout(&text);
+    network(Page::new(text, reasons, reboot_after));
+    let started = Instant::now();
+    let mut watchdog = watchdog;
     loop {
-        std::thread::park();
+        if reboot_after.is_some_and(|seconds| started.elapsed() >= Duration::from_secs(seconds.into())) {
+            // Success does not return; a failure leaves us waiting, which is the other way to end here.
+            let _ = reboot(RebootCommand::Restart);
+        }
+        // A watchdog that takes no sign of life resets the machine, which is what would be done anyway.
+        let _ = watchdog.as_mut().map(Watchdog::feed);
+        std::thread::sleep(TURN);
+    }
+}
+
+/// Each link asks for an address, and one server answers on all of them. What fails is told and keeps nothing else from going on.
+fn network(page: Page) {
+    let links = link::all(Path::new("/sys/class/net"));
+    if links.is_empty() {
+        shout("No network link: the reasons stand here only.\n");
+    }
+    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        if let Err(error) = std::thread::Builder::new().name(name.to_owned()).spawn(work) {
+            say(Level::Error, &format!("recovery: {name}: {error}"));
+        }
+    };
+    for link in links {
+        let name = link.name.clone();
+        spawn(&name, Box::new(move || attend(&link)));
+    }
+    spawn(
+        "http",
+        Box::new(move || say(Level::Error, &format!("recovery: port {}: {}", page::PORT, page::serve(&page)))),
+    );
+}
+
+/// Gets an address and keeps it.
+fn attend(link: &link::Link) {
+    let mut told = String::new();
+    loop {
+        let transaction = report::now().as_nanos() as u32 ^ link.index;
+        let leased = link::up(link)
+            .and_then(|()| dhcp::ask(&link.name, link.mac, transaction))
+            .and_then(|lease| link::configure(link, &lease).map(|()| lease));
+        let (news, pause) = match leased {
+            Ok(lease) => (
+                format!("{}: http://{}/ tells this over the network as well.\n", link.name, lease.address),
+                (lease.time / 2).max(AGAIN),
+            ),
+            Err(error) => (format!("{}: no address yet: {error}\n", link.name), AGAIN),
+        };
+        if news != told {
+            shout(&news);
+            told = news;
+        }
+        std::thread::sleep(pause);
     }
 }
 
@@ -29,7 +91,7 @@ fn screen(reasons: &[String], reboot_after: Option<u32>) -> String {
         Some(seconds) => format!("\nTrying again in {seconds} seconds.\n"),
         None => {
             "\nTried too often; waiting. Write a working image to the disk, or boot with kedge.slot=a or kedge.slot=b\n\
-                 on the kernel command line to try one system regardless.\n"
+                 on the kernel command line to try one system regardless of what is noted of it.\n"
                 .to_owned()
         }
     });

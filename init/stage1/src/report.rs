@@ -7,6 +7,9 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+/// The fact that tells the rollback index of the system that was booted.
+pub const ROLLBACK_INDEX: &str = "rollback-index";
+
 /// Lines `name value`, in the order in which they happened.
 #[derive(Debug, Default)]
 pub struct Report {

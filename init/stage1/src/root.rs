@@ -1,4 +1,5 @@
-//! The system as root: mounting a slot's squashfs, looking whether it can be one, and moving into it.
+//! The system as root: mounting a slot's squashfs, looking whether it can be one, and moving into it. The device is a verified view of the
+//! partition ([`crate::verity`]).
 
 use crate::mounts::EARLY;
 use kedge_config::names;
@@ -33,9 +34,8 @@ pub enum RootError {
     Init { device: PathBuf, path: &'static str, source: io::Error },
 }
 
-/// Mounts the system on `device` at [`SYSTEM`]. After boots that nobody confirmed the init is read as a whole (`thorough`), so that
-/// a corrupt one is told here and not by a crash of PID 1.
-pub fn mount_system(device: &Path, thorough: bool) -> Result<(), RootError> {
+/// Mounts the system on `device` at [`SYSTEM`].
+pub fn mount_system(device: &Path) -> Result<(), RootError> {
     check_superblock(device)?;
     fs::create_dir_all(SYSTEM).map_err(|source| RootError::Io {
         device: device.into(),
@@ -44,7 +44,7 @@ pub fn mount_system(device: &Path, thorough: bool) -> Result<(), RootError> {
     })?;
     mount(device, SYSTEM, "squashfs", MountFlags::RDONLY | MountFlags::NODEV, c"")
         .map_err(|errno| RootError::Mount { device: device.into(), source: errno.into() })?;
-    check_init(device, thorough).inspect_err(|_| {
+    check_init(device).inspect_err(|_| {
         // The error that matters is the one we return.
         let _ = unmount(SYSTEM, UnmountFlags::DETACH);
     })
@@ -70,14 +70,13 @@ fn check_superblock(device: &Path) -> Result<(), RootError> {
     Ok(())
 }
 
-fn check_init(device: &Path, thorough: bool) -> Result<(), RootError> {
+fn check_init(device: &Path) -> Result<(), RootError> {
     let read = || -> io::Result<()> {
         // As it will be seen from within: an absolute symbolic link means the system's file and not the initramfs'.
         let system = File::open(SYSTEM)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::openat2(system, names::INIT, flags, Mode::empty(), ResolveFlags::IN_ROOT)?);
-        let bytes = if thorough { u64::MAX } else { 4096 };
-        io::copy(&mut file.take(bytes), &mut io::sink()).map(drop)
+        io::copy(&mut file.take(4096), &mut io::sink()).map(drop)
     };
     read().map_err(|source| RootError::Init { device: device.into(), path: names::INIT, source })
 }

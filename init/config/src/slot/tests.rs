@@ -39,12 +39,9 @@ fn slots() -> impl Strategy<Value = Slot> {
 }
 
 fn records() -> impl Strategy<Value = Record> {
-    (0..u64::MAX / 2, slots(), slots(), any::<u32>()).prop_map(|(generation, a, b, recoveries)| Record {
-        generation,
-        a,
-        b,
-        recoveries,
-    })
+    (0..u64::MAX / 2, slots(), slots(), any::<u32>(), any::<u64>()).prop_map(
+        |(generation, a, b, recoveries, rollback_index)| Record { generation, a, b, recoveries, rollback_index },
+    )
 }
 
 proptest! {
@@ -144,9 +141,9 @@ fn a_fresh_image_boots_a_for_ever_even_unconfirmed() {
         assert_eq!(record.choose(None, &[]), Choice::Boot(SlotName::A));
         record.count_try(SlotName::A);
     }
-    assert!(record.needs_confirmation(SlotName::A));
-    record.confirm(SlotName::A);
-    assert!(!record.needs_confirmation(SlotName::A));
+    assert!(record.needs_confirmation(SlotName::A, 0));
+    record.confirm(SlotName::A, 0);
+    assert!(!record.needs_confirmation(SlotName::A, 0));
     assert_eq!(record.slot(SlotName::A), Record::fresh().slot(SlotName::A));
 }
 
@@ -161,7 +158,7 @@ fn a_trial_has_its_tries_and_then_the_old_system_is_back() {
     assert_eq!(record.choose(None, &[]), Choice::Boot(SlotName::A));
     record.put_on_trial(SlotName::B, 1);
     record.count_try(SlotName::B);
-    record.confirm(SlotName::B);
+    record.confirm(SlotName::B, 0);
     assert_eq!(record.choose(None, &[]), Choice::Boot(SlotName::B));
 }
 
@@ -170,7 +167,7 @@ fn what_was_confirmed_needs_no_excuse() {
     let mut record = Record::fresh();
     record.put_on_trial(SlotName::B, 1);
     record.count_try(SlotName::B);
-    record.confirm(SlotName::B);
+    record.confirm(SlotName::B, 0);
     let confirmed = record.clone();
     assert!(!record.excuse(SlotName::B));
     assert_eq!(record, confirmed);
@@ -191,7 +188,7 @@ fn a_system_that_was_condemned_is_not_excused_back_to_life() {
 fn a_good_system_that_never_gets_up_gives_way_to_another_good_one() {
     let mut record = Record::fresh();
     record.put_on_trial(SlotName::B, 1);
-    record.confirm(SlotName::B);
+    record.confirm(SlotName::B, 0);
     for _ in 0..UNCONFIRMED_LIMIT {
         assert_eq!(record.choose(None, &[]), Choice::Boot(SlotName::B));
         record.count_try(SlotName::B);
@@ -217,7 +214,7 @@ fn priority_never_overflows() {
         for name in SlotName::ALL {
             record.put_on_trial(name, 1);
             assert_eq!(record.choose(None, &[]), Choice::Boot(name));
-            record.confirm(name);
+            record.confirm(name, 0);
         }
     }
 }
@@ -228,4 +225,17 @@ fn a_note_is_cut_between_characters() {
     record.condemn(SlotName::A, &format!("{}é", "x".repeat(99)));
     let read = Meta::new(&record).read().unwrap();
     assert_eq!(read.slot(SlotName::A).note, "x".repeat(99));
+}
+
+#[test]
+fn the_rollback_index_only_rises_and_only_by_what_proved_itself() {
+    let mut record = Record::fresh();
+    record.put_on_trial(SlotName::B, 3);
+    record.count_try(SlotName::B);
+    assert_eq!(record.rollback_index, 0);
+    record.confirm(SlotName::B, 7);
+    assert_eq!(Meta::new(&record).read().unwrap().rollback_index, 7);
+    assert!(!record.needs_confirmation(SlotName::B, 7) && record.needs_confirmation(SlotName::B, 8));
+    record.confirm(SlotName::A, 3);
+    assert_eq!(record.rollback_index, 7);
 }
