@@ -37,6 +37,8 @@ pub struct Guest {
     dir: PathBuf,
     pub api_port: u16,
     pub node_port: u16,
+    /// Leads to port 80, where a machine in recovery tells why.
+    pub recovery_port: u16,
     accelerator: String,
     started: Instant,
 }
@@ -62,12 +64,13 @@ impl Guest {
                 _ => {}
             }
         }
-        let (api_port, node_port) = (free_port()?, free_port()?);
+        let (api_port, node_port, recovery_port) = (free_port()?, free_port()?, free_port()?);
         let mut command = Command::new(setup.bin.join("kedge-image"));
         command.args(["run", "--board", &setup.board, "--memory", &setup.memory, "--print", "--out"]);
         command.arg(&setup.out).arg("--disk").arg(disk).args(options);
         command.arg("--console").arg(dir.join("console.log")).arg("--kubeconfig").arg(dir.join("kubeconfig"));
         command.args(["--forward", &format!("{api_port}:6443"), "--forward", &format!("{node_port}:30080")]);
+        command.args(["--forward", &format!("{recovery_port}:80")]);
         let plan = command.output().context("running kedge-image run --print")?;
         ensure!(plan.status.success(), "kedge-image run --print: {}", String::from_utf8_lossy(&plan.stderr));
         let argv: Vec<String> =
@@ -84,7 +87,7 @@ impl Guest {
             .stderr(log)
             .spawn()
             .with_context(|| format!("starting {program}"))?;
-        Ok(Self { qemu, dir: dir.to_owned(), api_port, node_port, accelerator, started: Instant::now() })
+        Ok(Self { qemu, dir: dir.to_owned(), api_port, node_port, recovery_port, accelerator, started: Instant::now() })
     }
 
     /// As QEMU names it, e.g. `tcg,thread=multi` for emulation or `kvm`.
@@ -153,6 +156,24 @@ impl Guest {
 
     pub fn press_power_button(&self) -> Result<()> {
         self.qmp("system_powerdown", json!({}))
+    }
+
+    /// The disk takes and gives no more than so many bytes a second; 0 is no limit, and 1 as good as nothing.
+    pub fn throttle_disk(&self, bytes: u64) -> Result<()> {
+        let limits =
+            json!({"device": "disk", "bps": bytes, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0});
+        self.qmp("block_set_io_throttle", limits)
+    }
+
+    /// How often stage 1 began.
+    pub fn starts(&self) -> usize {
+        self.console().matches("kedge: stage 1").count()
+    }
+
+    /// Waits until stage 1 has begun `count` times.
+    pub fn wait_starts(&mut self, count: usize, limit: Duration) -> Result<()> {
+        let what = format!("start number {count}");
+        self.wait(&what, limit, |guest| (guest.starts() >= count).then_some(()))
     }
 
     /// Sends Ctrl-Alt-Del from the guest's keyboard.

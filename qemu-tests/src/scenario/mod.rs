@@ -11,6 +11,8 @@ pub mod powercut;
 mod refuse;
 mod streams;
 mod survive;
+mod verified;
+mod watchdog;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -47,6 +49,11 @@ const TESTS: &[Test] = &[
     Test { name: "follows-changes", machine: Machine::Virtual, run: boot::run_changes },
     Test { name: "survives-reexec-and-crash", machine: Machine::Virtual, run: survive::run },
     Test { name: "power-button-and-second-boot", machine: Machine::Virtual, run: machine::run },
+    Test { name: "verified-flipped-byte", machine: Machine::Virtual, run: verified::flipped_byte },
+    Test { name: "verified-signature", machine: Machine::Virtual, run: verified::signature },
+    Test { name: "verified-rollback", machine: Machine::Virtual, run: verified::rollback },
+    Test { name: "verified-nothing-left", machine: Machine::Virtual, run: verified::nothing_left },
+    Test { name: "watchdog", machine: Machine::Virtual, run: watchdog::run },
     Test { name: "full-state", machine: Machine::Virtual, run: full::run },
     Test { name: "machine-config", machine: Machine::Virtual, run: config::run },
     Test { name: "has-a-card-for-the-firmware", machine: Machine::None, run: card::inspect },
