@@ -24,6 +24,7 @@ use crate::oci::layer::Spool;
 use crate::plan::{EARLIEST, Plan};
 use crate::progress::Progress;
 use crate::sbom::{self, Bill, Subject};
+use crate::secureboot::{self, Sealer, SecureBootError};
 use crate::signing::{KeyError, Signing};
 use crate::tree::{Content, TreeError};
 use crate::{digest, show};
@@ -47,6 +48,8 @@ pub enum BuildError {
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error(transparent)]
+    SecureBoot(#[from] SecureBootError),
+    #[error(transparent)]
     Slot(#[from] SlotError),
     #[error(transparent)]
     Bake(#[from] BakeError),
@@ -69,6 +72,8 @@ pub struct Inputs {
     pub loader_origin: Arc<str>,
     /// What drivers load by name, with where it comes from.
     pub firmware: Vec<(Arc<str>, Files)>,
+    /// What starts a unified kernel image, where one is asked for.
+    pub stub: Option<Content>,
     pub kedge: Content,
     pub stage1: Content,
     /// Kernel and boot loader as others made them.
@@ -125,7 +130,7 @@ impl Built {
     }
 }
 
-pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, BuildError> {
+pub fn build(plan: &Plan, mut inputs: Inputs, progress: Progress) -> Result<Built, BuildError> {
     let io = |path: &Path| {
         let path = path.display().to_string();
         move |source| BuildError::Io { path, source }
@@ -136,6 +141,9 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
     let config = &plan.board.config;
     let release = inputs.kernel.release.clone();
 
+    if plan.secure_boot.is_some() {
+        inputs.kernel.modules.keep_signatures();
+    }
     let signing = Signing::get(plan.sign_key.as_deref(), &plan.trust, &plan.out)?;
     if let Some(warning) = signing.warning() {
         progress.note(&warning);
@@ -218,8 +226,29 @@ pub fn build(plan: &Plan, inputs: Inputs, progress: Progress) -> Result<Built, B
         .collect::<Vec<_>>()
         .join("\n");
 
+    let (loader, unified) = match (&plan.secure_boot, &inputs.stub) {
+        (Some(owner), Some(stub)) => {
+            let sealer = Sealer::read(owner)?;
+            let stub = stub.read().map_err(io(Path::new("systemd's stub")))?;
+            let mut loader = Files::new();
+            for (name, content) in inputs.loader {
+                let program = content.read().map_err(io(Path::new(&name)))?;
+                loader.insert(name, sealer.loader(&program)?);
+            }
+            let parts = secureboot::Parts {
+                stub: &stub,
+                kernel: &kernel,
+                kernel_release: &release,
+                initramfs: &archive,
+                board: config,
+            };
+            (loader, Some(sealer.unified(&parts)?))
+        }
+        _ => (inputs.loader, None),
+    };
     let boot = Boot {
-        loader: inputs.loader,
+        loader,
+        unified,
         loader_origin: inputs.loader_origin,
         kernel: Content::Bytes(kernel),
         kernel_origin: Arc::clone(&inputs.kernel.origin),

@@ -12,6 +12,7 @@ use kedge_image::provision::order::Wanted;
 use kedge_image::provision::{self, Form, Proof};
 use kedge_image::qemu::command::{Accelerator, Forward};
 use kedge_image::qemu::run::{self, Firmware};
+use kedge_image::secureboot::Owner;
 use std::path::{Path, PathBuf};
 
 /// Bakes Kedge, a kernel and container images into a bootable disk image; runs it under QEMU; looks into it.
@@ -73,6 +74,12 @@ pub struct Build {
     /// Public keys that devices shall trust beside that key's; may be repeated
     #[arg(long, value_name = "FILE.pub")]
     trust: Vec<PathBuf>,
+    /// Owner's RSA key for UEFI Secure Boot (PKCS #8 in PEM): signs the boot loader and one program of kernel, initramfs and command line
+    #[arg(long, value_name = "FILE", requires = "secure_boot_cert")]
+    secure_boot_key: Option<PathBuf>,
+    /// The certificate of that key (PEM), which the firmware trusts
+    #[arg(long, value_name = "FILE", requires = "secure_boot_key")]
+    secure_boot_cert: Option<PathBuf>,
     /// Devices that ran a system with a higher one refuse this one
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     rollback_index: u64,
@@ -117,6 +124,8 @@ impl Build {
             machine,
             sign_key,
             trust,
+            secure_boot_key,
+            secure_boot_cert,
             rollback_index,
             out,
             kernel,
@@ -136,6 +145,7 @@ impl Build {
             machine,
             sign_key,
             trust,
+            secure_boot: secure_boot_key.zip(secure_boot_cert).map(|(key, certificate)| Owner { key, certificate }),
             rollback_index,
             out,
             kernel,

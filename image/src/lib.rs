@@ -33,6 +33,7 @@ pub mod provision;
 pub mod qemu;
 pub mod raspberry_pi;
 pub mod sbom;
+pub mod secureboot;
 pub mod show;
 pub mod signing;
 pub mod tree;

@@ -5,7 +5,9 @@ use crate::disk::boot;
 use crate::disk::layout::Layout;
 use crate::fetch::lock::{Lock, LockError};
 use crate::oci::bake::Wanted;
+use crate::secureboot::Owner;
 use crate::show;
+use kedge_config::board::BootloaderKind;
 use kedge_config::slot::SlotName;
 use kedge_config::{BoardConfig, ConfigError, MachineConfig};
 use serde::Serialize;
@@ -25,6 +27,12 @@ pub enum PlanError {
     Epoch(String),
     #[error("--{given} needs --{lacking} as well: they are one build")]
     Half { given: &'static str, lacking: &'static str },
+    #[error(
+        "--secure-boot-key signs systemd's stub, which is in the board's package {0}: it cannot be given with --bootloader"
+    )]
+    NoStub(String),
+    #[error("board {0} is not started by UEFI: it has no Secure Boot to sign for")]
+    NoUefi(String),
 }
 
 /// What a person can say; the fields are the command line's options.
@@ -37,6 +45,7 @@ pub struct Options {
     pub machine: Option<PathBuf>,
     pub sign_key: Option<PathBuf>,
     pub trust: Vec<PathBuf>,
+    pub secure_boot: Option<Owner>,
     pub rollback_index: u64,
     pub out: Option<PathBuf>,
     pub kernel: Option<PathBuf>,
@@ -113,6 +122,8 @@ pub struct Plan {
     pub sign_key: Option<PathBuf>,
     /// Files of public keys that devices trust beside the one that signs.
     pub trust: Vec<PathBuf>,
+    /// Whose firmware shall start it.
+    pub secure_boot: Option<Owner>,
     /// A device that ran a system with a higher one takes none with a lower one.
     pub rollback_index: u64,
     /// Seconds since 1970; `None` until a lock file is written.
@@ -147,6 +158,12 @@ impl Plan {
             (Some(_), None) => return Err(PlanError::Half { given: "kernel", lacking: "modules" }),
             (None, Some(_)) => return Err(PlanError::Half { given: "modules", lacking: "kernel" }),
         };
+        if options.secure_boot.is_some() && config.bootloader.kind != BootloaderKind::SystemdBoot {
+            return Err(PlanError::NoUefi(config.name.clone()));
+        }
+        if options.secure_boot.is_some() && options.bootloader.is_some() {
+            return Err(PlanError::NoStub(config.bootloader.package.clone()));
+        }
         let bootloader = match &options.bootloader {
             Some(path) => LoaderSource::File { path: path.clone() },
             None => match &config.bootloader.package {
@@ -173,6 +190,7 @@ impl Plan {
             machine_file: options.machine.clone(),
             sign_key: options.sign_key.clone(),
             trust: options.trust.clone(),
+            secure_boot: options.secure_boot.clone(),
             rollback_index: options.rollback_index,
             epoch: epoch(options.source_date_epoch.as_deref(), &|| commit_time(&board.path), locked)?,
             command_line: boot::command_line(config, SlotName::A),
@@ -226,6 +244,7 @@ impl Plan {
         rows.push(["machine config".into(), self.machine_file.as_deref().map_or("default".into(), path)]);
         rows.push(["signed by".into(), self.sign_key.as_deref().map_or("a development key".into(), path)]);
         rows.extend(self.trust.iter().map(|file| ["trusted as well".into(), path(file)]));
+        rows.extend(self.secure_boot.iter().map(|owner| ["Secure Boot by".into(), path(&owner.certificate)]));
         rows.push(["rollback index".into(), self.rollback_index.to_string()]);
         rows.extend(self.images.iter().map(|image| ["container image".into(), path(&image.path)]));
         rows.push(["time".into(), self.epoch.map_or("the lock file's".into(), |epoch| epoch.to_string())]);

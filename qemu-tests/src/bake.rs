@@ -14,6 +14,11 @@ const REFERENCE: &str = "busybox:debian";
 pub const HOST_BUSYBOX: &str = "/bin/busybox";
 
 pub fn bake(setup: &Setup) -> Result<()> {
+    bake_with(setup, &[])
+}
+
+/// With further options of `kedge-image build`.
+pub fn bake_with(setup: &Setup, options: &[&str]) -> Result<()> {
     for busybox in [Path::new(HOST_BUSYBOX), &setup.busybox] {
         ensure!(busybox.exists(), "{} is not there: install busybox-static (make setup)", busybox.display());
     }
@@ -51,7 +56,8 @@ pub fn bake(setup: &Setup) -> Result<()> {
         .arg("--image")
         .arg(&archive)
         .arg("--out")
-        .arg(&setup.out);
+        .arg(&setup.out)
+        .args(options);
     run(build)
 }
 

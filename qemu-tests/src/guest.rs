@@ -46,15 +46,42 @@ pub struct Guest {
 impl Guest {
     /// Boots `disk` (changed by the run) with everything the guest says kept in `dir`. `append` is added to the kernel command line.
     pub fn boot(setup: &Setup, disk: &Path, dir: &Path, append: &str) -> Result<Self> {
-        Self::start(setup, disk, dir, &["--append", append])
+        Self::start(setup, disk, dir, &["--append", append], &|line| line)
     }
 
     /// As a machine would: UEFI firmware finds the boot loader on the disk, and that the kernel.
     pub fn boot_through_firmware(setup: &Setup, disk: &Path, dir: &Path) -> Result<Self> {
-        Self::start(setup, disk, dir, &["--firmware", "uefi"])
+        Self::start(setup, disk, dir, &["--firmware", "uefi"], &|line| line)
     }
 
-    fn start(setup: &Setup, disk: &Path, dir: &Path, options: &[&str]) -> Result<Self> {
+    /// As a machine with Secure Boot would: this firmware, with the variables in a file that the guest may write to.
+    pub fn boot_secured(setup: &Setup, disk: &Path, dir: &Path, code: &Path, variables: &Path) -> Result<Self> {
+        let (code, variables) = (code.display().to_string(), variables.display().to_string());
+        let secured = move |line: Vec<String>| {
+            let word = |word: String| match word.as_str() {
+                // The firmware keeps its variables to itself by the processor's system management mode.
+                "q35" => "q35,smm=on".to_owned(),
+                flash if flash.starts_with("if=pflash,unit=0") => {
+                    format!("if=pflash,unit=0,format=raw,readonly=on,file={code}")
+                }
+                flash if flash.starts_with("if=pflash,unit=1") => {
+                    format!("if=pflash,unit=1,format=raw,file={variables}")
+                }
+                _ => word,
+            };
+            let guarded = ["-global", "driver=cfi.pflash01,property=secure,value=on"].map(str::to_owned);
+            line.into_iter().map(word).chain(guarded).collect()
+        };
+        Self::start(setup, disk, dir, &["--firmware", "uefi"], &secured)
+    }
+
+    fn start(
+        setup: &Setup,
+        disk: &Path,
+        dir: &Path,
+        options: &[&str],
+        change: &dyn Fn(Vec<String>) -> Vec<String>,
+    ) -> Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("creating {}", dir.display()))?;
         for old in ["console.log", "kubeconfig", "qmp.sock"] {
             match std::fs::remove_file(dir.join(old)) {
@@ -75,6 +102,7 @@ impl Guest {
         ensure!(plan.status.success(), "kedge-image run --print: {}", String::from_utf8_lossy(&plan.stderr));
         let argv: Vec<String> =
             serde_json::from_slice(&plan.stdout).context("kedge-image run --print: not a JSON list")?;
+        let argv = change(argv);
         let accelerator = argv.iter().skip_while(|word| *word != "-accel").nth(1).cloned().unwrap_or_default();
         let (program, args) = argv.split_first().context("kedge-image run --print gave no command")?;
         let log = std::fs::File::create(dir.join("qemu.log"))?;

@@ -69,7 +69,7 @@ impl System {
         let area = read(area_offset(region.len()).unwrap_or_default(), AREA_BYTES)?;
         let sealed = Sealed::read(&area).map_err(|source| BundleError::manifest(path, source))?;
         let manifest = sealed.unverified().map_err(|source| BundleError::manifest(path, source))?;
-        let file = |name: &str| disk.slot_file(SlotName::A, name);
+        let file = |name: &str| disk.boot_file(SlotName::A, name);
         Ok(Self {
             sealed: sealed.to_text(),
             kernel: file(boot::KERNEL)?,

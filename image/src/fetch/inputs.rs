@@ -12,6 +12,7 @@ use crate::kernel::modules::{ModuleError, Modules};
 use crate::licence::Licence;
 use crate::plan::{KernelSource, LoaderSource, Plan};
 use crate::progress::Progress;
+use crate::secureboot;
 use crate::tree::Content;
 use kedge_config::board::Architecture;
 use std::collections::BTreeSet;
@@ -155,11 +156,16 @@ pub fn get(plan: &Plan, cache: &Path, progress: Progress) -> Result<Inputs, Inpu
             kernel
         }
     };
+    let mut stub = None;
     let (loader, loader_origin) = match &plan.bootloader {
         LoaderSource::Package { package } => {
             let (locked, deb) = one(files.next(), package)?;
             let mut package = Supplied::package(Role::BootLoader, &locked, &plan.suite);
             let (loader, copyright) = files_of_package(&deb, &package.origin(), &boot::package_files(config))?;
+            if plan.secure_boot.is_some() {
+                let wanted = [(secureboot::STUB.to_owned(), secureboot::stub_path(architecture).to_owned())];
+                stub = files_of_package(&deb, &package.origin(), &wanted)?.0.remove(secureboot::STUB);
+            }
             package.licence = copyright.as_deref().and_then(Licence::of_debian);
             let origin = package.origin().into();
             supplied.push(package);
@@ -187,7 +193,7 @@ pub fn get(plan: &Plan, cache: &Path, progress: Progress) -> Result<Inputs, Inpu
         firmware.push((Arc::from(package.origin()), found));
         supplied.push(package);
     }
-    Ok(Inputs { kernel, loader, loader_origin, firmware, kedge, stage1, supplied, locked_epoch })
+    Ok(Inputs { kernel, loader, loader_origin, firmware, stub, kedge, stage1, supplied, locked_epoch })
 }
 
 /// A package that is never split up.

@@ -9,6 +9,7 @@ pub mod system;
 use crate::disk::boot;
 use crate::disk::layout::{SECTOR, Table};
 use crate::raspberry_pi;
+use crate::secureboot::{self, pe};
 use gptman::GPT;
 use kedge_config::mbr::{self, MbrError};
 use kedge_config::names;
@@ -171,12 +172,6 @@ impl Disk {
         self.fat_file(names::ESP.name, path)
     }
 
-    /// A slot's kernel or initramfs.
-    pub fn slot_file(&self, slot: SlotName, name: &str) -> Result<Vec<u8>, InspectError> {
-        let (partition, path) = boot::slot_file(self.table, slot, name);
-        self.fat_file(partition, &path)
-    }
-
     /// A file of a FAT partition, whole.
     pub fn fat_file(&self, partition: &'static str, path: &str) -> Result<Vec<u8>, InspectError> {
         let fail = |source: io::Error| {
@@ -187,6 +182,22 @@ impl Disk {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(fail)?;
         Ok(bytes)
+    }
+
+    /// A slot's kernel or initramfs ([`boot::KERNEL`], [`boot::INITRAMFS`]): a file of the ESP, or a part of the unified kernel image there.
+    pub fn boot_file(&self, slot: SlotName, name: &str) -> Result<Vec<u8>, InspectError> {
+        let section = if name == boot::KERNEL { ".linux" } else { ".initrd" };
+        let unified = match self.table {
+            Table::Gpt => self.esp_file(&boot::slot_file(self.table, slot, secureboot::UNIFIED).1).ok(),
+            Table::Mbr => None,
+        };
+        match unified.as_deref().and_then(|program| pe::section(program, section)) {
+            Some(part) => Ok(part.to_vec()),
+            None => {
+                let (partition, path) = boot::slot_file(self.table, slot, name);
+                self.fat_file(partition, &path)
+            }
+        }
     }
 
     /// Everything worth telling, as a device with this image would see it: the keys that it trusts are those in the slot's own initramfs.
@@ -243,7 +254,7 @@ impl Disk {
         let mut wrong =
             |what: String| problems.push(format!("{}, slot {slot} ({}): {what}", self.path, slot.partition()));
         let seal = system.is_some().then(|| {
-            let boot = |name: &str| self.slot_file(slot, name).ok();
+            let boot = |name: &str| self.boot_file(slot, name).ok();
             seal::look(region, keys, &boot, &mut wrong)
         });
         let system = system.and_then(|system| system.map_err(|error| wrong(error.to_string())).ok());

@@ -2,7 +2,8 @@
 //!
 //! Under emulation each signature check is tens of milliseconds, each module's BTF some more, times forty. Neither serves here:
 //! nobody writes to the system image, which is checked as a whole, and nothing on the device reads BTF. The kernel notes an
-//! unsigned module as a taint and loads it, unless it is locked down (`CONFIG_MODULE_SIG_FORCE`, UEFI Secure Boot).
+//! unsigned module as a taint and loads it, unless it is locked down (`CONFIG_MODULE_SIG_FORCE`, UEFI Secure Boot): images for
+//! Secure Boot keep theirs.
 
 use crate::elf::Elf;
 

@@ -48,6 +48,8 @@ const PACKINGS: [(&str, Packing); 4] =
 /// The modules of one kernel.
 #[derive(Default)]
 pub struct Modules {
+    /// Whether modules keep their signatures.
+    signed: bool,
     modules: BTreeMap<String, Module>,
     builtin: BTreeSet<String>,
     known: RefCell<BTreeMap<String, ModInfo>>,
@@ -107,10 +109,16 @@ impl Modules {
         self.modules.is_empty()
     }
 
-    /// The module called `name`, unpacked and made lean, and its path below `/usr/lib/modules/RELEASE/`.
+    /// From now on modules stay as their makers signed them: a kernel that Secure Boot started takes no others.
+    pub fn keep_signatures(&mut self) {
+        self.signed = true;
+    }
+
+    /// The module called `name`, unpacked and, where its signature need not stay, made lean; and its path below `/usr/lib/modules/RELEASE/`.
     pub fn unpacked(&self, name: &str) -> Result<Option<(String, Vec<u8>)>, ModuleError> {
         let Some(module) = self.modules.get(name) else { return Ok(None) };
-        Ok(Some((module.path.clone(), lean(module.unpack()?))))
+        let bytes = module.unpack()?;
+        Ok(Some((module.path.clone(), if self.signed { bytes } else { lean(bytes) })))
     }
 
     fn all_aliases(&self) -> Result<&BTreeMap<String, Vec<String>>, ModuleError> {

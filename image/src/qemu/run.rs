@@ -8,6 +8,7 @@ use crate::disk::layout::Table;
 use crate::inspect::{Disk, InspectError};
 use crate::plan::Board;
 use crate::raspberry_pi::{self, StartError, models};
+use crate::secureboot::{self, pe};
 use kedge_config::slot::{Choice, SlotName};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -202,15 +203,16 @@ fn extract(image: &Disk, disk: &Path) -> Result<Boot, RunError> {
     let entry = systemd_boot::entry_path(slot);
     let text = image.esp_file(&entry)?;
     let text = String::from_utf8_lossy(&text);
+    let unified = || {
+        let program = image.esp_file(&boot::slot_file(Table::Gpt, slot, secureboot::UNIFIED).1).ok()?;
+        Some(String::from_utf8_lossy(pe::section(&program, ".cmdline")?).into_owned())
+    };
     let command_line = text
         .lines()
-        .find_map(|line| line.strip_prefix("options "))
-        .ok_or_else(|| RunError::Entry { path: image.path().to_owned(), entry: entry.clone() })?
-        .to_owned();
-    let take = |name: &str| {
-        let (partition, path) = boot::slot_file(Table::Gpt, slot, name);
-        keep(disk, name, &image.fat_file(partition, &path)?)
-    };
+        .find_map(|line| line.strip_prefix("options ").map(str::to_owned))
+        .or_else(unified)
+        .ok_or_else(|| RunError::Entry { path: image.path().to_owned(), entry: entry.clone() })?;
+    let take = |name: &str| keep(disk, name, &image.boot_file(slot, name)?);
     Ok(Boot { kernel: take(boot::KERNEL)?, initramfs: take(boot::INITRAMFS)?, device_tree: None, command_line })
 }
 

@@ -64,6 +64,7 @@ fn inputs(board: &BoardConfig) -> Boot {
         kernel_origin: "package linux 1".into(),
         device_trees: models(board).iter().map(tree).collect(),
         initramfs: Content::bytes("070701"),
+        unified: None,
     }
 }
 

@@ -9,6 +9,7 @@ mod full;
 mod machine;
 pub mod powercut;
 mod refuse;
+mod secure_boot;
 mod streams;
 mod survive;
 mod verified;
@@ -54,6 +55,7 @@ const TESTS: &[Test] = &[
     Test { name: "verified-rollback", machine: Machine::Virtual, run: verified::rollback },
     Test { name: "verified-nothing-left", machine: Machine::Virtual, run: verified::nothing_left },
     Test { name: "watchdog", machine: Machine::Virtual, run: watchdog::run },
+    Test { name: "secure-boot", machine: Machine::Virtual, run: secure_boot::run },
     Test { name: "full-state", machine: Machine::Virtual, run: full::run },
     Test { name: "machine-config", machine: Machine::Virtual, run: config::run },
     Test { name: "has-a-card-for-the-firmware", machine: Machine::None, run: card::inspect },

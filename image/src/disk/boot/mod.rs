@@ -29,6 +29,8 @@ pub struct Boot {
     pub kernel_origin: Arc<str>,
     pub device_trees: Files,
     pub initramfs: Content,
+    /// Kernel, command line and initramfs in one signed program, in the place of kernel and initramfs.
+    pub unified: Option<Content>,
 }
 
 /// What a kind of loader is made of.
@@ -66,9 +68,14 @@ pub fn slot_file(table: Table, slot: SlotName, name: &str) -> (&'static str, Str
     }
 }
 
-/// The kernel's command line for a slot: the board's, the consoles, the slot.
-pub fn command_line(board: &BoardConfig, slot: SlotName) -> String {
+/// The kernel's command line for any slot: the board's, the consoles.
+pub fn common_command_line(board: &BoardConfig) -> String {
     let own = board.kernel.command_line.split_whitespace().map(str::to_owned);
     let consoles = board.console.iter().map(|console| format!("console={console}"));
-    own.chain(consoles).chain([format!("kedge.slot={slot}")]).collect::<Vec<_>>().join(" ")
+    own.chain(consoles).collect::<Vec<_>>().join(" ")
+}
+
+/// The kernel's command line for a slot.
+pub fn command_line(board: &BoardConfig, slot: SlotName) -> String {
+    format!("{} kedge.slot={slot}", common_command_line(board)).trim_start().to_owned()
 }

@@ -2,6 +2,7 @@
 //! would pin an entry that turned out bad.
 
 use super::{Boot, INITRAMFS, KERNEL, Partition, command_line};
+use crate::secureboot::UNIFIED;
 use crate::tree::{Content, Tree, TreeError};
 use kedge_config::board::Architecture;
 use kedge_config::slot::SlotName;
@@ -17,13 +18,14 @@ pub fn entry_path(slot: SlotName) -> String {
     format!("loader/entries/kedge-{slot}.conf")
 }
 
-fn entry(board: &BoardConfig, slot: SlotName) -> String {
+fn entry(board: &BoardConfig, slot: SlotName, unified: bool) -> String {
     let version = kedge_config::VERSION;
     let folder = folder(slot);
-    format!(
-        "title Kedge {version} (slot {slot})\nsort-key kedge\nversion {version}\nlinux /{folder}/{KERNEL}\ninitrd /{folder}/{INITRAMFS}\noptions {}\n",
-        command_line(board, slot)
-    )
+    let head = format!("title Kedge {version} (slot {slot})\nsort-key kedge\nversion {version}\n");
+    if unified {
+        return format!("{head}efi /{folder}/{UNIFIED}\n");
+    }
+    format!("{head}linux /{folder}/{KERNEL}\ninitrd /{folder}/{INITRAMFS}\noptions {}\n", command_line(board, slot))
 }
 
 /// Where UEFI firmware looks on a disk that it knows nothing of (UEFI 2.10, 3.5.1.1).
@@ -57,11 +59,16 @@ pub fn partitions(board: &BoardConfig, boot: &Boot) -> Result<Vec<Partition>, Tr
     }
     tree.file("loader/loader.conf", 0o644, Content::bytes("timeout 0\neditor no\n"), &generated)?;
     for slot in SlotName::ALL {
-        tree.file(entry_path(slot), 0o644, Content::bytes(entry(board, slot)), &generated)?;
+        tree.file(entry_path(slot), 0o644, Content::bytes(entry(board, slot, boot.unified.is_some())), &generated)?;
         tree.directory(&folder(slot), 0o755, &generated)?;
     }
     let folder = folder(SlotName::A);
-    tree.file(format!("{folder}/{KERNEL}"), 0o644, boot.kernel.clone(), &boot.kernel_origin)?;
-    tree.file(format!("{folder}/{INITRAMFS}"), 0o644, boot.initramfs.clone(), &generated)?;
+    match &boot.unified {
+        Some(unified) => tree.file(format!("{folder}/{UNIFIED}"), 0o644, unified.clone(), &boot.kernel_origin)?,
+        None => {
+            tree.file(format!("{folder}/{KERNEL}"), 0o644, boot.kernel.clone(), &boot.kernel_origin)?;
+            tree.file(format!("{folder}/{INITRAMFS}"), 0o644, boot.initramfs.clone(), &generated)?;
+        }
+    }
     Ok(vec![(names::ESP.name, tree)])
 }
