@@ -149,6 +149,10 @@ pub fn with_sections(program: &[u8], added: &[(&str, &[u8])]) -> Result<Vec<u8>,
         return Err(PeError::Full(added.len()));
     }
     let (in_memory, in_file) = (pe.section_alignment()?, pe.file_alignment()?);
+    // The format's own bounds: what is added grows by no more than that.
+    if !in_file.is_power_of_two() || in_file > 64 << 10 || !in_memory.is_power_of_two() {
+        return Err(PeError::Damaged);
+    }
     let mut end =
         sections.iter().map(|section| u64::from(section.address) + u64::from(section.virtual_size)).max().unwrap_or(0);
     let mut bytes = program.to_vec();

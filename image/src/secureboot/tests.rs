@@ -116,3 +116,16 @@ fn keys_that_are_none_or_do_not_belong_together_are_told() {
     let none = told(Owner { key: ours.key.clone(), certificate: ours.key });
     assert!(none.ends_with("ours.key is no certificate in PEM"), "{none}");
 }
+
+proptest::proptest! {
+    /// Headers that lie about everything: an answer, and no more memory than the file has.
+    #[test]
+    fn any_change_of_the_headers_is_answered(changes in proptest::collection::vec((0_usize..0x158, proptest::num::u8::ANY), 1..8)) {
+        let mut bytes = program(0x400);
+        changes.into_iter().for_each(|(at, value)| bytes[at] = value);
+        let _ = (pe::hash(&bytes), pe::section(&bytes, ".text"), pe::unsigned(&bytes).map(|bytes| pe::attach(bytes, b"x")));
+        if let Ok(whole) = pe::with_sections(&bytes, &[(".linux", b"x")]) {
+            proptest::prop_assert!(whole.len() < 256 << 10, "{} bytes", whole.len());
+        }
+    }
+}

@@ -27,8 +27,9 @@ impl TrustError {
     /// Whether it says something of the system itself, and not only of this boot.
     pub fn condemns(&self) -> bool {
         match self {
-            Self::Io { .. } | Self::Manifest { .. } | Self::Rollback { .. } => true,
-            Self::Kernel { .. } => false,
+            Self::Manifest { .. } | Self::Rollback { .. } => true,
+            // What cannot be read today may be tomorrow.
+            Self::Io { .. } | Self::Kernel { .. } => false,
         }
     }
 }

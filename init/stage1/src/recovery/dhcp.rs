@@ -196,4 +196,14 @@ mod tests {
         assert_eq!(parse(&offer(&[53, 200, 1]), MAC, 7), None);
         assert_eq!(parse(&offer(&[53]), MAC, 7), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_packet_is_answered(options in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+            if let Some((_, lease)) = parse(&offer(&options), MAC, 7) {
+                proptest::prop_assert!(lease.prefix <= 32);
+            }
+            let _ = parse(&options, MAC, 7);
+        }
+    }
 }
