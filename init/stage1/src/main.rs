@@ -55,7 +55,7 @@ fn watchdog() -> Option<Watchdog> {
             Some(armed)
         }
         Err(error) => {
-            say(Level::Warning, &format!("watchdog {}: {error}; nothing resets a system that hangs", path.display()));
+            say(Level::Warning, &format!("{} is not armed before the system begins: {error}", path.display()));
             None
         }
     }
