@@ -186,22 +186,23 @@ impl Guest {
         self.qmp("system_powerdown", json!({}))
     }
 
-    /// The disk takes and gives no more than so many bytes a second; 0 is no limit, and 1 as good as nothing.
-    pub fn throttle_disk(&self, bytes: u64) -> Result<()> {
-        let limits =
-            json!({"device": "disk", "bps": bytes, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0});
-        self.qmp("block_set_io_throttle", limits)
+    /// The disk answers no more until the watchdog resets the machine. Firmware reads disks as well: from then on it answers again.
+    pub fn hang_disk_until_watchdog(&self, limit: Duration) -> Result<()> {
+        let mut monitor = self.monitor()?;
+        // Bytes a second; 0 is no limit, and 1 as good as nothing.
+        let throttle = |monitor: &mut Monitor, bytes: u64| {
+            let limits = json!({"device": "disk", "bps": bytes, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0});
+            monitor.ask(json!({"execute": "block_set_io_throttle", "arguments": limits}))
+        };
+        throttle(&mut monitor, 1)?;
+        let reset = monitor.event("WATCHDOG", limit);
+        throttle(&mut monitor, 0)?;
+        reset
     }
 
     /// How often stage 1 began.
     pub fn starts(&self) -> usize {
         self.console().matches("kedge: stage 1").count()
-    }
-
-    /// Waits until stage 1 has begun `count` times.
-    pub fn wait_starts(&mut self, count: usize, limit: Duration) -> Result<()> {
-        let what = format!("start number {count}");
-        self.wait(&what, limit, |guest| (guest.starts() >= count).then_some(()))
     }
 
     /// Sends Ctrl-Alt-Del from the guest's keyboard.
@@ -211,24 +212,16 @@ impl Guest {
     }
 
     fn qmp(&self, execute: &str, arguments: Value) -> Result<()> {
+        self.monitor()?.ask(json!({"execute": execute, "arguments": arguments}))
+    }
+
+    /// QEMU's monitor. It talks to one at a time.
+    fn monitor(&self) -> Result<Monitor> {
         let stream = UnixStream::connect(self.dir.join("qmp.sock")).context("connecting to QEMU's monitor")?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        let mut lines = BufReader::new(stream.try_clone()?).lines();
-        let mut ask = |message: Value| -> Result<()> {
-            writeln!(&stream, "{message}")?;
-            loop {
-                let line = lines.next().context("QEMU's monitor closed")??;
-                let answer: Value = serde_json::from_str(&line)?;
-                if answer.get("return").is_some() {
-                    return Ok(());
-                }
-                if let Some(error) = answer.get("error") {
-                    bail!("QEMU refused {message}: {error}");
-                }
-            }
-        };
-        ask(json!({"execute": "qmp_capabilities"}))?;
-        ask(json!({"execute": execute, "arguments": arguments}))
+        let mut monitor = Monitor { lines: BufReader::new(stream.try_clone()?).lines(), stream };
+        monitor.ask(json!({"execute": "qmp_capabilities"}))?;
+        Ok(monitor)
     }
 
     pub fn wait_exit(&mut self, limit: Duration) -> Result<ExitStatus> {
@@ -249,6 +242,41 @@ impl Guest {
         self.qemu.kill()?;
         self.qemu.wait()?;
         Ok(())
+    }
+}
+
+struct Monitor {
+    stream: UnixStream,
+    lines: std::io::Lines<BufReader<UnixStream>>,
+}
+
+impl Monitor {
+    fn next(&mut self) -> Result<Value> {
+        let line = self.lines.next().context("QEMU's monitor closed")??;
+        Ok(serde_json::from_str(&line)?)
+    }
+
+    fn ask(&mut self, message: Value) -> Result<()> {
+        writeln!(&self.stream, "{message}")?;
+        loop {
+            let answer = self.next()?;
+            if answer.get("return").is_some() {
+                return Ok(());
+            }
+            if let Some(error) = answer.get("error") {
+                bail!("QEMU refused {message}: {error}");
+            }
+        }
+    }
+
+    fn event(&mut self, name: &str, limit: Duration) -> Result<()> {
+        self.stream.set_read_timeout(Some(limit))?;
+        loop {
+            let answer = self.next().with_context(|| format!("no {name} within {limit:?}"))?;
+            if answer.get("event").is_some_and(|event| event == name) {
+                return Ok(());
+            }
+        }
     }
 }
 
