@@ -28,9 +28,9 @@ pub enum PlanError {
     #[error("--{given} needs --{lacking} as well: they are one build")]
     Half { given: &'static str, lacking: &'static str },
     #[error(
-        "--secure-boot-key signs systemd's stub, which is in the board's package {0}: it cannot be given with --bootloader"
+        "--secure-boot-key signs systemd's stub, which is in the boot loader's package: it cannot be given with --bootloader"
     )]
-    NoStub(String),
+    NoStub,
     #[error("board {0} is not started by UEFI: it has no Secure Boot to sign for")]
     NoUefi(String),
 }
@@ -162,7 +162,7 @@ impl Plan {
             return Err(PlanError::NoUefi(config.name.clone()));
         }
         if options.secure_boot.is_some() && options.bootloader.is_some() {
-            return Err(PlanError::NoStub(config.bootloader.package.clone()));
+            return Err(PlanError::NoStub);
         }
         let bootloader = match &options.bootloader {
             Some(path) => LoaderSource::File { path: path.clone() },
