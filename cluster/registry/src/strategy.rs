@@ -72,6 +72,8 @@ pub(crate) struct Strategy {
     pub(crate) validate_update: fn(new: &Value, old: &Value, &mut Errors),
     pub(crate) validate_status: fn(new: &Value, old: &Value, &mut Errors),
     pub(crate) warnings: fn(new: &Value, old: Option<&Value>) -> Vec<String>,
+    /// For the status subresource.
+    pub(crate) status_warnings: fn(&Value) -> Vec<String>,
     /// Objects that are not kept, but made when asked for.
     pub(crate) made: Option<fn() -> Vec<Value>>,
     /// Chooses what must be unique in the cluster: addresses and ports. Runs alone, between preparation and validation.
@@ -117,6 +119,7 @@ impl Strategy {
         validate_update: |_, _, _| {},
         validate_status: |_, _, _| {},
         warnings: |_, _| Vec::new(),
+        status_warnings: |_| Vec::new(),
         made: None,
         allocate: None,
         grace: None,

@@ -183,6 +183,20 @@ pub(crate) fn legacy_cidr(text: &str, path: &Path<'_>, errors: &mut Errors) -> b
     right
 }
 
+/// What will be refused some day, or is not written as it should be.
+pub(crate) fn ip_warning(text: &str, path: &str) -> Option<String> {
+    let address = sloppy(text)?;
+    if !is_standard(text) || is_mapped(address) {
+        let written = address.to_canonical();
+        return Some(format!(
+            "{path}: non-standard IP address {text:?} will be considered invalid in a future Kubernetes release: use \"{written}\""
+        ));
+    }
+    let written = address.to_string();
+    (address.is_ipv6() && written != text)
+        .then(|| format!("{path}: IPv6 address {text:?} should be in RFC 5952 canonical format ({written:?})"))
+}
+
 /// What will be refused some day, or means something else than it seems to.
 pub(crate) fn cidr_warnings(text: &str, path: &Path<'_>) -> Vec<String> {
     let Some(network) = sloppy_network(text) else { return Vec::new() };

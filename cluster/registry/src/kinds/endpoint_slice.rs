@@ -29,9 +29,33 @@ const MOST_HINTS: usize = 8;
 pub(crate) fn row() -> Row {
     let schema = "io.k8s.api.discovery.v1.EndpointSlice";
     let resource = resource("discovery.k8s.io", "endpointslices", "endpointslice", "EndpointSlice", schema, COLUMNS);
-    let strategy =
-        Strategy { generation: true, counts_labels: true, default, validate, validate_update, ..Strategy::PLAIN };
+    let strategy = Strategy {
+        generation: true,
+        counts_labels: true,
+        default,
+        validate,
+        validate_update,
+        warnings,
+        ..Strategy::PLAIN
+    };
     Row::new(resource, strategy)
+}
+
+/// The controllers write no address that one is warned of.
+fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let mut said = Vec::new();
+    if old.is_none() && new.text("addressType") == "FQDN" {
+        said.push("spec.addressType: FQDN endpoints are deprecated".to_owned());
+    }
+    let by = new.look("metadata.labels").get("endpointslice.kubernetes.io/managed-by").and_then(Value::as_str);
+    if !matches!(by, Some("endpointslice-controller.k8s.io" | "endpointslicemirroring-controller.k8s.io")) {
+        for (nth, endpoint) in new.items("endpoints").iter().enumerate() {
+            for (at, one) in endpoint.items("addresses").iter().filter_map(Value::as_str).enumerate() {
+                said.extend(address::ip_warning(one, &format!("endpoints[{nth}].addresses[{at}]")));
+            }
+        }
+    }
+    said
 }
 
 fn shorten(mut all: Vec<String>, none: &str) -> String {

@@ -30,9 +30,26 @@ pub(crate) fn row() -> Row {
             default,
             validate_create: subsets,
             validate_update,
+            warnings,
             ..Strategy::PLAIN
         },
     )
+}
+
+/// The controller writes no address that one is warned of.
+fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+    let mut said = Vec::new();
+    if new.look("metadata.labels").get("endpoints.kubernetes.io/managed-by") == Some(&"endpoint-controller".into()) {
+        return said;
+    }
+    for (nth, subset) in new.items("subsets").iter().enumerate() {
+        for list in ["addresses", "notReadyAddresses"] {
+            for (at, one) in subset.items(list).iter().enumerate() {
+                said.extend(address::ip_warning(one.text("ip"), &format!("subsets[{nth}].{list}[{at}].ip")));
+            }
+        }
+    }
+    said
 }
 
 /// The first three, and how many more there are.

@@ -445,11 +445,8 @@ fn warnings(volume: &Value, _: Option<&Value>) -> Vec<String> {
         said.push(RECYCLE.to_owned());
     }
     for (at, term) in volume.items("spec.nodeAffinity.required.nodeSelectorTerms").iter().enumerate() {
-        for (nth, expression) in term.items("matchExpressions").iter().enumerate() {
-            let key = expression.text("key");
-            let path = format!("spec.nodeAffinity.required.nodeSelectorTerms[{at}].matchExpressions[{nth}].key");
-            said.extend(pod_warnings::label(key).map(|why| format!("{path}: {key} is {why}")));
-        }
+        let path = format!("spec.nodeAffinity.required.nodeSelectorTerms[{at}]");
+        pod_warnings::selector_term(term, &path, false, &mut said);
     }
     said.extend(pod_warnings::fraction(volume.look("spec.capacity.storage"), "spec.capacity[storage]"));
     pod_warnings::sources(volume.look("spec"), "spec", &mut said);

@@ -86,6 +86,7 @@ pub(crate) fn row() -> Row {
         validate_create,
         prepare_update: update::prepare,
         warnings: warnings::pod,
+        status_warnings: warnings::status,
         grace: Some(grace),
         field,
         status_resets: &["spec", "metadata.deletionTimestamp", "metadata.ownerReferences"],

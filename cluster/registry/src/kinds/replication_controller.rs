@@ -40,7 +40,11 @@ pub(crate) fn row() -> Row {
         prepare_create: |rc| rc.set("status", json!({"replicas": 0})),
         validate,
         validate_status: replica_set::validate_status,
-        warnings: workload::warnings_of_named,
+        // Upstream takes the two templates for one another: on a change it warns of the old one.
+        warnings: |new, old| match old {
+            Some(old) => workload::warnings(old, Some(new)),
+            None => workload::warnings_of_named(new, None),
+        },
         ..Strategy::SPEC
     };
     Row::new(resource, strategy)

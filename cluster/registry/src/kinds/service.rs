@@ -14,7 +14,8 @@ use kedge_api::resource::{Column, Subresource};
 use kedge_api::{Resource, Verb};
 use serde_json::{Value, json};
 
-use super::{STATUS, columns, resource};
+use super::{STATUS, address, columns, resource};
+use crate::errors::Path;
 use crate::names;
 use crate::strategy::Strategy;
 use crate::table::Row;
@@ -35,6 +36,9 @@ const PROXY: Subresource = Subresource {
     group_version: None,
     verbs: &[Verb::Create, Verb::Delete, Verb::Get, Verb::Patch, Verb::Update],
 };
+
+const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
+const TOPOLOGY: &str = "service.kubernetes.io/topology-mode";
 
 pub(crate) fn row() -> Row {
     let base = resource("", "services", "service", "Service", "io.k8s.api.core.v1.Service", COLUMNS);
@@ -57,6 +61,7 @@ pub(crate) fn row() -> Row {
         validate_update: update::update,
         validate_status: validate::status,
         warnings,
+        status_warnings,
         allocate: Some(allocate::allocate),
         ..Strategy::PLAIN
     };
@@ -205,17 +210,60 @@ fn keep_node_ports(new: &mut Value, old: &Value) {
 }
 
 fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
-    let mut warnings = Vec::new();
-    if !new.items("spec.externalIPs").is_empty() {
-        warnings.push("spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned());
+    let spec = new.look("spec");
+    let mut said = Vec::new();
+    if new.look("metadata.annotations").get(HINTS).is_some() {
+        said.push(format!("annotation {HINTS} is deprecated, please use {TOPOLOGY} instead"));
     }
-    if new.text("spec.trafficDistribution") == "PreferClose" {
-        warnings.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".to_owned());
+    let of_list = |field: &str, said: &mut Vec<String>| {
+        for (at, ip) in spec.items(field).iter().filter_map(Value::as_str).enumerate() {
+            said.extend(address::ip_warning(ip, &format!("spec.{field}[{at}]")));
+        }
+    };
+    if spec.text("clusterIP") != "None" {
+        of_list("clusterIPs", &mut said);
     }
-    if new.text("spec.sessionAffinity") == "ClientIP" && new.text("spec.clusterIP") == "None" {
-        warnings.push("spec.SessionAffinity is ignored for headless services".to_owned());
+    let external = !spec.items("externalIPs").is_empty();
+    let by_name = spec.text("type") == "ExternalName";
+    let headless = spec.text("type") == "ClusterIP" && spec.text("clusterIP") == "None";
+    if headless {
+        for (is, field) in [
+            (!spec.text("loadBalancerIP").is_empty(), "loadBalancerIP"),
+            (external, "externalIPs"),
+            (spec.text("sessionAffinity") != "None", "SessionAffinity"),
+        ] {
+            if is {
+                said.push(format!("spec.{field} is ignored for headless services"));
+            }
+        }
     }
-    warnings
+    of_list("externalIPs", &mut said);
+    if external && !headless && !by_name {
+        said.push("spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned());
+    }
+    said.extend(address::ip_warning(spec.text("loadBalancerIP"), "spec.loadBalancerIP"));
+    let root = Path::root("spec");
+    let ranges = root.child("loadBalancerSourceRanges");
+    for (at, range) in spec.items("loadBalancerSourceRanges").iter().filter_map(Value::as_str).enumerate() {
+        said.extend(address::cidr_warnings(range, &ranges.index(at)));
+    }
+    if by_name && external {
+        said.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
+    }
+    if !by_name && !spec.text("externalName").is_empty() {
+        said.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
+    }
+    if spec.text("trafficDistribution") == "PreferClose" {
+        said.push("spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"".to_owned());
+    }
+    said
+}
+
+/// Of the addresses that a load balancer has.
+fn status_warnings(service: &Value) -> Vec<String> {
+    let all = service.items("status.loadBalancer.ingress").iter().enumerate();
+    all.filter_map(|(at, one)| address::ip_warning(one.text("ip"), &format!("status.loadBalancer.ingress[{at}]")))
+        .collect()
 }
 
 fn external(service: &Value) -> String {

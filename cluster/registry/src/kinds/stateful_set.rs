@@ -226,7 +226,7 @@ fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
 fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     let mut said = workload::warnings(new, old);
     for (at, template) in new.items(CLAIMS).iter().enumerate() {
-        said.extend(claim::warnings(template.look("spec"), &format!("{CLAIMS}[{at}].spec")));
+        said.extend(claim::warnings(template.look("spec"), &format!("{CLAIMS}[{at}]")));
     }
     if new.int("spec.revisionHistoryLimit").is_some_and(|limit| limit < 0) {
         said.push(

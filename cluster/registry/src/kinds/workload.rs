@@ -118,7 +118,11 @@ pub(crate) fn pod_template(template: &Value, path: &Path<'_>, errors: &mut Error
     }
 }
 
-pub(crate) fn warnings(new: &Value, _: Option<&Value>) -> Vec<String> {
+/// Of the template, if it is new or anything about it is.
+pub(crate) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
+    if old.is_some_and(|old| old.look("spec") == new.look("spec")) {
+        return Vec::new();
+    }
     warnings_at(new, "spec.template")
 }
 

@@ -56,8 +56,10 @@ impl<'a> Editor<'a> {
             author.track(Some(&old), &mut new)?;
         }
         // What the kind warns of: not of what only its status's writer sends along.
-        if how == How::Main {
-            warnings.extend((row.strategy.warnings)(&new, Some(&old)));
+        match how {
+            How::Main => warnings.extend((row.strategy.warnings)(&new, Some(&old))),
+            How::Status => warnings.extend((row.strategy.status_warnings)(&new)),
+            _ => {}
         }
         let written = write::replace(registry, row, &object, &old, new, how, &mut self.writer).await?;
         let Some(written) = written else { return Ok(None) };

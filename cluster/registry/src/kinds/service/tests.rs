@@ -132,3 +132,71 @@ fn statuses() {
         ],
     );
 }
+
+#[test]
+fn what_is_warned_of() {
+    let row = row();
+    let told = |kind: &str, at: &str, value: Value| {
+        let mut object = service(kind);
+        if kind == "None" {
+            object = service("ClusterIP");
+            cases::put(&mut object, "/spec/clusterIP", json!("None"));
+            cases::put(&mut object, "/spec/clusterIPs", json!(["None"]));
+        }
+        (row.strategy.default)(&mut object);
+        cases::put(&mut object, at, value);
+        (row.strategy.warnings)(&object, None)
+    };
+    for (kind, at, value, expected) in [
+        (
+            "ClusterIP",
+            "/spec/clusterIPs",
+            json!(["10.43.0.9", "FD00::1"]),
+            &["spec.clusterIPs[1]: IPv6 address \"FD00::1\" should be in RFC 5952 canonical format (\"fd00::1\")"][..],
+        ),
+        (
+            "ClusterIP",
+            "/spec/externalIPs",
+            json!(["1.2.3.4"]),
+            &["spec.externalIPs is deprecated and may no longer be implemented in some clusters"],
+        ),
+        ("None", "/spec/externalIPs", json!(["1.2.3.4"]), &["spec.externalIPs is ignored for headless services"]),
+        ("None", "/spec/loadBalancerIP", json!("1.2.3.4"), &["spec.loadBalancerIP is ignored for headless services"]),
+        (
+            "None",
+            "/spec/sessionAffinity",
+            json!("ClientIP"),
+            &["spec.SessionAffinity is ignored for headless services"],
+        ),
+        (
+            "ExternalName",
+            "/spec/externalIPs",
+            json!(["1.2.3.4"]),
+            &["spec.externalIPs is ignored when spec.type is \"ExternalName\""],
+        ),
+        (
+            "ClusterIP",
+            "/spec/externalName",
+            json!("a"),
+            &["spec.externalName is ignored when spec.type is not \"ExternalName\""],
+        ),
+        (
+            "LoadBalancer",
+            "/spec/loadBalancerSourceRanges",
+            json!(["FD00::/64"]),
+            &[
+                "spec.loadBalancerSourceRanges[0]: IPv6 CIDR value \"FD00::/64\" should be in RFC 5952 canonical format (\"fd00::/64\")",
+            ],
+        ),
+        (
+            "ClusterIP",
+            "/metadata/annotations",
+            json!({"service.kubernetes.io/topology-aware-hints": "auto"}),
+            &[
+                "annotation service.kubernetes.io/topology-aware-hints is deprecated, please use service.kubernetes.io/topology-mode instead",
+            ],
+        ),
+    ] {
+        assert_eq!(told(kind, at, value), expected, "{kind} {at}");
+    }
+}
