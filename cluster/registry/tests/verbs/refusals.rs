@@ -18,6 +18,7 @@ const TABLES: &[(&str, &str)] = &[
     ("admissionregistration", include_str!("refusals/admissionregistration.yaml")),
     ("apiextensions", include_str!("refusals/apiextensions.yaml")),
     ("networks", include_str!("refusals/networks.yaml")),
+    ("resources", include_str!("refusals/resources.yaml")),
 ];
 
 #[derive(Deserialize)]
