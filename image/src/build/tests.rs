@@ -316,7 +316,7 @@ fn each_kind_of_damage_is_told() {
         file.seek(SeekFrom::Start((37 << 20) - (64 << 10) + 30)).unwrap();
         file.write_all(b"x").unwrap();
     };
-    let system = built.sizes.iter().find(|part| part.name == "system").unwrap().size;
+    let system = built.sizes.iter().find(|part| part.name == "system").unwrap().size.next_multiple_of(4096);
     told(": the squashfs is damaged: block 3 of ", damaged(&built, fill((35 << 20) + 4096 * 3 + 7, 1)));
     told("the hash tree is damaged, the squashfs is whole", damaged(&built, fill((35 << 20) + system + 4096, 1)));
     told("slot a (SYSTEM-A): no slot manifest", damaged(&built, fill((37 << 20) - (64 << 10), 64)));
