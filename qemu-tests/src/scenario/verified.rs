@@ -67,11 +67,15 @@ impl Card {
 
     /// Changes one bit at `at` within the slot.
     fn flip(&self, slot: SlotName, at: u64) -> Result<()> {
+        self.change(slot, at, |byte| byte ^ 1)
+    }
+
+    fn change(&self, slot: SlotName, at: u64, other: fn(u8) -> u8) -> Result<()> {
         let at = self.place(slot)? + at;
         let file = OpenOptions::new().read(true).write(true).open(&self.path)?;
         let mut byte = [0];
         file.read_exact_at(&mut byte, at)?;
-        file.write_all_at(&byte.map(|byte| byte ^ 1), at).map_err(Into::into)
+        file.write_all_at(&byte.map(other), at).map_err(Into::into)
     }
 
     fn manifest(&self, slot: SlotName) -> Result<SlotManifest> {
@@ -158,7 +162,8 @@ pub fn signature(setup: &Setup, dir: &Path) -> Result<()> {
     let text = card.manifest(SlotName::A)?.body()?;
     // The last digit of the signature that follows the manifest.
     let end = area_offset(card.size(SlotName::A)?).context("the slot is too small")?;
-    card.flip(SlotName::A, end + text.len() as u64 + "signature 0123456789abcdef ".len() as u64 + 127)?;
+    let digit = end + text.len() as u64 + "signature 0123456789abcdef ".len() as u64 + 127;
+    card.change(SlotName::A, digit, |digit| if digit == b'0' { b'1' } else { b'0' })?;
     let mut guest = Guest::boot(setup, &card.path, dir, "")?;
     step("a wrong signature is refused", || {
         guest.wait_console(&format!("the signature by key {own} is wrong"), BOOT)?;
