@@ -186,7 +186,7 @@ impl Guest {
         self.qmp("system_powerdown", json!({}))
     }
 
-    /// The disk answers no more until the watchdog resets the machine. Firmware reads disks as well: from then on it answers again.
+    /// The disk answers no more until the watchdog fires, and the machine is reset. Firmware reads disks as well: from then on it answers again.
     pub fn hang_disk_until_watchdog(&self, limit: Duration) -> Result<()> {
         let mut monitor = self.monitor()?;
         // Bytes a second; 0 is no limit, and 1 as good as nothing.
@@ -194,10 +194,14 @@ impl Guest {
             let limits = json!({"device": "disk", "bps": bytes, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0});
             monitor.ask(json!({"execute": "block_set_io_throttle", "arguments": limits}))
         };
+        // Of its own accord QEMU resets while requests are held back, and waits for them without end: told what fired, the reset is ours to give.
+        monitor.ask(json!({"execute": "watchdog-set-action", "arguments": {"action": "none"}}))?;
         throttle(&mut monitor, 1)?;
         let reset = monitor.event("WATCHDOG", limit);
         throttle(&mut monitor, 0)?;
-        reset
+        reset?;
+        monitor.ask(json!({"execute": "watchdog-set-action", "arguments": {"action": "reset"}}))?;
+        monitor.ask(json!({"execute": "system_reset"}))
     }
 
     /// How often stage 1 began.
