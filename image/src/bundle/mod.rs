@@ -172,7 +172,7 @@ fn fetched(index: &Index, new: &System, old: &System, differences: bool) -> u64 
         let contents = index.part(part);
         let hashes = old.hashes(part, &new.manifest.salt);
         let running: HashMap<_, _> = hashes.into_iter().zip(0..).collect();
-        let base = contents.base(&old.digest(part)).filter(|_| differences);
+        let base = contents.base(&part.digest(&old.manifest)).filter(|_| differences);
         let ways = plan::plan(contents, &Present { running, in_place: Vec::new(), base });
         let bytes = |way: &Way| if let Way::Fetch(piece) = way { u64::from(piece.length) } else { 0 };
         ways.iter().map(bytes).sum::<u64>()
@@ -205,8 +205,8 @@ fn contents(part: Part, new: &System, olds: &[System], pieces: &mut Pieces) -> i
         chunks: whole.iter().map(|packed| vec![pieces.put(None, packed)]).collect(),
     };
     for old in olds {
-        let digest = old.digest(part);
-        let same = digest == new.digest(part) || contents.bases.contains(&digest);
+        let digest = part.digest(&old.manifest);
+        let same = digest == part.digest(&new.manifest) || contents.bases.contains(&digest);
         if same || old.part(part).len() > difference::LONGEST {
             continue;
         }

@@ -1,6 +1,7 @@
 //! A system as bundles are made of it: from a disk image, or from the bundle of an earlier version.
 
 use super::{BundleError, Io as _};
+use crate::assemble::slot;
 use crate::disk::boot;
 use crate::inspect::Disk;
 use kedge_bundle::head::{HEAD_BYTES, Head};
@@ -8,7 +9,7 @@ use kedge_bundle::index::Index;
 use kedge_bundle::{Part, unpack};
 use kedge_config::names;
 use kedge_config::slot::SlotName;
-use kedge_config::slot_manifest::{AREA_BYTES, Digest, Sealed, SlotManifest, area_offset};
+use kedge_config::slot_manifest::{Digest, Sealed, SlotManifest};
 use kedge_config::verity;
 use std::fs::File;
 use std::io::Read;
@@ -31,15 +32,6 @@ impl System {
             Part::Kernel => &self.kernel,
             Part::Initramfs => &self.initramfs,
             Part::System => &self.system,
-        }
-    }
-
-    /// By which differences call a part.
-    pub fn digest(&self, part: Part) -> Digest {
-        match part {
-            Part::Kernel => self.manifest.kernel.sha256,
-            Part::Initramfs => self.manifest.initramfs.sha256,
-            Part::System => self.manifest.root_hash,
         }
     }
 
@@ -66,8 +58,8 @@ impl System {
             let mut bytes = Vec::new();
             region.at(offset).and_then(|region| region.take(length).read_to_end(&mut bytes)).at(path).map(|_| bytes)
         };
-        let area = read(area_offset(region.len()).unwrap_or_default(), AREA_BYTES)?;
-        let sealed = Sealed::read(&area).map_err(|source| BundleError::manifest(path, source))?;
+        let sealed =
+            slot::read(region, region.len()).at(path)?.map_err(|source| BundleError::manifest(path, source))?;
         let manifest = sealed.unverified().map_err(|source| BundleError::manifest(path, source))?;
         let file = |name: &str| disk.boot_file(SlotName::A, name);
         Ok(Self {

@@ -92,18 +92,14 @@ pub fn part(
 ) -> Result<u64, InstallError> {
     let contents = bundle.index.part(part);
     let salt = &bundle.manifest.salt;
-    let running_size = running.map_or(0, |running| match part {
-        Part::Kernel => running.manifest.kernel.bytes,
-        Part::Initramfs => running.manifest.initramfs.bytes,
-        Part::System => running.manifest.tree_offset,
-    });
+    let running_size = running.map_or(0, |running| part.bytes(running.manifest));
     let present = Present {
         running: match running {
             Some(running) => known(running.bytes, running_size, salt).map_err(InstallError::Running)?,
             None => HashMap::new(),
         },
         in_place: in_place(contents, target, salt),
-        base: running.and_then(|running| contents.base(&Bundle::digest(running.manifest, part))),
+        base: running.and_then(|running| contents.base(&part.digest(running.manifest))),
     };
     let ways = plan::plan(contents, &present);
     let old = running.map(|running| (running.bytes, running_size));

@@ -23,6 +23,7 @@ pub mod install;
 pub mod open;
 pub mod plan;
 
+use kedge_config::slot_manifest::{Digest, SlotManifest};
 use ruzstd::decoding::StreamingDecoder;
 use std::io::Read;
 
@@ -52,6 +53,24 @@ impl Part {
             Self::Kernel => "kernel",
             Self::Initramfs => "initramfs",
             Self::System => "system",
+        }
+    }
+
+    /// How long `manifest` says that it is.
+    pub fn bytes(self, manifest: &SlotManifest) -> u64 {
+        match self {
+            Self::Kernel => manifest.kernel.bytes,
+            Self::Initramfs => manifest.initramfs.bytes,
+            Self::System => manifest.tree_offset,
+        }
+    }
+
+    /// By which differences call the one that `manifest` tells of.
+    pub fn digest(self, manifest: &SlotManifest) -> Digest {
+        match self {
+            Self::Kernel => manifest.kernel.sha256,
+            Self::Initramfs => manifest.initramfs.sha256,
+            Self::System => manifest.root_hash,
         }
     }
 }

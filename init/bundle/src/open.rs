@@ -4,7 +4,7 @@ use crate::head::{HEAD_BYTES, Head};
 use crate::index::Index;
 use crate::{BLOCK, BundleError, Part, unpack};
 use kedge_config::signing::Key;
-use kedge_config::slot_manifest::{DIGEST_BYTES, Digest, ManifestError, Sealed, SlotManifest};
+use kedge_config::slot_manifest::{DIGEST_BYTES, ManifestError, Sealed, SlotManifest};
 use kedge_config::verity::Tree;
 use std::io;
 
@@ -61,12 +61,8 @@ impl Bundle {
         let packed = source.read(head.index_at(), head.index).map_err(InstallError::Fetch)?;
         let index = unpack(&packed, head.index_unpacked).map_err(BundleError::Index)?;
         let index = Index::parse(&index)?;
-        for (part, told) in [
-            (Part::Kernel, manifest.kernel.bytes),
-            (Part::Initramfs, manifest.initramfs.bytes),
-            (Part::System, manifest.tree_offset),
-        ] {
-            let found = index.part(part).size;
+        for part in Part::ALL {
+            let (found, told) = (index.part(part).size, part.bytes(&manifest));
             if found != told {
                 let what = format!("the {} has {found} bytes, the manifest tells of {told}", part.name());
                 return Err(BundleError::Index(what).into());
@@ -76,15 +72,6 @@ impl Bundle {
             BundleError::Index("the hashes of its blocks do not make the manifest's root hash".into())
         })?;
         Ok(Self { head, manifest, sealed, index, tree })
-    }
-
-    /// By which differences call what `manifest` tells of.
-    pub fn digest(manifest: &SlotManifest, part: Part) -> Digest {
-        match part {
-            Part::Kernel => manifest.kernel.sha256,
-            Part::Initramfs => manifest.initramfs.sha256,
-            Part::System => manifest.root_hash,
-        }
     }
 }
 
