@@ -26,7 +26,7 @@ use crate::progress::Progress;
 use crate::sbom::{self, Bill, Subject};
 use crate::secureboot::{self, Sealer, SecureBootError};
 use crate::signing::{KeyError, Signing};
-use crate::tree::{Content, TreeError};
+use crate::tree::{Content, Tree, TreeError};
 use crate::{digest, show};
 use kedge_config::names;
 use kedge_config::slot::Record;
@@ -163,10 +163,25 @@ pub fn build(plan: &Plan, mut inputs: Inputs, progress: Progress) -> Result<Buil
     }
 
     let step = progress.step("initramfs");
-    let (early, loaded) = initramfs::tree(&inputs.kernel, config, &signing.trusted, inputs.stage1)?;
-    let mut archive = Vec::new();
+    let (mut early, loaded) = initramfs::tree(&inputs.kernel, config, &signing.trusted, inputs.stage1)?;
     let initramfs_path = out("initramfs");
-    cpio::write(&early, epoch, &mut archive).map_err(io(&initramfs_path))?;
+    let pack = |early: &Tree| {
+        let mut archive = Vec::new();
+        cpio::write(early, epoch, &mut archive).map_err(io(&initramfs_path)).map(|()| archive)
+    };
+    let mut boot = Boot {
+        loader: inputs.loader,
+        unified: None,
+        loader_origin: inputs.loader_origin,
+        kernel: inputs.kernel.image.clone(),
+        kernel_origin: Arc::clone(&inputs.kernel.origin),
+        device_trees: inputs.kernel.device_trees.clone(),
+        initramfs: Content::bytes(pack(&early)?),
+    };
+    let boot_id = boot::id(config, &boot).map_err(io(&initramfs_path))?;
+    let line = Content::bytes(format!("{boot_id}\n"));
+    early.file(names::STAGE1_BOOT_ID, 0o644, line, &"generated".into()).map_err(BuildError::BootTree)?;
+    let archive = pack(&early)?;
     std::fs::write(&initramfs_path, &archive).map_err(io(&initramfs_path))?;
     step.done(&show::size(archive.len() as u64));
 
@@ -194,12 +209,29 @@ pub fn build(plan: &Plan, mut inputs: Inputs, progress: Progress) -> Result<Buil
     let kernel = inputs.kernel.image.read().map_err(io(&kernel_path))?;
     std::fs::write(&kernel_path, &kernel).map_err(io(&kernel_path))?;
 
+    if let (Some(owner), Some(stub)) = (&plan.secure_boot, &inputs.stub) {
+        let sealer = Sealer::read(owner)?;
+        let stub = stub.read().map_err(io(Path::new("systemd's stub")))?;
+        for (name, content) in &mut boot.loader {
+            *content = sealer.loader(&content.read().map_err(io(Path::new(name)))?)?;
+        }
+        let parts = secureboot::Parts {
+            stub: &stub,
+            kernel: &kernel,
+            kernel_release: &release,
+            initramfs: &archive,
+            board: config,
+        };
+        boot.unified = Some(sealer.unified(&parts)?);
+    }
+    boot.initramfs = Content::bytes(archive);
+    let listed = boot::listed(&boot::slot_files(config, &boot)).map_err(io(&kernel_path))?;
     let about = slot::About {
         board: &plan.name,
         kernel_release: &release,
         rollback_index: plan.rollback_index,
-        kernel: &kernel,
-        initramfs: &archive,
+        boot_id,
+        boot: &listed,
         epoch,
     };
     let slot = slot::seal(&system_path, &about, &signing.key)?;
@@ -226,36 +258,7 @@ pub fn build(plan: &Plan, mut inputs: Inputs, progress: Progress) -> Result<Buil
         .collect::<Vec<_>>()
         .join("\n");
 
-    let (loader, unified) = match (&plan.secure_boot, &inputs.stub) {
-        (Some(owner), Some(stub)) => {
-            let sealer = Sealer::read(owner)?;
-            let stub = stub.read().map_err(io(Path::new("systemd's stub")))?;
-            let mut loader = Files::new();
-            for (name, content) in inputs.loader {
-                let program = content.read().map_err(io(Path::new(&name)))?;
-                loader.insert(name, sealer.loader(&program)?);
-            }
-            let parts = secureboot::Parts {
-                stub: &stub,
-                kernel: &kernel,
-                kernel_release: &release,
-                initramfs: &archive,
-                board: config,
-            };
-            (loader, Some(sealer.unified(&parts)?))
-        }
-        _ => (inputs.loader, None),
-    };
-    let boot = Boot {
-        loader,
-        unified,
-        loader_origin: inputs.loader_origin,
-        kernel: Content::Bytes(kernel),
-        kernel_origin: Arc::clone(&inputs.kernel.origin),
-        device_trees: inputs.kernel.device_trees.clone(),
-        initramfs: Content::bytes(archive),
-    };
-    let boot_files = boot::partitions(config, &boot).map_err(BuildError::BootTree)?;
+    let boot_files = boot::partitions(config, &boot, &listed).map_err(BuildError::BootTree)?;
     let image = out(&format!("{}.img", plan.name));
     let bodies = bodies(plan, &boot_files, (&system_path, &slot), &seed, epoch)?;
     let step = progress.bytes("disk image", plan.layout.size);

@@ -8,7 +8,6 @@ use crate::oci::bake::Wanted;
 use crate::secureboot::Owner;
 use crate::show;
 use kedge_config::board::BootloaderKind;
-use kedge_config::slot::SlotName;
 use kedge_config::{BoardConfig, ConfigError, MachineConfig};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -193,7 +192,7 @@ impl Plan {
             secure_boot: options.secure_boot.clone(),
             rollback_index: options.rollback_index,
             epoch: epoch(options.source_date_epoch.as_deref(), &|| commit_time(&board.path), locked)?,
-            command_line: boot::command_line(config, SlotName::A),
+            command_line: boot::command_line(config),
             layout: Layout::new(config.bootloader.kind, &config.partitions),
             out: options.out.clone().unwrap_or_else(|| Path::new("out").join(&name)),
             name,
@@ -362,7 +361,7 @@ mod tests {
             Options { board: "qemu-x86_64".into(), source_date_epoch: Some("7".into()), ..Options::default() };
         let plan = Plan::new(&options).unwrap();
         assert_eq!(plan.packages(), ["linux-image-cloud-amd64", "systemd-boot-efi"]);
-        assert!(plan.command_line.ends_with("console=tty0 console=ttyS0 kedge.slot=a"), "{}", plan.command_line);
+        assert!(plan.command_line.ends_with("console=tty0 console=ttyS0"), "{}", plan.command_line);
         let shown = plan.show();
         assert!(shown.contains("SYSTEM-A") && shown.contains("package systemd-boot-efi of trixie"), "{shown}");
     }

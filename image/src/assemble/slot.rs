@@ -3,7 +3,8 @@
 use crate::digest;
 use crate::signing::SigningKey;
 use crate::tree::Content;
-use kedge_config::slot_manifest::{self, AREA_BYTES, BLOCK, Blob, ManifestError, Sealed, SlotManifest};
+use kedge_config::boot_files::BootFile;
+use kedge_config::slot_manifest::{self, AREA_BYTES, BLOCK, Digest, ManifestError, Sealed, SlotManifest};
 use kedge_config::verity;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -22,8 +23,8 @@ pub struct About<'a> {
     pub board: &'a str,
     pub kernel_release: &'a str,
     pub rollback_index: u64,
-    pub kernel: &'a [u8],
-    pub initramfs: &'a [u8],
+    pub boot_id: Digest,
+    pub boot: &'a [BootFile],
     pub epoch: u32,
 }
 
@@ -33,10 +34,6 @@ pub struct Slot {
     pub text: String,
     /// The superblock's block and the tree. They lie behind the squashfs.
     pub verity: Vec<u8>,
-}
-
-fn blob(bytes: &[u8]) -> Blob {
-    Blob { bytes: bytes.len() as u64, sha256: digest::of_bytes_raw(bytes) }
 }
 
 /// The slot of the squashfs at `system`. The salt is the squashfs' own digest: the same image has the same tree.
@@ -53,8 +50,8 @@ pub fn seal(system: &Path, about: &About<'_>, key: &SigningKey) -> Result<Slot, 
         version: kedge_config::VERSION.to_owned(),
         kernel_release: about.kernel_release.to_owned(),
         rollback_index: about.rollback_index,
-        kernel: blob(about.kernel),
-        initramfs: blob(about.initramfs),
+        boot_id: about.boot_id,
+        boot: about.boot.to_vec(),
         system_bytes,
         tree_offset: blocks * BLOCK + verity::SUPERBLOCK_BYTES,
         root_hash: tree.root,
@@ -127,6 +124,8 @@ pub fn read(mut slot: impl Read + Seek, size: u64) -> io::Result<Result<Sealed, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kedge_config::boot_files::Role;
+    use kedge_config::slot_manifest::Blob;
     use std::io::Cursor;
     use std::process::Command;
 
@@ -141,8 +140,12 @@ mod tests {
             board: "test",
             kernel_release: "6.1",
             rollback_index: 3,
-            kernel: b"kernel",
-            initramfs: b"initramfs",
+            boot_id: Digest([4; 32]),
+            boot: &[BootFile {
+                role: Role::Unified,
+                path: "kedge.efi".into(),
+                blob: Blob { bytes: 1, sha256: Digest([3; 32]) },
+            }],
             epoch: 7,
         };
         let slot = seal(&path, &about, &SigningKey::from_seed([5; 32])).unwrap();

@@ -10,6 +10,7 @@ use crate::oci::from_dir::{self, Recipe};
 use crate::plan::{Board, KernelSource, LoaderSource};
 use crate::signing::SigningKey;
 use kedge_config::BoardConfig;
+use kedge_config::boot_files::Role;
 use kedge_config::signing::Key;
 use std::io::{Read, Seek, SeekFrom};
 
@@ -178,10 +179,11 @@ fn the_layout_is_as_agreed() {
     let boot: Vec<&str> = report.boot_files.iter().map(|file| file.path.as_str()).collect();
     let expected = [
         "/EFI/BOOT/BOOTX64.EFI",
+        "/kedge/a/cmdline.txt",
         "/kedge/a/initramfs",
         "/kedge/a/linux",
+        "/loader/entries/kedge-a-force.conf",
         "/loader/entries/kedge-a.conf",
-        "/loader/entries/kedge-b.conf",
         "/loader/loader.conf",
     ];
     assert_eq!(boot, expected);
@@ -195,11 +197,10 @@ fn the_layout_is_as_agreed() {
     assert_eq!(report.state.unwrap().label, "STATE");
 
     let disk = Disk::open(&built.image).unwrap();
-    let entry = String::from_utf8(disk.esp_file("loader/entries/kedge-b.conf").unwrap()).unwrap();
-    assert!(
-        entry.ends_with("linux /kedge/b/linux\ninitrd /kedge/b/initramfs\noptions quiet console=ttyS0 kedge.slot=b\n"),
-        "{entry}"
-    );
+    let entry = |name: &str| String::from_utf8(disk.esp_file(&format!("loader/entries/{name}")).unwrap()).unwrap();
+    let files = "linux /kedge/a/linux\ninitrd /kedge/a/initramfs\noptions quiet console=ttyS0";
+    assert!(entry("kedge-a.conf").ends_with(&format!("\nversion 1\n{files}\n")), "{}", entry("kedge-a.conf"));
+    assert!(entry("kedge-a-force.conf").ends_with(&format!("{files} kedge.force-slot=a\n")));
     let loader = String::from_utf8(disk.esp_file("loader/loader.conf").unwrap()).unwrap();
     assert!(!loader.contains("default"), "a default entry would be pinned");
     assert_eq!(disk.record().unwrap().unwrap(), Record::fresh());
@@ -218,6 +219,15 @@ fn a_slot_is_signed_by_the_plans_key_and_its_initramfs_trusts_it() {
     assert_eq!((&seal.root_hash, &built.key), (&built.root_hash, &seal.key));
     let initramfs = disk.esp_file("kedge/a/initramfs").unwrap();
     assert_eq!(cpio::find(&initramfs, "keys"), Some(Key::to_list(&[own]).as_bytes()));
+
+    // It vouches for what starts it, and that knows to whom it belongs.
+    let region = disk.region(names::SYSTEM_A.name).unwrap();
+    let manifest = slot::read(region, region.len()).unwrap().unwrap().open(&[own]).unwrap();
+    let files: Vec<_> = manifest.boot.iter().map(|file| (file.role, file.path.as_str())).collect();
+    let expected = [(Role::CommandLine, "cmdline.txt"), (Role::Initramfs, "initramfs"), (Role::Kernel, "linux")];
+    assert_eq!(files, expected);
+    assert_eq!(manifest.boot[1].blob.sha256, digest::of_bytes_raw(&initramfs));
+    assert_eq!(cpio::find(&initramfs, "boot-id"), Some(format!("{}\n", manifest.boot_id).as_bytes()));
 
     assert_eq!(disk.report_by(Some(&[own])).unwrap().problems, [""; 0]);
     let other = SigningKey::from_seed([1; 32]).public();

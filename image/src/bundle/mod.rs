@@ -127,13 +127,13 @@ fn pack(
     progress: Progress,
 ) -> Result<Written, BundleError> {
     let mut pieces = Pieces::default();
-    let [kernel, initramfs, rest] = Part::ALL.map(|part| {
+    let [boot, rest] = Part::ALL.map(|part| {
         let step = progress.step(format!("packing the {}", part.name()));
         let contents = contents(part, system, olds, &mut pieces).at(out)?;
         step.done(&show::size(contents.size));
         Ok::<_, BundleError>(contents)
     });
-    let index = Index { kernel: kernel?, initramfs: initramfs?, system: rest? };
+    let index = Index { boot: boot?, system: rest? };
     let unpacked = index.to_bytes();
     let packed = zstd::bulk::compress(&unpacked, LEVEL).at(out)?;
     if !fits(unpacked.len()) || !fits(packed.len()) {

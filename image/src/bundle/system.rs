@@ -2,7 +2,6 @@
 
 use super::{BundleError, Io as _};
 use crate::assemble::slot;
-use crate::disk::boot;
 use crate::inspect::Disk;
 use kedge_bundle::head::{HEAD_BYTES, Head};
 use kedge_bundle::index::Index;
@@ -20,8 +19,8 @@ pub struct System {
     pub manifest: SlotManifest,
     /// With its signature.
     pub sealed: String,
-    pub kernel: Vec<u8>,
-    pub initramfs: Vec<u8>,
+    /// The boot files one after another, see [`SlotManifest::boot_layout`].
+    pub boot: Vec<u8>,
     /// What lies in the slot before the hash tree.
     pub system: Vec<u8>,
 }
@@ -29,8 +28,7 @@ pub struct System {
 impl System {
     pub fn part(&self, part: Part) -> &[u8] {
         match part {
-            Part::Kernel => &self.kernel,
-            Part::Initramfs => &self.initramfs,
+            Part::Boot => &self.boot,
             Part::System => &self.system,
         }
     }
@@ -61,14 +59,12 @@ impl System {
         let sealed =
             slot::read(region, region.len()).at(path)?.map_err(|source| BundleError::manifest(path, source))?;
         let manifest = sealed.unverified().map_err(|source| BundleError::manifest(path, source))?;
-        let file = |name: &str| disk.boot_file(SlotName::A, name);
-        Ok(Self {
-            sealed: sealed.to_text(),
-            kernel: file(boot::KERNEL)?,
-            initramfs: file(boot::INITRAMFS)?,
-            system: read(0, manifest.tree_offset)?,
-            manifest,
-        })
+        let mut boot = Vec::new();
+        for file in &manifest.boot {
+            boot.extend(disk.slot_file(SlotName::A, &file.path)?);
+            boot.resize(boot.len().next_multiple_of(kedge_bundle::BLOCK as usize), 0);
+        }
+        Ok(Self { sealed: sealed.to_text(), boot, system: read(0, manifest.tree_offset)?, manifest })
     }
 
     fn of_bundle(path: &Path, file: &File, start: &[u8]) -> Result<Self, BundleError> {
@@ -94,9 +90,8 @@ impl System {
             }
             Ok::<_, BundleError>(bytes)
         };
-        let [kernel, initramfs, system] = Part::ALL.map(whole);
-        let (kernel, initramfs, system) = (kernel?, initramfs?, system?);
-        let read = Self { sealed: sealed.to_text(), manifest, kernel, initramfs, system };
+        let [boot, system] = Part::ALL.map(whole);
+        let read = Self { sealed: sealed.to_text(), manifest, boot: boot?, system: system? };
         let hashed = |part: &Part| read.hashes(*part, &read.manifest.salt) == index.part(*part).hashes;
         if !Part::ALL.iter().all(hashed) {
             return Err(damaged("the index has other hashes than the blocks".to_owned()));
@@ -106,9 +101,11 @@ impl System {
 
     /// Whether the parts are those that the manifest tells of.
     fn check(&self) -> Result<(), String> {
-        for (part, blob) in [(Part::Kernel, self.manifest.kernel), (Part::Initramfs, self.manifest.initramfs)] {
-            if crate::digest::of_bytes_raw(self.part(part)) != blob.sha256 {
-                return Err(format!("the {} is not the one that the slot manifest tells of", part.name()));
+        for (file, place) in self.manifest.boot.iter().zip(self.manifest.boot_layout().0) {
+            let place = usize::try_from(place.start).ok().zip(usize::try_from(place.end).ok());
+            let bytes = place.and_then(|(start, end)| self.boot.get(start..end)).unwrap_or_default();
+            if crate::digest::of_bytes_raw(bytes) != file.blob.sha256 {
+                return Err(format!("boot file \"{}\" is not the one that the slot manifest tells of", file.path));
             }
         }
         let data = self.manifest.data_blocks() * kedge_bundle::BLOCK;

@@ -4,6 +4,7 @@ use crate::signing::SigningKey;
 use kedge_bundle::difference::Old;
 use kedge_bundle::install::{self, Running, Target};
 use kedge_bundle::open::{Bundle, Source};
+use kedge_config::boot_files::{BootFile, Role};
 use kedge_config::signing::Key;
 use kedge_config::slot_manifest::{AREA_BYTES, Blob, Digest, Sealed, SlotManifest, area_offset};
 use kedge_config::verity;
@@ -19,8 +20,18 @@ fn noise(seed: u32, length: usize) -> Vec<u8> {
 }
 
 fn system(folder: &Path, version: &str, kernel: &[u8], system: &[u8]) -> System {
-    let initramfs = noise(3, 70_000);
+    let (initramfs, line) = (noise(3, 70_000), b"quiet\n".to_vec());
     let blob = |bytes: &[u8]| Blob { bytes: bytes.len() as u64, sha256: digest::of_bytes_raw(bytes) };
+    let files = [
+        (Role::CommandLine, "cmdline.txt", &line[..]),
+        (Role::Initramfs, "initramfs", &initramfs),
+        (Role::Kernel, "linux", kernel),
+    ];
+    let mut boot = Vec::new();
+    for (_, _, bytes) in files {
+        boot.extend_from_slice(bytes);
+        boot.resize(boot.len().next_multiple_of(4096), 0);
+    }
     let salt = Digest([version.len() as u8; 32]);
     let mut padded = system.to_vec();
     padded.resize(system.len().next_multiple_of(4096), 0);
@@ -31,8 +42,8 @@ fn system(folder: &Path, version: &str, kernel: &[u8], system: &[u8]) -> System 
         version: version.into(),
         kernel_release: "6.12.1".into(),
         rollback_index: 0,
-        kernel: blob(kernel),
-        initramfs: blob(&initramfs),
+        boot_id: digest::of_bytes_raw(kernel),
+        boot: files.map(|(role, path, bytes)| BootFile { role, path: path.into(), blob: blob(bytes) }).to_vec(),
         system_bytes: system.len() as u64,
         tree_offset: padded.len() as u64,
         root_hash: tree.root,
@@ -42,7 +53,7 @@ fn system(folder: &Path, version: &str, kernel: &[u8], system: &[u8]) -> System 
     let path = folder.join("key");
     let key = SigningKey::read(&path).or_else(|_| SigningKey::create(&path)).unwrap();
     let sealed = key.seal(&manifest).unwrap().to_text();
-    System { manifest, sealed, kernel: kernel.to_vec(), initramfs, system: padded }
+    System { manifest, sealed, boot, system: padded }
 }
 
 /// A program of which every fiftieth word is an address, all moved by `moved`, between files that stay as they are.
@@ -267,11 +278,14 @@ fn what_is_there_is_not_fetched_again() {
     let less = install::system(&bundle, &mut served, &card, Some(&running), &mut |_| Ok(())).unwrap();
     assert!(less < whole && asked[0].to_fetch >= less, "{less} of {whole}, {asked:?}");
 
-    // The boot files: the kernel did not change.
-    let kernel = Running { bytes: &old.kernel.as_slice(), manifest: &old.manifest };
-    let card = Card::new(vec![0; new.kernel.len()]);
-    assert_eq!(install::part(&bundle, Part::Kernel, &mut served, &card, Some(&kernel), &mut |_| Ok(())).unwrap(), 0);
-    assert!(card.seen() == new.kernel);
+    // The boot files did not change.
+    let running = Running { bytes: &old.boot.as_slice(), manifest: &old.manifest };
+    let cards: Vec<Card> = new.manifest.boot.iter().map(|file| Card::new(vec![0; file.blob.bytes as usize])).collect();
+    assert_eq!(install::boot(&bundle, &mut served, &cards, Some(&running), &mut |_| Ok(())).unwrap(), 0);
+    let (layout, _) = new.manifest.boot_layout();
+    for (card, place) in cards.iter().zip(layout) {
+        assert!(card.seen() == new.boot[place.start as usize..place.end as usize]);
+    }
 }
 
 #[test]
@@ -300,4 +314,19 @@ fn what_must_not_be_installed_is_not() {
         let _told_above = told(damaged, &keys, "test", &slot());
         let _told_as_well = told(served.0[..at].to_vec(), &keys, "test", &slot());
     }
+}
+
+#[test]
+fn a_boot_file_that_nobody_signed_is_found_out() {
+    let (folder, _, mut forged, _, keys) = world();
+    // The index tells of it, and nobody signed the index.
+    let last = forged.boot.len() - 1;
+    forged.boot[last - 4096] ^= 1;
+    pack(&forged, &[], &[], &folder.path().join("forged"), Progress::Silent).unwrap();
+    let mut source = Served(std::fs::read(folder.path().join("forged")).unwrap());
+    let bundle = Bundle::open(&mut source, &keys, "test").unwrap();
+    let cards: Vec<Card> =
+        bundle.manifest.boot.iter().map(|file| Card::new(vec![0; file.blob.bytes as usize])).collect();
+    let error = install::boot(&bundle, &mut source, &cards, None, &mut |_| Ok(())).unwrap_err().to_string();
+    assert_eq!(error, "boot file \"linux\" is not the one that the slot manifest tells of");
 }

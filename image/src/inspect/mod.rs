@@ -184,19 +184,23 @@ impl Disk {
         Ok(bytes)
     }
 
-    /// A slot's kernel or initramfs ([`boot::KERNEL`], [`boot::INITRAMFS`]): a file of the ESP, or a part of the unified kernel image there.
+    /// One of the files by which a slot is started.
+    pub fn slot_file(&self, slot: SlotName, path: &str) -> Result<Vec<u8>, InspectError> {
+        let (partition, path) = boot::slot_file(self.table, slot, path);
+        self.fat_file(partition, &path)
+    }
+
+    /// A slot's kernel, initramfs or command line ([`boot::KERNEL`] and so on): a file, or a part of the unified kernel image.
     pub fn boot_file(&self, slot: SlotName, name: &str) -> Result<Vec<u8>, InspectError> {
-        let section = if name == boot::KERNEL { ".linux" } else { ".initrd" };
+        let sections = [(boot::KERNEL, ".linux"), (boot::INITRAMFS, ".initrd"), (boot::COMMAND_LINE, ".cmdline")];
+        let section = sections.into_iter().find(|(known, _)| *known == name).map(|(_, section)| section);
         let unified = match self.table {
-            Table::Gpt => self.esp_file(&boot::slot_file(self.table, slot, secureboot::UNIFIED).1).ok(),
+            Table::Gpt => self.slot_file(slot, secureboot::UNIFIED).ok(),
             Table::Mbr => None,
         };
-        match unified.as_deref().and_then(|program| pe::section(program, section)) {
+        match unified.as_deref().zip(section).and_then(|(program, section)| pe::section(program, section)) {
             Some(part) => Ok(part.to_vec()),
-            None => {
-                let (partition, path) = boot::slot_file(self.table, slot, name);
-                self.fat_file(partition, &path)
-            }
+            None => self.slot_file(slot, name),
         }
     }
 
@@ -254,8 +258,9 @@ impl Disk {
         let mut wrong =
             |what: String| problems.push(format!("{}, slot {slot} ({}): {what}", self.path, slot.partition()));
         let seal = system.is_some().then(|| {
-            let boot = |name: &str| self.boot_file(slot, name).ok();
-            seal::look(region, keys, &boot, &mut wrong)
+            let initramfs = self.boot_file(slot, boot::INITRAMFS).ok();
+            let boot = |path: &str| self.slot_file(slot, path).ok();
+            seal::look(region, keys, initramfs.as_deref(), &boot, &mut wrong)
         });
         let system = system.and_then(|system| system.map_err(|error| wrong(error.to_string())).ok());
         Ok(SlotLine {

@@ -4,7 +4,7 @@ use super::region::Region;
 use super::report::Seal;
 use crate::assemble::{cpio, slot};
 use crate::digest;
-use crate::disk::boot;
+use kedge_config::boot_files::BootFile;
 use kedge_config::names;
 use kedge_config::signing::Key;
 use kedge_config::slot_manifest::{Blob, SlotManifest};
@@ -14,6 +14,7 @@ use kedge_config::slot_manifest::{Blob, SlotManifest};
 pub fn look(
     region: Region<'_>,
     keys: Option<&[Key]>,
+    initramfs: Option<&[u8]>,
     boot: &dyn Fn(&str) -> Option<Vec<u8>>,
     wrong: &mut dyn FnMut(String),
 ) -> Option<Seal> {
@@ -29,8 +30,7 @@ pub fn look(
             return None;
         }
     };
-    let initramfs = boot(boot::INITRAMFS);
-    let trusted = keys.map(<[Key]>::to_vec).map_or_else(|| own_keys(initramfs.as_deref()), Ok);
+    let trusted = keys.map(<[Key]>::to_vec).map_or_else(|| own_keys(initramfs), Ok);
     match trusted.map(|trusted| sealed.open(&trusted)) {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => faults.push(error.to_string()),
@@ -46,10 +46,10 @@ pub fn look(
         Ok(Err(error)) => faults.push(error.to_string()),
         Err(error) => faults.push(error.to_string()),
     }
-    for (name, blob, bytes) in
-        [(boot::KERNEL, manifest.kernel, boot(boot::KERNEL)), (boot::INITRAMFS, manifest.initramfs, initramfs)]
-    {
-        faults.extend(bytes.and_then(|bytes| other(name, blob, &bytes)));
+    let found: Vec<_> = manifest.boot.iter().map(|file| (file, boot(&file.path))).collect();
+    // A slot that another one's kernel starts has none of its own: but it has all or none.
+    if found.iter().any(|(_, bytes)| bytes.is_some()) {
+        faults.extend(found.into_iter().filter_map(|(file, bytes)| other(file, bytes.as_deref())));
     }
     let seal = seal(&manifest, sealed.key.to_string(), faults.is_empty());
     faults.into_iter().for_each(wrong);
@@ -64,11 +64,13 @@ fn own_keys(initramfs: Option<&[u8]>) -> Result<Vec<Key>, String> {
     Key::list(&String::from_utf8_lossy(list)).map_err(|error| error.to_string())
 }
 
-fn other(name: &str, expected: Blob, bytes: &[u8]) -> Option<String> {
+fn other(file: &BootFile, bytes: Option<&[u8]>) -> Option<String> {
+    let (name, expected) = (&file.path, file.blob);
+    let Some(bytes) = bytes else { return Some(format!("its boot file \"{name}\" is not there")) };
     let found = Blob { bytes: bytes.len() as u64, sha256: digest::of_bytes_raw(bytes) };
     (found != expected).then(|| {
         format!(
-            "\"{name}\" on the ESP is not the slot's: {} bytes with SHA-256 {}, the manifest says {} with {}",
+            "boot file \"{name}\" is not the slot's: {} bytes with SHA-256 {}, the manifest says {} with {}",
             found.bytes, found.sha256, expected.bytes, expected.sha256
         )
     })

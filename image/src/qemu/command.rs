@@ -199,12 +199,12 @@ mod tests {
             kernel: "/o/k".into(),
             initramfs: "/o/i".into(),
             device_tree: None,
-            command_line: "quiet kedge.slot=a".into(),
+            command_line: "quiet panic=5".into(),
         };
         let expected = "qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 256M -nodefaults -no-user-config \
              -display none -serial mon:stdio -drive if=none,id=disk,format=raw,discard=unmap,file=/o/d,,1.img -device virtio-blk-pci,drive=disk \
              -netdev user,id=net,hostfwd=tcp:127.0.0.1:16443-:6443,hostfwd=tcp:127.0.0.1:8080-:80 \
-             -device virtio-net-pci,netdev=net,romfile= -device virtio-rng-pci -kernel /o/k -initrd /o/i -append quiet kedge.slot=a";
+             -device virtio-net-pci,netdev=net,romfile= -device virtio-rng-pci -kernel /o/k -initrd /o/i -append quiet panic=5";
         assert_eq!(command(&guest(&qemu, start)).join(" "), expected);
     }
 

@@ -3,12 +3,11 @@
 use super::command::{self, Accelerator, Forward, Guest, Start};
 use super::firmware::{self, FirmwareError};
 use super::kvm;
-use crate::disk::boot::{self, systemd_boot};
+use crate::disk::boot;
 use crate::disk::layout::Table;
 use crate::inspect::{Disk, InspectError};
 use crate::plan::Board;
 use crate::raspberry_pi::{self, StartError, models};
-use crate::secureboot::{self, pe};
 use kedge_config::slot::{Choice, SlotName};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -193,26 +192,18 @@ fn as_raspberry_pi(image: &Disk, machine: &str, disk: &Path) -> Result<Boot, Run
 }
 
 /// Takes kernel, initramfs and command line out of the image's ESP, as the boot loader would, for the slot that the record
-/// prefers. So it is the image that is tested, not what lies beside it.
+/// prefers, or for the other one where that has none there. So it is the image that is tested, not what lies beside it.
 fn extract(image: &Disk, disk: &Path) -> Result<Boot, RunError> {
-    let slot = match image.record()?.map(|record| record.choose(None, &[])) {
+    let wanted = match image.record()?.map(|record| record.choose(None, &[])) {
         Ok(Choice::Boot(slot)) => slot,
         // Stage 1 will say what is wrong.
         Ok(Choice::Recover { .. }) | Err(_) => SlotName::A,
     };
-    let entry = systemd_boot::entry_path(slot);
-    let text = image.esp_file(&entry)?;
-    let text = String::from_utf8_lossy(&text);
-    let unified = || {
-        let program = image.esp_file(&boot::slot_file(Table::Gpt, slot, secureboot::UNIFIED).1).ok()?;
-        Some(String::from_utf8_lossy(pe::section(&program, ".cmdline")?).into_owned())
-    };
-    let command_line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("options ").map(str::to_owned))
-        .or_else(unified)
-        .ok_or_else(|| RunError::Entry { path: image.path().to_owned(), entry: entry.clone() })?;
-    let take = |name: &str| keep(disk, name, &image.boot_file(slot, name)?);
+    let there = |slot: &SlotName| image.boot_file(*slot, boot::KERNEL).is_ok();
+    let slot = [wanted, wanted.other()].into_iter().find(there).unwrap_or(wanted);
+    let file = |name: &str| image.boot_file(slot, name);
+    let take = |name: &str| keep(disk, name, &file(name)?);
+    let command_line = String::from_utf8_lossy(&file(boot::COMMAND_LINE)?).trim_end().to_owned();
     Ok(Boot { kernel: take(boot::KERNEL)?, initramfs: take(boot::INITRAMFS)?, device_tree: None, command_line })
 }
 

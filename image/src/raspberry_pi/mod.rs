@@ -12,7 +12,8 @@ pub mod device_tree;
 pub mod models;
 pub mod rules;
 
-use crate::disk::boot::raspberry_pi::{COMMAND_LINE, CONFIG};
+use crate::disk::boot::COMMAND_LINE;
+use crate::disk::boot::raspberry_pi::CONFIG;
 use crate::inspect::{Disk, InspectError};
 use config_txt::{Machine, Settings};
 use kedge_config::{autoboot, mbr};

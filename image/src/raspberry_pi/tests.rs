@@ -2,7 +2,7 @@
 
 use super::rules::RULES;
 use super::*;
-use crate::disk::boot::{self, Boot, Files, raspberry_pi as writer};
+use crate::disk::boot::{self, Boot, Files};
 use crate::disk::esp::{self, Volume};
 use crate::disk::layout::Layout;
 use crate::disk::write::{self, Body};
@@ -94,13 +94,13 @@ fn every_board_starts_on_every_model_it_names() {
     assert!(boards.len() >= 4);
     for board in boards {
         let (inputs, path) = (inputs(&board), folder.path().join(&board.name));
-        let trees = boot::partitions(&board, &inputs).unwrap();
+        let trees = boot::partitions(&board, &inputs, &[]).unwrap();
         let disk = card(&board, &trees, &path);
         assert_eq!(check(&disk), [""; 0], "{}", board.name);
         for model in models(&board) {
             let started = start(&disk, model, false).unwrap();
             assert_eq!(started.partition, 2);
-            assert_eq!(started.command_line, boot::command_line(&board, SlotName::A));
+            assert_eq!(started.command_line, boot::command_line(&board));
             assert_eq!(started.kernel, kernel(board.architecture).read().unwrap().to_vec());
             assert_eq!(started.initramfs.as_deref(), Some(&b"070701"[..]));
             let names = device_tree::compatible(&started.device_tree).unwrap();
@@ -117,19 +117,16 @@ fn the_other_slot_is_tried_and_then_committed() {
     let folder = tempfile::tempdir().unwrap();
     for board in boards() {
         let (inputs, path) = (inputs(&board), folder.path().join(&board.name));
-        let trees = boot::partitions(&board, &inputs).unwrap();
-        let trees = replaced(&trees, names::BOOT_B.name, writer::slot(&board, &inputs, SlotName::B).unwrap());
+        let trees = boot::partitions(&board, &inputs, &[]).unwrap();
+        let trees = replaced(&trees, names::BOOT_B.name, trees[1].1.clone());
         let disk = card(&board, &trees, &path);
-        let started = |disk: &Disk, tryboot| {
-            let started = start(disk, models(&board)[0], tryboot).unwrap();
-            (started.partition, SlotName::from_command_line(&started.command_line).unwrap())
-        };
-        assert_eq!((started(&disk, false), started(&disk, true)), ((2, SlotName::A), (3, SlotName::B)));
+        let started = |disk: &Disk, tryboot| start(disk, models(&board)[0], tryboot).unwrap().partition;
+        assert_eq!((started(&disk, false), started(&disk, true)), (2, 3));
 
         let mut first = trees[0].1.clone();
         first.file(autoboot::FILE, 0o644, Content::bytes(autoboot::text(SlotName::B)), &"test".into()).unwrap();
         let disk = card(&board, &replaced(&trees, names::ESP.name, first), &path);
-        assert_eq!((started(&disk, false), started(&disk, true)), ((3, SlotName::B), (2, SlotName::A)));
+        assert_eq!((started(&disk, false), started(&disk, true)), (3, 2));
     }
 }
 
@@ -152,7 +149,7 @@ impl Card for Loose {
 impl Loose {
     fn of(board: &BoardConfig) -> Self {
         let mut files = BTreeMap::new();
-        for ((number, (_, tree)), _) in (1..).zip(boot::partitions(board, &inputs(board)).unwrap()).zip(0..) {
+        for ((number, (_, tree)), _) in (1..).zip(boot::partitions(board, &inputs(board), &[]).unwrap()).zip(0..) {
             for (path, entry) in tree.iter() {
                 if let Node::File(content) = &entry.node {
                     files.insert((number, path.display().to_string()), content.read().unwrap().to_vec());

@@ -79,9 +79,9 @@ impl Sealer {
         signed.map(Content::bytes).map_err(|source| SecureBootError::Pe { what: "the boot loader", source })
     }
 
-    /// The unified kernel image, signed. Its command line names no slot: one program serves both, and the slot record decides.
+    /// The unified kernel image, signed. One program serves both slots.
     pub fn unified(&self, parts: &Parts<'_>) -> Result<Content, SecureBootError> {
-        let line = crate::disk::boot::common_command_line(parts.board);
+        let line = crate::disk::boot::command_line(parts.board);
         let os_release =
             format!("ID=kedge\nNAME=Kedge\nPRETTY_NAME=\"Kedge {0}\"\nVERSION_ID={0}\n", kedge_config::VERSION);
         let sections: [(&str, &[u8]); 5] = [

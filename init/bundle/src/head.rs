@@ -83,7 +83,7 @@ mod tests {
         let told = |bytes: &[u8]| Head::parse(bytes).unwrap_err().to_string();
         assert!(told(&bytes[..100]).ends_with("shorter than a head"));
         assert!(told(&[0; 512]).ends_with("does not begin with \"kedge bundle 1\""));
-        assert!(told(&Head { manifest: 5000, ..head }.to_bytes()).ends_with("manifest is too long"));
+        assert!(told(&Head { manifest: 60_000, ..head }.to_bytes()).ends_with("manifest is too long"));
         assert!(told(&Head { index_unpacked: 1 << 40, ..head }.to_bytes()).ends_with("index is too long"));
         assert!(told(&Head { index: 0, ..head }.to_bytes()).ends_with("index is too long"));
         let mut long = bytes.clone();

@@ -12,8 +12,7 @@ const LARGEST: u64 = 1 << 40;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {
-    pub kernel: Contents,
-    pub initramfs: Contents,
+    pub boot: Contents,
     pub system: Contents,
 }
 
@@ -23,7 +22,7 @@ pub struct Contents {
     pub size: u64,
     /// Of the blocks, the last one filled up with zeros: of the salt and the block, as dm-verity's.
     pub hashes: Vec<Digest>,
-    /// What differences are to: the root hash of a system, the SHA-256 of a kernel or an initramfs.
+    /// What differences are to, by [`Part::digest`].
     pub bases: Vec<Digest>,
     /// One list a chunk. The first piece is the chunk itself.
     pub chunks: Vec<Vec<Piece>>,
@@ -42,8 +41,7 @@ pub struct Piece {
 impl Index {
     pub fn part(&self, part: Part) -> &Contents {
         match part {
-            Part::Kernel => &self.kernel,
-            Part::Initramfs => &self.initramfs,
+            Part::Boot => &self.boot,
             Part::System => &self.system,
         }
     }
@@ -70,8 +68,8 @@ impl Index {
     /// Takes no more memory than some times the length of `bytes`.
     pub fn parse(bytes: &[u8]) -> Result<Self, BundleError> {
         let mut reader = Reader(bytes);
-        let [kernel, initramfs, system] = Part::ALL.map(|part| reader.contents(part));
-        let index = Self { kernel: kernel?, initramfs: initramfs?, system: system? };
+        let [boot, system] = Part::ALL.map(|part| reader.contents(part));
+        let index = Self { boot: boot?, system: system? };
         if !reader.0.is_empty() {
             return Err(BundleError::Index(format!("{} bytes follow it", reader.0.len())));
         }
@@ -191,8 +189,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_index_is_read_as_it_is_written(kernel in contents(), initramfs in contents(), system in contents()) {
-            let index = Index { kernel, initramfs, system };
+        fn an_index_is_read_as_it_is_written(boot in contents(), system in contents()) {
+            let index = Index { boot, system };
             let bytes = index.to_bytes();
             prop_assert_eq!(Index::parse(&bytes).unwrap(), index);
             prop_assert!(Index::parse(&bytes[..bytes.len() - 1]).is_err());
@@ -201,8 +199,8 @@ mod tests {
         }
 
         #[test]
-        fn noise_is_refused_or_written_again_as_it_was(kernel in contents(), noise in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
-            let index = Index { initramfs: kernel.clone(), system: kernel.clone(), kernel };
+        fn noise_is_refused_or_written_again_as_it_was(boot in contents(), noise in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+            let index = Index { system: boot.clone(), boot };
             let mut bytes = index.to_bytes();
             for (at, byte) in noise {
                 let at = at.index(bytes.len());
@@ -220,6 +218,6 @@ mod tests {
         bytes.extend([0; 100]);
         assert_eq!(Index::parse(&bytes).unwrap_err().to_string(), "the bundle's index is damaged: it is cut off");
         let bytes = u64::MAX.to_le_bytes();
-        assert!(Index::parse(&bytes).unwrap_err().to_string().contains("kernel: 18446744073709551615 bytes"));
+        assert!(Index::parse(&bytes).unwrap_err().to_string().contains("boot files: 18446744073709551615 bytes"));
     }
 }

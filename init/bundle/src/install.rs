@@ -4,16 +4,17 @@
 //! the last one was read back, so that a slot that has a manifest is whole. What an attempt wrote stays: the next one finds it in place.
 
 use crate::difference::{self, Old};
+use crate::files::Files;
 use crate::index::Contents;
 use crate::open::{Bundle, InstallError, Source, blocks};
 use crate::plan::{self, Present, Way};
 use crate::{BLOCK, BLOCKS, BundleError, CHUNK, Part, unpack};
-use kedge_config::slot_manifest::{AREA_BYTES, Digest, ManifestError, SlotManifest, area_offset};
+use kedge_config::slot_manifest::{AREA_BYTES, Blob, Digest, ManifestError, SlotManifest, area_offset};
 use kedge_config::verity;
 use std::collections::HashMap;
 use std::io;
 
-/// What is written to: the idle slot's partition, or a file that becomes one of its boot files.
+/// What is written to: the idle slot's partition, or its boot files.
 pub trait Target: Old {
     fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()>;
     /// Returns when all that was written would survive a power cut.
@@ -79,6 +80,43 @@ pub fn system(
     write(slot, bundle.sealed.to_text().as_bytes(), area)?;
     slot.sync().map_err(InstallError::Slot)?;
     Ok(fetched)
+}
+
+/// Brings the boot files into `files`, which are as long as the bundle's manifest says, in its order. Each is what was signed when this
+/// returns. Nothing may start the slot before.
+pub fn boot<F: Target>(
+    bundle: &Bundle,
+    source: &mut dyn Source,
+    files: &[F],
+    running: Option<&Running<'_>>,
+    ask: &mut Ask<'_>,
+) -> Result<u64, InstallError> {
+    let target = Files::new(&bundle.manifest, files);
+    let fetched = part(bundle, Part::Boot, source, &target, running, ask)?;
+    for (known, file) in bundle.manifest.boot.iter().zip(files) {
+        if !is_whole(&known.blob, file).map_err(InstallError::Slot)? {
+            return Err(InstallError::BootFile(known.path.clone()));
+        }
+    }
+    Ok(fetched)
+}
+
+/// Whether `file` begins with what `blob` tells of.
+pub fn is_whole(blob: &Blob, file: &dyn Old) -> io::Result<bool> {
+    struct From<'f> {
+        file: &'f dyn Old,
+        at: u64,
+        end: u64,
+    }
+    impl io::Read for From<'_> {
+        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+            let count = (self.end - self.at).min(to.len() as u64) as usize;
+            self.file.read_at(to.get_mut(..count).unwrap_or_default(), self.at)?;
+            self.at += count as u64;
+            Ok(count)
+        }
+    }
+    Ok(Digest::of(From { file, at: 0, end: blob.bytes })? == blob.sha256)
 }
 
 /// Brings a part to the start of `target`. Its blocks are on the disk, and read back, when this returns.

@@ -8,8 +8,11 @@
 //! new system, and where in the file each chunk of 256 KiB of it is to be found: as a whole, and as a difference to what
 //! earlier versions have. A device reads head, manifest and index, decides chunk by chunk ([`plan`]), and fetches ranges of the file.
 //!
-//! Only the manifest is signed. The hashes of the system's blocks are believed because they make the manifest's root hash; the kernel and the
-//! initramfs because they have the manifest's digests once they are whole. Until then nothing of the file is believed, and
+//! What a slot is started by ([`kedge_config::boot_files`]) is one part, all files one after another, each from a whole block on
+//! ([`files`]): many small ones cost no more than one, and what did not change is not fetched.
+//!
+//! Only the manifest is signed. The hashes of the system's blocks are believed because they make the manifest's root hash; the boot files
+//! because each has the manifest's digest once it is whole. Until then nothing of the file is believed, and
 //! whatever it says costs no more memory than [`MOST_INDEX_BYTES`] and a few chunks.
 //!
 //! Owns the format, and the order of writes by which a bundle comes onto a disk ([`install`]). Never knows where a bundle comes from, which
@@ -17,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod difference;
+pub mod files;
 pub mod head;
 pub mod index;
 pub mod install;
@@ -38,20 +42,19 @@ pub const MOST_INDEX_BYTES: u64 = 64 << 20;
 /// What a bundle holds of a system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    Kernel,
-    Initramfs,
+    /// All boot files.
+    Boot,
     /// What lies in a slot before the hash tree.
     System,
 }
 
 impl Part {
     /// In the order of the file.
-    pub const ALL: [Self; 3] = [Self::Kernel, Self::Initramfs, Self::System];
+    pub const ALL: [Self; 2] = [Self::Boot, Self::System];
 
     pub fn name(self) -> &'static str {
         match self {
-            Self::Kernel => "kernel",
-            Self::Initramfs => "initramfs",
+            Self::Boot => "boot files",
             Self::System => "system",
         }
     }
@@ -59,8 +62,7 @@ impl Part {
     /// How long `manifest` says that it is.
     pub fn bytes(self, manifest: &SlotManifest) -> u64 {
         match self {
-            Self::Kernel => manifest.kernel.bytes,
-            Self::Initramfs => manifest.initramfs.bytes,
+            Self::Boot => manifest.boot_layout().1,
             Self::System => manifest.tree_offset,
         }
     }
@@ -68,8 +70,7 @@ impl Part {
     /// By which differences call the one that `manifest` tells of.
     pub fn digest(self, manifest: &SlotManifest) -> Digest {
         match self {
-            Self::Kernel => manifest.kernel.sha256,
-            Self::Initramfs => manifest.initramfs.sha256,
+            Self::Boot => manifest.boot_digest(),
             Self::System => manifest.root_hash,
         }
     }

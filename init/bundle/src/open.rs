@@ -33,6 +33,9 @@ pub enum InstallError {
     /// What was written reads as something else.
     #[error("{part}: {blocks} of its blocks were not kept by the disk")]
     NotKept { part: &'static str, blocks: usize },
+    /// Only the manifest is signed: the index lied.
+    #[error("boot file \"{0}\" is not the one that the slot manifest tells of")]
+    BootFile(String),
     /// The caller wanted so; what is there stays, and is not fetched again.
     #[error("stopped: {0}")]
     Stopped(String),
@@ -64,7 +67,7 @@ impl Bundle {
         for part in Part::ALL {
             let (found, told) = (index.part(part).size, part.bytes(&manifest));
             if found != told {
-                let what = format!("the {} has {found} bytes, the manifest tells of {told}", part.name());
+                let what = format!("{}: {found} bytes, the manifest tells of {told}", part.name());
                 return Err(BundleError::Index(what).into());
             }
         }

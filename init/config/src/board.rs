@@ -13,6 +13,7 @@
 
 use crate::document::{self, ConfigError};
 use crate::size::Size;
+use crate::slot::SlotName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -103,7 +104,7 @@ pub struct Kernel {
     /// Its components that packages may come from. Vendors' firmware lies in `non-free-firmware`: to use it is a decision.
     #[serde(default = "main_only")]
     pub components: Vec<String>,
-    /// Without `console=` (see [`BoardConfig::console`]) and `kedge.slot=` (the boot entry's).
+    /// Without `console=` (see [`BoardConfig::console`]) and `kedge.force-slot=` (a person's).
     #[serde(default)]
     pub command_line: String,
 }
@@ -244,7 +245,7 @@ impl BoardConfig {
                 found.push((path, format!("\"{package}\" is no Debian package name")));
             }
         }
-        for forbidden in ["console=", "kedge.slot="] {
+        for forbidden in ["console=", SlotName::FORCED] {
             if self.kernel.command_line.split_whitespace().any(|word| word.starts_with(forbidden)) {
                 let message = format!("\"{forbidden}\" is added by the image tool, expected a command line without it");
                 found.push((&["kernel", "commandLine"], message));

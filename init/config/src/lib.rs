@@ -10,6 +10,8 @@
 pub mod autoboot;
 #[cfg(feature = "documents")]
 pub mod board;
+pub mod boot_entry;
+pub mod boot_files;
 #[cfg(feature = "documents")]
 pub mod cidr;
 #[cfg(feature = "documents")]

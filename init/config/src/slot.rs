@@ -56,9 +56,12 @@ impl SlotName {
         }
     }
 
-    /// The slot that `kedge.slot=a` or `kedge.slot=b` on the kernel command line asks for.
-    pub fn from_command_line(command_line: &str) -> Option<Self> {
-        command_line.split_ascii_whitespace().rev().find_map(|word| match word.strip_prefix("kedge.slot=")? {
+    /// On the kernel command line before the slot that a person wants.
+    pub const FORCED: &str = "kedge.force-slot=";
+
+    /// The slot that a person asks for on the kernel command line.
+    pub fn forced(command_line: &str) -> Option<Self> {
+        command_line.split_ascii_whitespace().rev().find_map(|word| match word.strip_prefix(Self::FORCED)? {
             "a" | "A" => Some(Self::A),
             "b" | "B" => Some(Self::B),
             _ => None,

@@ -1,7 +1,7 @@
 //! The signed manifest of a system slot: what lies in it, to the bit, and who says so.
 //!
 //! A slot is the squashfs, the dm-verity hash tree behind it, and in the last [`AREA_BYTES`] of the partition the manifest. The manifest holds
-//! the tree's root hash, so that one signature vouches for every block; and the digests of the kernel and the initramfs that belong to it.
+//! the tree's root hash, so that one signature vouches for every block; and the digests of the files that start it, see [`crate::boot_files`].
 //!
 //! ```text
 //! 0            systemBytes   treeOffset             partition − 64 KiB
@@ -11,13 +11,16 @@
 //! [`SlotManifest::body`] would have written is refused, so that there are no two readings of one signature. Whoever boots from it or writes it
 //! onto a disk goes through [`Sealed::open`], which looks at nothing before the signature was found good.
 
+use crate::boot_files::{self, BootFile, Role};
 use crate::signing::{Key, KeyId, SIGNATURE_BYTES, SignatureError};
+use ring::digest::{Context, SHA256};
 use std::fmt;
+use std::io::{self, Read};
 
 /// At the end of a system partition.
 pub const AREA_BYTES: u64 = 64 << 10;
-/// Of the manifest with its signature.
-pub const MOST_BYTES: usize = 4096;
+/// Of the manifest with its signature: enough for [`boot_files::MOST`] of them.
+pub const MOST_BYTES: usize = 56 << 10;
 /// dm-verity's, for data and for hashes.
 pub const BLOCK: u64 = 4096;
 /// Of a SHA-256, and of the salt.
@@ -39,8 +42,10 @@ pub struct SlotManifest {
     pub kernel_release: String,
     /// Raised where going back to what was before must be refused.
     pub rollback_index: u64,
-    pub kernel: Blob,
-    pub initramfs: Blob,
+    /// The same in the initramfs that belongs to this system ([`crate::names::STAGE1_BOOT_ID`]): by it stage 1 knows whether it does.
+    pub boot_id: Digest,
+    /// What the boot loader needs of the slot, by their paths.
+    pub boot: Vec<BootFile>,
     /// Length of the squashfs; up to the next whole block there are zeros.
     pub system_bytes: u64,
     /// Where the hash tree starts within the partition, at a whole block.
@@ -62,6 +67,33 @@ pub struct Blob {
 /// Thirty-two bytes, in text as lower-case hexadecimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Digest(pub [u8; DIGEST_BYTES]);
+
+impl Digest {
+    /// The SHA-256 of all that `from` gives.
+    pub fn of(mut from: impl Read) -> io::Result<Self> {
+        let mut state = Context::new(&SHA256);
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            match from.read(&mut piece)? {
+                0 => break,
+                count => state.update(piece.get(..count).unwrap_or_default()),
+            }
+        }
+        Ok(Self::finish(state))
+    }
+
+    pub fn of_bytes(bytes: &[u8]) -> Self {
+        let mut state = Context::new(&SHA256);
+        state.update(bytes);
+        Self::finish(state)
+    }
+
+    fn finish(state: Context) -> Self {
+        let mut digest = Self([0; DIGEST_BYTES]);
+        digest.0.iter_mut().zip(state.finish().as_ref()).for_each(|(to, from)| *to = *from);
+        digest
+    }
+}
 
 impl fmt::Display for Digest {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,21 +128,23 @@ impl SlotManifest {
 
     /// Law, tested below: what is written is read again by [`SlotManifest::parse`], and nothing else is.
     fn write(&self) -> String {
-        let blob = |blob: &Blob| format!("{} {}", blob.bytes, blob.sha256);
         let lines = [
             ("board", self.board.clone()),
             ("version", self.version.clone()),
             ("kernel-release", self.kernel_release.clone()),
             ("rollback-index", self.rollback_index.to_string()),
-            ("kernel", blob(&self.kernel)),
-            ("initramfs", blob(&self.initramfs)),
+            ("boot-id", self.boot_id.to_string()),
+        ];
+        let boot = self.boot.iter().map(|file| (file.role.name(), file.to_string()));
+        let system = [
             ("system-bytes", self.system_bytes.to_string()),
             ("tree-offset", self.tree_offset.to_string()),
             ("root-hash", self.root_hash.to_string()),
             ("salt", self.salt.to_string()),
             ("epoch", self.epoch.to_string()),
         ];
-        lines.iter().fold(format!("{TITLE}\n"), |text, (name, value)| text + name + " " + value + "\n")
+        let lines = lines.into_iter().chain(boot).chain(system);
+        lines.fold(format!("{TITLE}\n"), |text, (name, value)| text + name + " " + &value + "\n")
     }
 
     /// Reads a body. Whose word it is, is another question: see [`Sealed::open`].
@@ -122,8 +156,8 @@ impl SlotManifest {
             version: lines.word("version")?,
             kernel_release: lines.word("kernel-release")?,
             rollback_index: lines.number("rollback-index")?,
-            kernel: lines.blob("kernel")?,
-            initramfs: lines.blob("initramfs")?,
+            boot_id: lines.digest("boot-id")?,
+            boot: lines.boot_files()?,
             system_bytes: lines.number("system-bytes")?,
             tree_offset: lines.number("tree-offset")?,
             root_hash: lines.digest("root-hash")?,
@@ -146,6 +180,7 @@ impl SlotManifest {
                 return wrong(format!("{name} is \"{word}\", expected 1 to {LONGEST_WORD} printable characters"));
             }
         }
+        boot_files::check(&self.boot).map_err(ManifestError::Wrong)?;
         let Self { system_bytes, tree_offset, .. } = *self;
         if !(1..=LARGEST).contains(&system_bytes) {
             return wrong(format!("system-bytes is {system_bytes}, expected 1 to {LARGEST}"));
@@ -169,6 +204,11 @@ impl SlotManifest {
             return Err(ManifestError::Wrong(format!("system needs {needed} bytes, the partition has {size}")));
         }
         Ok(())
+    }
+
+    /// The boot file that has this part; there is one at most, but of [`Role::Other`].
+    pub fn boot_file(&self, role: Role) -> Option<&BootFile> {
+        self.boot.iter().find(|file| file.role == role)
     }
 
     pub fn data_blocks(&self) -> u64 {
@@ -306,12 +346,18 @@ impl<'t> Lines<'t> {
         crate::hex::decode(value).map(Digest).ok_or_else(|| self.error(value, "64 hexadecimal digits"))
     }
 
-    fn blob(&mut self, name: &str) -> Result<Blob, ManifestError> {
-        let value = self.value(name)?;
-        let parts = value.split_once(' ').and_then(|(bytes, sha256)| {
-            Some(Blob { bytes: bytes.parse().ok()?, sha256: Digest(crate::hex::decode(sha256)?) })
-        });
-        parts.ok_or_else(|| self.error(value, "a length and 64 hexadecimal digits"))
+    /// All lines that tell of one.
+    fn boot_files(&mut self) -> Result<Vec<BootFile>, ManifestError> {
+        let mut files = Vec::new();
+        while let Some(role) = Role::ALL
+            .into_iter()
+            .find(|role| self.rest.strip_prefix(role.name()).is_some_and(|rest| rest.starts_with(' ')))
+        {
+            let value = self.value(role.name())?;
+            let file = BootFile::parse(role, value);
+            files.push(file.ok_or_else(|| self.error(value, "a length, 64 hexadecimal digits and a path"))?);
+        }
+        Ok(files)
     }
 }
 

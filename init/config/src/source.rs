@@ -162,14 +162,14 @@ mod tests {
 
     #[test]
     fn the_command_line_is_a_document() {
-        let line = "quiet kedge.slot=a kedge.config.hostname=edge-7 kedge.config.network.dhcp=false \
+        let line = "quiet kedge.force-slot=a kedge.config.hostname=edge-7 kedge.config.network.dhcp=false \
                     kedge.config.network.nameservers=[1.1.1.1,fd00::1] root=x";
         let source = Source::from_command_line(line).unwrap().unwrap();
         let merged = merge(&[Source::new("baked", "hostname: a"), source]).unwrap();
         assert_eq!(merged.hostname.as_deref(), Some("edge-7"));
         assert!(!merged.network.dhcp);
         assert_eq!(merged.network.nameservers.len(), 2);
-        assert_eq!(Source::from_command_line("quiet kedge.slot=b").unwrap(), None);
+        assert_eq!(Source::from_command_line("quiet kedge.force-slot=b").unwrap(), None);
     }
 
     #[test]

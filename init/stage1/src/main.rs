@@ -110,7 +110,7 @@ impl Book {
 
 fn boot(disk: &Disk, mut report: Report, mut watchdog: Option<Watchdog>) -> ! {
     let command_line = fs::read_to_string("/proc/cmdline").unwrap_or_default();
-    let forced = SlotName::from_command_line(&command_line);
+    let forced = SlotName::forced(&command_line);
     let mut book = Book::open(disk);
     report.stamp("stage1-record");
     let keys = trust::keys().unwrap_or_else(|error| {

@@ -90,8 +90,9 @@ fn screen(reasons: &[String], reboot_after: Option<u32>) -> String {
     text.push_str(&match reboot_after {
         Some(seconds) => format!("\nTrying again in {seconds} seconds.\n"),
         None => {
-            "\nTried too often; waiting. Write a working image to the disk, or boot with kedge.slot=a or kedge.slot=b\n\
-                 on the kernel command line to try one system regardless of what is noted of it.\n"
+            "\nTried too often; waiting. Write a working image to the disk, or boot with\n\
+                 kedge.force-slot=a or kedge.force-slot=b on the kernel command line, as entries of the boot menu do, to try one system\n\
+                 regardless of what is noted of it.\n"
                 .to_owned()
         }
     });
@@ -108,6 +109,6 @@ mod tests {
         let again = screen(&reasons, Some(30));
         assert!(again.contains("- slot a: /dev/vda2 holds no squashfs\n"), "{again}");
         assert!(again.contains("- slot b: empty\n") && again.contains("in 30 seconds"), "{again}");
-        assert!(screen(&reasons, None).contains("kedge.slot=a"));
+        assert!(screen(&reasons, None).contains("kedge.force-slot=a"));
     }
 }

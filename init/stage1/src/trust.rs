@@ -70,6 +70,7 @@ fn admit(manifest: &SlotManifest, record: &Record, running: &str, device: &Path)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kedge_config::boot_files::{BootFile, Role};
     use kedge_config::signing::KeyId;
     use kedge_config::slot_manifest::{Blob, Digest};
     use std::io::Write;
@@ -81,8 +82,12 @@ mod tests {
             version: "1".into(),
             kernel_release: "6.12".into(),
             rollback_index,
-            kernel: Blob { bytes: 1, sha256: digest },
-            initramfs: Blob { bytes: 1, sha256: digest },
+            boot_id: digest,
+            boot: vec![BootFile {
+                role: Role::Unified,
+                path: "kedge.efi".into(),
+                blob: Blob { bytes: 1, sha256: digest },
+            }],
             system_bytes: 4096,
             tree_offset: 8192,
             root_hash: digest,

@@ -189,6 +189,7 @@ fn dm_minor(answer: &DmBuffer) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kedge_config::boot_files::{BootFile, Role};
     use kedge_config::slot_manifest::{Blob, Digest};
 
     fn manifest() -> SlotManifest {
@@ -198,8 +199,12 @@ mod tests {
             version: "1".into(),
             kernel_release: "6.12".into(),
             rollback_index: 0,
-            kernel: Blob { bytes: 1, sha256: digest },
-            initramfs: Blob { bytes: 1, sha256: digest },
+            boot_id: digest,
+            boot: vec![BootFile {
+                role: Role::Unified,
+                path: "kedge.efi".into(),
+                blob: Blob { bytes: 1, sha256: digest },
+            }],
             system_bytes: 8191,
             tree_offset: 12288,
             root_hash: digest,

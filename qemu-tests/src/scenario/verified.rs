@@ -187,13 +187,13 @@ pub fn signature(setup: &Setup, dir: &Path) -> Result<()> {
 pub fn rollback(setup: &Setup, dir: &Path) -> Result<()> {
     let card = Card::new(setup, dir)?;
     card.sign(SlotName::B, &own_key(setup)?, |manifest| manifest.rollback_index = 3)?;
-    let mut guest = Guest::boot(setup, &card.path, dir, "kedge.slot=b")?;
+    let mut guest = Guest::boot(setup, &card.path, dir, "kedge.force-slot=b")?;
     runs_from_b(&card, &mut guest)?;
     step("what proved itself raises the rollback index", || {
         card.until(&guest, "the rollback index is 3", |record| record.rollback_index == 3)
     })?;
     guest.kill()?;
-    let mut guest = Guest::boot(setup, &card.path, dir, "kedge.slot=a")?;
+    let mut guest = Guest::boot(setup, &card.path, dir, "kedge.force-slot=a")?;
     step("an older system is refused even where a person asks for it", || {
         guest.wait_console("its rollback index is 0; a system with 3 has proved itself here", BOOT)?;
         guest.wait_console("; trying slot b", SOON)

@@ -42,7 +42,7 @@ pub fn index_seeds() -> Vec<Vec<u8>> {
             })
             .collect(),
     };
-    vec![Index { kernel: contents(3, 0), initramfs: contents(1, 2), system: contents(70, 1) }.to_bytes()]
+    vec![Index { boot: contents(3, 2), system: contents(70, 1) }.to_bytes()]
 }
 
 pub fn difference(data: &[u8]) {

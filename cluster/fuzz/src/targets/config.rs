@@ -68,8 +68,9 @@ pub fn slot_manifest(data: &[u8]) {
 pub fn slot_manifest_seeds() -> Vec<Vec<u8>> {
     let (digest, signature) = ("0a".repeat(32), "0b".repeat(64));
     let body = format!(
-        "kedge slot manifest 1\nboard test\nversion 0.1.0\nkernel-release 6.12\nrollback-index 3\nkernel 11 {digest}\n\
-         initramfs 22 {digest}\nsystem-bytes 8193\ntree-offset 12288\nroot-hash {digest}\nsalt {digest}\nepoch 1700000000\n"
+        "kedge slot manifest 1\nboard test\nversion 0.1.0\nkernel-release 6.12\nrollback-index 3\nboot-id {digest}\n\
+         command-line 33 {digest} cmdline.txt\ninitramfs 22 {digest} initramfs\nkernel 11 {digest} linux\n\
+         file 44 {digest} overlays/x.dtbo\nsystem-bytes 8193\ntree-offset 12288\nroot-hash {digest}\nsalt {digest}\nepoch 1700000000\n"
     );
     vec![format!("{body}signature 0123456789abcdef {signature}\n\0\0").into_bytes(), body.into_bytes()]
 }

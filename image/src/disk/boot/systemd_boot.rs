@@ -1,32 +1,14 @@
-//! systemd-boot's files on the ESP, one entry a slot (Boot Loader Specification, type 1). There is never a `default` in loader.conf: it
-//! would pin an entry that turned out bad.
+//! systemd-boot's files on the ESP. How its entries are told, and which is started: [`kedge_config::boot_entry`].
 
-use super::{Boot, INITRAMFS, KERNEL, Partition, command_line};
+use super::{Boot, COMMAND_LINE, INITRAMFS, KERNEL, Partition, SlotFile, command_line, put, slot_files as sorted};
 use crate::secureboot::UNIFIED;
 use crate::tree::{Content, Tree, TreeError};
 use kedge_config::board::Architecture;
+use kedge_config::boot_entry::{self, Entry, FIRST_RANK, Kind, Name};
+use kedge_config::boot_files::{BootFile, Role};
 use kedge_config::slot::SlotName;
-use kedge_config::{BoardConfig, names};
+use kedge_config::{BoardConfig, VERSION, names};
 use std::sync::Arc;
-
-/// Folder of a slot's files on the ESP.
-pub fn folder(slot: SlotName) -> String {
-    format!("kedge/{slot}")
-}
-
-pub fn entry_path(slot: SlotName) -> String {
-    format!("loader/entries/kedge-{slot}.conf")
-}
-
-fn entry(board: &BoardConfig, slot: SlotName, unified: bool) -> String {
-    let version = kedge_config::VERSION;
-    let folder = folder(slot);
-    let head = format!("title Kedge {version} (slot {slot})\nsort-key kedge\nversion {version}\n");
-    if unified {
-        return format!("{head}efi /{folder}/{UNIFIED}\n");
-    }
-    format!("{head}linux /{folder}/{KERNEL}\ninitrd /{folder}/{INITRAMFS}\noptions {}\n", command_line(board, slot))
-}
 
 /// Where UEFI firmware looks on a disk that it knows nothing of (UEFI 2.10, 3.5.1.1).
 fn removable_path(architecture: Architecture) -> &'static str {
@@ -50,25 +32,34 @@ pub fn package_files(board: &BoardConfig) -> Vec<(String, String)> {
     vec![(removable_path(board.architecture).to_owned(), package_path(board.architecture).to_owned())]
 }
 
-/// The ESP's files. Slot B has its entry but no kernel yet; systemd-boot hides an entry whose kernel is absent.
-pub fn partitions(board: &BoardConfig, boot: &Boot) -> Result<Vec<Partition>, TreeError> {
+pub fn slot_files(board: &BoardConfig, boot: &Boot) -> Vec<SlotFile> {
+    if let Some(unified) = &boot.unified {
+        return vec![SlotFile::new(Role::Unified, UNIFIED, unified, &boot.kernel_origin)];
+    }
+    let generated: Arc<str> = "generated".into();
+    let line = Content::bytes(command_line(board) + "\n");
+    vec![
+        SlotFile::new(Role::CommandLine, COMMAND_LINE, &line, &generated),
+        SlotFile::new(Role::Kernel, KERNEL, &boot.kernel, &boot.kernel_origin),
+        SlotFile::new(Role::Initramfs, INITRAMFS, &boot.initramfs, &generated),
+    ]
+}
+
+/// The ESP's files, with entries for slot A.
+pub fn partitions(board: &BoardConfig, boot: &Boot, files: &[BootFile]) -> Result<Vec<Partition>, TreeError> {
     let generated: Arc<str> = "generated".into();
     let mut tree = Tree::new();
     for (path, content) in &boot.loader {
         tree.file(path, 0o644, content.clone(), &boot.loader_origin)?;
     }
     tree.file("loader/loader.conf", 0o644, Content::bytes("timeout 0\neditor no\n"), &generated)?;
-    for slot in SlotName::ALL {
-        tree.file(entry_path(slot), 0o644, Content::bytes(entry(board, slot, boot.unified.is_some())), &generated)?;
-        tree.directory(&folder(slot), 0o755, &generated)?;
+    let (slot, line) = (SlotName::A, command_line(board));
+    let entry = Entry { slot, version: VERSION, rank: FIRST_RANK, files, command_line: &line };
+    for kind in [Kind::Plain, Kind::Forced] {
+        let Some(text) = entry.text(kind == Kind::Forced) else { continue };
+        let path = format!("{}/{}", boot_entry::FOLDER, Name { slot, kind });
+        tree.file(path, 0o644, Content::bytes(text), &generated)?;
     }
-    let folder = folder(SlotName::A);
-    match &boot.unified {
-        Some(unified) => tree.file(format!("{folder}/{UNIFIED}"), 0o644, unified.clone(), &boot.kernel_origin)?,
-        None => {
-            tree.file(format!("{folder}/{KERNEL}"), 0o644, boot.kernel.clone(), &boot.kernel_origin)?;
-            tree.file(format!("{folder}/{INITRAMFS}"), 0o644, boot.initramfs.clone(), &generated)?;
-        }
-    }
+    put(&mut tree, &boot_entry::slot_folder(slot), sorted(board, boot))?;
     Ok(vec![(names::ESP.name, tree)])
 }

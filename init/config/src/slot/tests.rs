@@ -203,8 +203,8 @@ fn a_person_may_force_a_slot_but_a_failed_one_is_not_tried_twice() {
     assert_eq!(record.choose(Some(SlotName::B), &[]), Choice::Boot(SlotName::B));
     assert_eq!(record.choose(Some(SlotName::B), &[SlotName::B]), Choice::Boot(SlotName::A));
     assert_eq!(record.choose(None, &[SlotName::A]), Choice::Recover { reboot_after: Some(30) });
-    assert_eq!(SlotName::from_command_line("quiet kedge.slot=b x"), Some(SlotName::B));
-    assert_eq!(SlotName::from_command_line("kedge.slot=c"), None);
+    assert_eq!(SlotName::forced("quiet kedge.force-slot=b x"), Some(SlotName::B));
+    assert_eq!(SlotName::forced("kedge.force-slot=c"), None);
 }
 
 #[test]

@@ -8,8 +8,8 @@ fn sample() -> SlotManifest {
         version: "0.1.0".into(),
         kernel_release: "6.12.1-test".into(),
         rollback_index: 3,
-        kernel: Blob { bytes: 11, sha256: Digest([0x11; 32]) },
-        initramfs: Blob { bytes: 22, sha256: Digest([0x22; 32]) },
+        boot_id: Digest([0x55; 32]),
+        boot: boot_files::tests::sample(),
         system_bytes: 8193,
         tree_offset: 12288,
         root_hash: Digest([0x33; 32]),
@@ -38,11 +38,11 @@ fn area(text: &str) -> Vec<u8> {
 
 #[test]
 fn the_text_is_as_agreed() {
-    let (one, two) = ("11".repeat(32), "22".repeat(32));
-    let (three, four) = ("33".repeat(32), "44".repeat(32));
+    let [one, two, three, four, five] = ["0b", "16", "33", "44", "55"].map(|byte| byte.repeat(32));
+    let line = "21".repeat(32);
     let expected = format!(
-        "kedge slot manifest 1\nboard test\nversion 0.1.0\nkernel-release 6.12.1-test\nrollback-index 3\nkernel 11 {one}\n\
-         initramfs 22 {two}\nsystem-bytes 8193\ntree-offset 12288\nroot-hash {three}\nsalt {four}\nepoch 1700000000\n"
+        "kedge slot manifest 1\nboard test\nversion 0.1.0\nkernel-release 6.12.1-test\nrollback-index 3\nboot-id {five}\n\
+         command-line 33 {line} cmdline.txt\ninitramfs 22 {two} initramfs\nkernel 11 {one} linux\nsystem-bytes 8193\ntree-offset 12288\nroot-hash {three}\nsalt {four}\nepoch 1700000000\n"
     );
     assert_eq!(sample().body().unwrap(), expected);
     assert_eq!(SlotManifest::parse(&expected).unwrap(), sample());
@@ -96,7 +96,10 @@ fn what_is_not_in_its_form_is_told() {
     for number in ["03", "+3"] {
         assert!(told("rollback-index 3", &format!("rollback-index {number}")).ends_with(text));
     }
-    assert!(told("kernel 11 11", "kernel 11  11").ends_with("expected a length and 64 hexadecimal digits"));
+    assert!(told("kernel 11 0b", "kernel 11  0b").ends_with("expected a length, 64 hexadecimal digits and a path"));
+    assert!(told(" linux\n", " ../linux\n").contains("boot file \"../linux\" has a path that is none"));
+    assert!(told("initramfs 22", "file 22").contains("boot files have 1 kernels, 0 initramfs"));
+    assert!(told("kernel 11", "colonel 11").ends_with("expected \"system-bytes\" and its value"));
     assert!(told("system-bytes 8193", "system-bytes 12289").contains("expected a multiple of 4096 from 16384 to "));
     assert!(told("tree-offset 12288", "tree-offset 12289").contains("tree-offset is 12289"));
     assert!(told("system-bytes 8193", "system-bytes 0").contains("system-bytes is 0, expected 1 to "));
@@ -117,7 +120,14 @@ fn an_area_holds_one_manifest_and_zeros() {
     assert!(Sealed::read(&area(&format!("{text}\n"))).is_err());
     let long = format!("{TITLE}\n{}", "x".repeat(MOST_BYTES));
     assert_eq!(Sealed::read(&area(&long)), Err(ManifestError::Endless));
-    assert!(seal(&sample(), 1).to_text().len() < MOST_BYTES);
+    let path = |n: usize| format!("y{n:03}{}", "x".repeat(boot_files::LONGEST_PATH - 4));
+    let more = (3..boot_files::MOST).map(|n| boot_files::tests::file(Role::Other, &path(n), 1 << 30));
+    let word = "w".repeat(LONGEST_WORD);
+    let [board, version, kernel_release] = [word.clone(), word.clone(), word];
+    let boot = sample().boot.into_iter().chain(more).collect();
+    let largest = SlotManifest { board, version, kernel_release, boot, ..sample() };
+    let text = seal(&largest, 1).to_text();
+    assert!(text.len() <= MOST_BYTES && MOST_BYTES < AREA_BYTES as usize, "{}", text.len());
 }
 
 #[test]
@@ -142,12 +152,16 @@ fn levels_are_those_of_dm_verity() {
 proptest! {
     #[test]
     fn what_is_written_is_read(
-        word in "[!-~]{1,64}", index: u64, epoch: u32, bytes: u64, digest: [u8; 32],
+        word in "[!-~]{1,64}", index: u64, epoch: u32, bytes in 0..=1_u64 << 30, digest: [u8; 32],
+        paths in prop::collection::btree_set("[a-z0-9]{1,5}(/[a-z]{1,5}\\.[a-z]{2})?", 0..30),
         system in 1..=LARGEST / 2, gap in 0_u64..9,
     ) {
         let blob = Blob { bytes, sha256: Digest(digest) };
+        let mut boot = sample().boot;
+        boot.extend(paths.into_iter().map(|path| BootFile { role: Role::Other, path: format!("z/{path}/f"), blob }));
+        boot.sort_by(|one, other| one.path.cmp(&other.path));
         let manifest = SlotManifest {
-            board: word.clone(), version: word.clone(), kernel_release: word, rollback_index: index, kernel: blob, initramfs: blob,
+            board: word.clone(), version: word.clone(), kernel_release: word, rollback_index: index, boot_id: Digest(digest), boot,
             system_bytes: system, tree_offset: system.next_multiple_of(BLOCK) + gap * BLOCK,
             root_hash: Digest(digest), salt: Digest(digest), epoch,
         };
