@@ -3,9 +3,11 @@
 use crate::request::Request;
 use crate::{boot, console, sys};
 use kedge_config::names::{RUN_DIR, STATE_DIR};
+use kedge_stage1::transport;
 use rustix::mount::{MountFlags, UnmountFlags, mount_remount, unmount};
 use rustix::system::{RebootCommand, reboot};
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -23,15 +25,16 @@ pub fn finish(request: Request, save_clock: bool) -> String {
         tracing::warn!("{problem}");
     }
     rustix::fs::sync();
-    let (word, command) = match request {
-        Request::PowerOff => ("powering off", RebootCommand::PowerOff),
-        Request::Reboot | Request::Reexec | Request::Crash => ("rebooting", RebootCommand::Restart),
+    let (word, end): (&str, fn() -> io::Error) = match request {
+        Request::PowerOff => ("powering off", power_off),
+        Request::Reboot | Request::Reexec | Request::Crash => ("rebooting", transport::restart),
     };
     console::say(&format!("\nkedge: file systems synced, {word}\n"));
-    match reboot(command) {
-        Ok(()) => "the kernel did not end".into(),
-        Err(errno) => format!("the kernel refused to end: {errno}"),
-    }
+    format!("the kernel refused to end: {}", end())
+}
+
+fn power_off() -> io::Error {
+    reboot(RebootCommand::PowerOff).err().map_or_else(|| io::Error::other("it did not"), io::Error::from)
 }
 
 fn end_processes() {

@@ -93,6 +93,8 @@ pub const INIT: &str = "/sbin/init";
 pub const STATE_DIR: &str = "/var/lib/kedge";
 /// What a successor of PID 1 needs to adopt the running system (tmpfs).
 pub const RUN_DIR: &str = "/run/kedge";
+/// What is said to the firmware when the machine restarts, see `kedge_stage1::transport`.
+pub const RESTART: &str = "/run/kedge/restart";
 /// Written by stage 1, read by init: lines `name value`; times are nanoseconds of CLOCK_MONOTONIC.
 pub const STAGE1_REPORT: &str = "/run/kedge/stage1";
 /// QEMU's firmware configuration entry that carries a machine config.

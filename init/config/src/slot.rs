@@ -4,9 +4,11 @@
 //! of it: the other copy is whole, and reading takes the newest whole one. All here is pure; stage 1 and init do the reading and writing.
 //!
 //! ```text
-//! stage 1: read ─▶ choose ─▶ count_try ─▶ write ─▶ mount ─▶ switch_root          init: running well ─▶ confirm ─▶ write
-//!                    ▲                              │ corrupt                             asked to end ─▶ excuse ──▶ write
-//!                    └────────── condemn ◀──────────┘
+//! stage 1: read ─▶ choose ─▶ way ─▶ count_try ─▶ write ─▶ mount ─▶ switch_root   init: running well ─▶ confirm ─▶ write
+//!                    ▲        │ its kernel is another       │ corrupt                    asked to end ─▶ excuse ──▶ write
+//!                    │        ├─▶ count_switch ─▶ restart   │
+//!                    │        ▼ it never comes up           │
+//!                    └────────┴─────── condemn ◀────────────┘
 //! ```
 
 use std::fmt;
@@ -19,6 +21,8 @@ pub const COPY_OFFSETS: [u64; 2] = [0, 512 * 1024];
 pub const UNCONFIRMED_LIMIT: u8 = 6;
 /// Automatic reboots out of the recovery state, after which it waits for a person.
 pub const RECOVERY_LIMIT: u32 = 3;
+/// Restarts in a row by which stage 1 asks for another slot's kernel.
+pub const SWITCH_LIMIT: u8 = 3;
 
 const MAGIC: [u8; 8] = *b"KEDGEMET";
 const VERSION: u32 = 1;
@@ -128,6 +132,8 @@ pub struct Record {
     pub recoveries: u32,
     /// The highest of the systems that proved themselves: one with a lower rollback index is never booted again.
     pub rollback_index: u64,
+    /// Restarts for another slot's kernel since a system was last booted.
+    pub switches: u8,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -160,18 +166,49 @@ pub enum Choice {
     },
 }
 
+/// What the running kernel is to a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kernel {
+    /// It and its initramfs belong to the slot, by its boot id.
+    Own,
+    /// Its modules are for this release. More is not known.
+    Fits,
+    Other,
+}
+
+/// What starts kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Firmware {
+    /// It can be told which slot's. `spent`: it has given this slot's up, which never came up.
+    Told { spent: bool },
+    /// It cannot: the kernel is chosen by others.
+    Fixed,
+}
+
+/// How stage 1 comes to the slot that it was to boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    Boot,
+    /// A restart, by which firmware starts the slot's own kernel.
+    Switch,
+    /// Its kernel does not come up.
+    Condemn,
+    /// Not with this kernel.
+    Pass,
+}
+
 impl Record {
     /// What the image tool writes: a good system in A, nothing in B.
     pub fn fresh() -> Self {
         let a = Slot { verdict: Verdict::Good, priority: 1, ..Slot::empty() };
-        Self { generation: 1, a, b: Slot::empty(), recoveries: 0, rollback_index: 0 }
+        Self { generation: 1, a, b: Slot::empty(), recoveries: 0, rollback_index: 0, switches: 0 }
     }
 
     /// For a META that holds no whole copy: nothing is known, so both slots are worth a try, A first.
     pub fn unknown() -> Self {
         let slot =
             |priority| Slot { verdict: Verdict::Good, priority, note: "slot record was lost".into(), ..Slot::empty() };
-        Self { generation: 0, a: slot(2), b: slot(1), recoveries: 0, rollback_index: 0 }
+        Self { generation: 0, a: slot(2), b: slot(1), recoveries: 0, rollback_index: 0, switches: 0 }
     }
 
     pub fn slot(&self, name: SlotName) -> &Slot {
@@ -208,12 +245,35 @@ impl Record {
         }
     }
 
+    /// How a slot that was chosen is booted. A system on trial is by its own kernel only: it is to prove both.
+    pub fn way(&self, name: SlotName, forced: bool, kernel: Kernel, firmware: Firmware) -> Way {
+        let trial = self.slot(name).verdict == Verdict::Trial;
+        let more = self.switches < SWITCH_LIMIT;
+        match (kernel, firmware) {
+            (Kernel::Own, _) | (Kernel::Fits, Firmware::Fixed) => Way::Boot,
+            // Another start would not have the person's word any more.
+            (Kernel::Fits, Firmware::Told { .. }) if forced => Way::Boot,
+            (Kernel::Other, Firmware::Told { .. }) if forced => Way::Pass,
+            (Kernel::Fits | Kernel::Other, Firmware::Told { spent: true }) if trial => Way::Condemn,
+            (Kernel::Fits | Kernel::Other, Firmware::Told { .. }) if more => Way::Switch,
+            (Kernel::Fits | Kernel::Other, Firmware::Told { .. }) if trial => Way::Condemn,
+            (Kernel::Fits, Firmware::Told { .. }) => Way::Boot,
+            (Kernel::Other, Firmware::Told { .. } | Firmware::Fixed) => Way::Pass,
+        }
+    }
+
+    /// To be written before a restart for another slot's kernel: there are not many of them.
+    pub fn count_switch(&mut self) {
+        self.switches = self.switches.saturating_add(1);
+    }
+
     /// To be written before the slot is booted. A system on trial loses one of its tries, and with the last one its hope:
     /// unless this boot is confirmed, the slot is not bootable again.
     pub fn count_try(&mut self, name: SlotName) {
         let slot = self.slot_mut(name);
         slot.unconfirmed = slot.unconfirmed.saturating_add(1);
         slot.tries = slot.tries.saturating_sub(1);
+        self.switches = 0;
     }
 
     /// Takes back what [`Record::count_try`] counted: the boot ends on somebody's word, which says nothing of its system.
@@ -313,6 +373,7 @@ impl Record {
         }
         // Where there were zeros once: a record without it has none.
         body.extend_from_slice(&self.rollback_index.to_le_bytes());
+        body.push(self.switches);
         body.resize(COPY_BYTES - 4, 0);
         body.extend_from_slice(&crc32fast::hash(&body).to_le_bytes());
         let mut copy = [0; COPY_BYTES];
@@ -340,7 +401,9 @@ impl Record {
         let generation = u64::from_le_bytes(rest.take()?);
         let recoveries = u32::from_le_bytes(rest.take()?);
         let (a, b) = (rest.slot()?, rest.slot()?);
-        Ok(Self { generation, recoveries, a, b, rollback_index: u64::from_le_bytes(rest.take()?) })
+        let rollback_index = u64::from_le_bytes(rest.take()?);
+        let [switches] = rest.take()?;
+        Ok(Self { generation, recoveries, a, b, rollback_index, switches })
     }
 }
 

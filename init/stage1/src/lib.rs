@@ -8,7 +8,10 @@
 //! main ─▶ mounts::early ─▶ modules::load_list ─▶ disk::wait ─▶ meta::Meta::read ─▶ Record::choose ◀──────────────── condemn
 //!                                                                                    │       │                          ▲ refused, corrupt
 //!                                                                       nothing left │       ▼                          │
-//!                                                                     recovery::enter ◀┘  trust::manifest ─▶ Verity ─▶ root::mount ─▶ root::switch
+//!                                                                     recovery::enter ◀┘  trust::manifest ─▶ Record::way ─▶ Verity ─▶ root::mount ─▶ root::switch
+//!                                                                                                              │ its kernel is another
+//!                                                                                                              ▼
+//!                                                                                             transport::Transport ─▶ transport::restart
 //! ```
 #![deny(unsafe_code)]
 
@@ -22,6 +25,7 @@ pub mod root;
 pub mod say;
 #[expect(unsafe_code, reason = "system calls that no safe wrapper offers")]
 mod sys;
+pub mod transport;
 pub mod trust;
 pub mod verity;
 pub mod watchdog;

@@ -3,15 +3,17 @@
 
 use kedge_config::names;
 use kedge_config::signing::Key;
-use kedge_config::slot::{Choice, Record, SlotName};
+use kedge_config::slot::{Choice, Firmware, Kernel, Record, SlotName, Verdict, Way};
 use kedge_config::slot_manifest::SlotManifest;
 use kedge_stage1::disk::{self, Disk};
 use kedge_stage1::meta::Meta;
 use kedge_stage1::report::{self, Report};
 use kedge_stage1::say::{Level, say, shout};
+use kedge_stage1::transport::{self, Kind, Transport};
+use kedge_stage1::trust::{self, Running};
 use kedge_stage1::verity::{Verity, VerityError};
 use kedge_stage1::watchdog::{self, Watchdog};
-use kedge_stage1::{modules, mounts, recovery, root, trust};
+use kedge_stage1::{modules, mounts, recovery, root};
 use std::fs;
 use std::path::Path;
 
@@ -117,7 +119,7 @@ fn boot(disk: &Disk, mut report: Report, mut watchdog: Option<Watchdog>) -> ! {
         say(Level::Error, &format!("{error}; no system can be trusted"));
         Vec::new()
     });
-    let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
+    let (kernel, transport) = (Running::look(), Transport::of(disk));
     let mut failed: Vec<SlotName> = Vec::new();
     let mut reasons: Vec<String> = Vec::new();
     loop {
@@ -136,12 +138,21 @@ fn boot(disk: &Disk, mut report: Report, mut watchdog: Option<Watchdog>) -> ! {
             }
         };
         let thorough = book.record.slot(name).unconfirmed >= SUSPICIOUS;
-        book.record.count_try(name);
-        book.keep();
-        report.stamp("stage1-counted");
         let mut alive = || feed(&mut watchdog);
-        match mount(disk, name, &book.record, &keys, &kernel, thorough.then_some(&mut alive)) {
-            Ok(manifest) => hand_over(name, &manifest, &mut report, &reasons, watchdog),
+        let admitted = admit(disk, name, &book.record, &keys).and_then(|manifest| {
+            own_kernel(&mut book, &transport, &kernel, name, forced == Some(name), &manifest)?;
+            book.record.count_try(name);
+            book.keep();
+            report.stamp("stage1-counted");
+            mount(disk, name, &manifest, thorough.then_some(&mut alive)).map(|()| manifest)
+        });
+        match admitted {
+            Ok(manifest) => {
+                if book.record.slot(name).verdict == Verdict::Trial {
+                    came_up(&transport, name);
+                }
+                hand_over(name, &manifest, &mut report, &reasons, watchdog)
+            }
             Err(refusal) => {
                 failed.push(name);
                 if refusal.condemns {
@@ -175,28 +186,89 @@ struct Refusal {
     condemns: bool,
 }
 
+impl Refusal {
+    fn new(name: SlotName, why: &dyn std::fmt::Display, condemns: bool) -> Self {
+        Self { why: format!("partition {}: {why}", name.partition()), condemns }
+    }
+}
+
+/// The manifest of a slot that may be booted.
+fn admit(disk: &Disk, name: SlotName, record: &Record, keys: &[Key]) -> Result<SlotManifest, Refusal> {
+    trust::manifest(device(disk, name)?, keys, record)
+        .map_err(|error| Refusal::new(name, &error, error.condemns() && !keys.is_empty()))
+}
+
+fn device(disk: &Disk, name: SlotName) -> Result<&Path, Refusal> {
+    let missing = || Refusal::new(name, &format_args!("not on disk {}", disk.name), true);
+    disk.device(name.partition()).ok_or_else(missing)
+}
+
+/// Returns where the running kernel may boot the slot; where another is to, the machine restarts.
+fn own_kernel(
+    book: &mut Book,
+    transport: &Transport,
+    kernel: &Running,
+    name: SlotName,
+    forced: bool,
+    manifest: &SlotManifest,
+) -> Result<(), Refusal> {
+    let fits = kernel.fits(manifest);
+    if fits == Kernel::Own {
+        return Ok(());
+    }
+    let firmware = match transport.kind {
+        Kind::Direct => Firmware::Fixed,
+        Kind::SystemdBoot | Kind::RaspberryPi { .. } => Firmware::Told {
+            spent: transport.spent(name).unwrap_or_else(|error| {
+                say(Level::Warning, &error.to_string());
+                false
+            }),
+        },
+    };
+    match book.record.way(name, forced, fits, firmware) {
+        Way::Boot => {
+            say(Level::Warning, &format!("slot {name} is booted by another's kernel, which is of its release"))
+        }
+        Way::Switch => {
+            book.record.count_switch();
+            book.keep();
+            let told = match book.record.slot(name).verdict {
+                Verdict::Trial => transport.try_next(name, manifest),
+                Verdict::Good | Verdict::Bad | Verdict::Empty => transport.commit(name),
+            };
+            told.map_err(|error| Refusal::new(name, &error, false))?;
+            shout(&format!("kedge: slot {name} has a kernel of its own: restarting with it\n"));
+            let error = transport::restart();
+            return Err(Refusal::new(name, &format_args!("restart: {error}"), false));
+        }
+        Way::Condemn => {
+            return Err(Refusal::new(name, &"its kernel was started, and did not come up", true));
+        }
+        Way::Pass => return Err(Refusal::new(name, &kernel.told(manifest), false)),
+    }
+    Ok(())
+}
+
+/// A system on trial got as far as here: what firmware has counted says nothing more.
+fn came_up(transport: &Transport, name: SlotName) {
+    if let Err(error) = transport.came_up(name) {
+        say(Level::Warning, &error.to_string());
+    }
+}
+
 /// Verifies the slot and mounts it. With `thorough`, which is called now and then, all of it is read.
 fn mount(
     disk: &Disk,
     name: SlotName,
-    record: &Record,
-    keys: &[Key],
-    kernel: &str,
+    manifest: &SlotManifest,
     thorough: Option<&mut dyn FnMut()>,
-) -> Result<SlotManifest, Refusal> {
-    let partition = name.partition();
-    let refuse = |why: String, condemns| Refusal { why: format!("partition {partition}: {why}"), condemns };
-    let bad = |error: &dyn std::fmt::Display| refuse(error.to_string(), true);
-    let device = disk.device(partition).ok_or_else(|| bad(&format_args!("not on disk {}", disk.name)))?;
-    let manifest = trust::manifest(device, keys, record, kernel)
-        .map_err(|error| refuse(error.to_string(), error.condemns() && !keys.is_empty()))?;
-    let view = |error: VerityError| refuse(error.to_string(), error.condemns());
-    let verity = Verity::open(&format!("kedge-{name}"), device, &manifest).map_err(view)?;
+) -> Result<(), Refusal> {
+    let view = |error: VerityError| Refusal::new(name, &error, error.condemns());
+    let verity = Verity::open(&format!("kedge-{name}"), device(disk, name)?, manifest).map_err(view)?;
     let read = thorough.map_or(Ok(()), |alive| verity.read_whole(alive).map_err(view));
-    read.and_then(|()| root::mount_system(&verity.path).map_err(|error| bad(&error)))
+    read.and_then(|()| root::mount_system(&verity.path).map_err(|error| Refusal::new(name, &error, true)))
         .and_then(|()| verity.enforce().map_err(view))
-        .inspect_err(|_| verity.remove())?;
-    Ok(manifest)
+        .inspect_err(|_| verity.remove())
 }
 
 /// Becomes the system's init. If that fails the root is gone, and a new boot is the only way on: the try was counted.

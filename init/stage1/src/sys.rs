@@ -1,7 +1,8 @@
 //! The few system calls that no safe wrapper offers. The only `unsafe` of this crate.
 
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 use rustix::ioctl::{Updater, ioctl, opcode};
+use std::ffi::CStr;
 use std::os::fd::AsFd;
 
 /// Bytes of `struct dm_ioctl` (Linux, `include/uapi/linux/dm-ioctl.h`), the same on every architecture; the call's number holds it.
@@ -44,6 +45,22 @@ fn set_length(buffer: &mut DmBuffer) {
     if let Some(field) = buffer.get_mut(12..16) {
         field.copy_from_slice(&(DM_BUFFER_BYTES as u32).to_ne_bytes());
     }
+}
+
+/// Restarts the machine with a word to its firmware (reboot(2), `LINUX_REBOOT_CMD_RESTART2`). Returns only on failure.
+pub fn restart(word: &CStr) -> Result<()> {
+    use nix::libc;
+    // SAFETY: the call reads the word up to its zero, within the 256 bytes that the kernel takes of it.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_reboot,
+            libc::LINUX_REBOOT_MAGIC1,
+            libc::LINUX_REBOOT_MAGIC2,
+            libc::LINUX_REBOOT_CMD_RESTART2,
+            word.as_ptr(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(Errno::from_raw_os_error(nix::errno::Errno::last_raw())) }
 }
 
 /// Sets a watchdog's time limit (`WDIOC_SETTIMEOUT` of Linux, `include/uapi/linux/watchdog.h`); gives what it became.

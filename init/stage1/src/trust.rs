@@ -1,9 +1,10 @@
-//! Whether a slot may be booted at all: who signed it, and that it is no step back behind what has proved itself here.
+//! Whether a slot may be booted at all: who signed it, and that it is no step back behind what has proved itself here; and whether it may be by
+//! the kernel that runs.
 
 use kedge_config::names;
 use kedge_config::signing::Key;
-use kedge_config::slot::Record;
-use kedge_config::slot_manifest::{self, AREA_BYTES, ManifestError, Sealed, SlotManifest};
+use kedge_config::slot::{Kernel, Record};
+use kedge_config::slot_manifest::{self, AREA_BYTES, Digest, ManifestError, Sealed, SlotManifest};
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
@@ -19,8 +20,6 @@ pub enum TrustError {
         "{device}: its rollback index is {found}; a system with {least} has proved itself here, and none below is taken"
     )]
     Rollback { device: PathBuf, found: u64, least: u64 },
-    #[error("{device}: its modules are for kernel {wanted}, and this is kernel {running}")]
-    Kernel { device: PathBuf, wanted: String, running: String },
 }
 
 impl TrustError {
@@ -29,7 +28,7 @@ impl TrustError {
         match self {
             Self::Manifest { .. } | Self::Rollback { .. } => true,
             // What cannot be read today may be tomorrow.
-            Self::Io { .. } | Self::Kernel { .. } => false,
+            Self::Io { .. } => false,
         }
     }
 }
@@ -40,8 +39,41 @@ pub fn keys() -> Result<Vec<Key>, String> {
     Key::list(&text).map_err(|error| format!("{}: {error}", names::STAGE1_KEYS))
 }
 
+/// The kernel that runs, with the initramfs.
+#[derive(Debug)]
+pub struct Running {
+    /// As `uname -r` tells it.
+    release: String,
+    /// That of the system that the initramfs belongs to; none where it does not say so.
+    id: Option<Digest>,
+}
+
+impl Running {
+    pub fn look() -> Self {
+        let id = fs::read_to_string(names::STAGE1_BOOT_ID).ok();
+        let id = id.and_then(|text| kedge_config::hex::decode(text.trim_end())).map(Digest);
+        Self { release: rustix::system::uname().release().to_string_lossy().into_owned(), id }
+    }
+
+    /// What it is to the system of `manifest`.
+    pub fn fits(&self, manifest: &SlotManifest) -> Kernel {
+        match (manifest.kernel_release == self.release, self.id) {
+            (true, Some(id)) if id == manifest.boot_id => Kernel::Own,
+            // Nothing more is known of either.
+            (true, None) => Kernel::Own,
+            (true, Some(_)) => Kernel::Fits,
+            (false, _) => Kernel::Other,
+        }
+    }
+
+    /// Why it does not start the system of `manifest`.
+    pub fn told(&self, manifest: &SlotManifest) -> String {
+        format!("its modules are for kernel {}, and this is kernel {}", manifest.kernel_release, self.release)
+    }
+}
+
 /// The manifest of the slot on `device`, if everything speaks for it.
-pub fn manifest(device: &Path, keys: &[Key], record: &Record, running: &str) -> Result<SlotManifest, TrustError> {
+pub fn manifest(device: &Path, keys: &[Key], record: &Record) -> Result<SlotManifest, TrustError> {
     let io = |operation, source| TrustError::Io { device: device.into(), operation, source };
     let wrong = |source| TrustError::Manifest { device: device.into(), source };
     let mut file = File::open(device).map_err(|error| io("open", error))?;
@@ -51,18 +83,14 @@ pub fn manifest(device: &Path, keys: &[Key], record: &Record, running: &str) -> 
     file.read_exact_at(&mut area, at).map_err(|error| io("read slot manifest", error))?;
     let manifest = Sealed::read(&area).and_then(|sealed| sealed.open(keys)).map_err(wrong)?;
     manifest.fits(size).map_err(wrong)?;
-    admit(&manifest, record, running, device)?;
+    admit(&manifest, record, device)?;
     Ok(manifest)
 }
 
-fn admit(manifest: &SlotManifest, record: &Record, running: &str, device: &Path) -> Result<(), TrustError> {
+fn admit(manifest: &SlotManifest, record: &Record, device: &Path) -> Result<(), TrustError> {
     let (found, least) = (manifest.rollback_index, record.rollback_index);
     if found < least {
         return Err(TrustError::Rollback { device: device.into(), found, least });
-    }
-    if manifest.kernel_release != running {
-        let (wanted, running) = (manifest.kernel_release.clone(), running.to_owned());
-        return Err(TrustError::Kernel { device: device.into(), wanted, running });
     }
     Ok(())
 }
@@ -72,7 +100,7 @@ mod tests {
     use super::*;
     use kedge_config::boot_files::{BootFile, Role};
     use kedge_config::signing::KeyId;
-    use kedge_config::slot_manifest::{Blob, Digest};
+    use kedge_config::slot_manifest::Blob;
     use std::io::Write;
 
     fn made(rollback_index: u64) -> SlotManifest {
@@ -97,14 +125,26 @@ mod tests {
     }
 
     #[test]
-    fn a_step_back_is_refused_for_ever_and_another_kernel_for_now() {
+    fn a_step_back_is_refused_for_ever() {
         let record = Record { rollback_index: 5, ..Record::fresh() };
-        let told = |index, kernel: &str| admit(&made(index), &record, kernel, Path::new("/dev/x"));
-        assert!(told(5, "6.12").is_ok() && told(6, "6.12").is_ok());
-        let older = told(4, "6.12").unwrap_err();
+        let told = |index| admit(&made(index), &record, Path::new("/dev/x"));
+        assert!(told(5).is_ok() && told(6).is_ok());
+        let older = told(4).unwrap_err();
         assert!(older.condemns() && older.to_string().contains("its rollback index is 4; a system with 5"), "{older}");
-        let kernel = told(5, "6.13").unwrap_err();
-        assert!(!kernel.condemns() && kernel.to_string().ends_with("for kernel 6.12, and this is kernel 6.13"));
+    }
+
+    #[test]
+    fn a_kernel_knows_its_system_by_the_boot_id_and_else_by_its_release() {
+        let manifest = made(0);
+        let running = |release: &str, id: Option<u8>| {
+            let running = Running { release: release.into(), id: id.map(|byte| Digest([byte; 32])) };
+            running.fits(&manifest)
+        };
+        assert_eq!(running("6.12", Some(1)), Kernel::Own);
+        assert_eq!(running("6.12", None), Kernel::Own);
+        assert_eq!(running("6.12", Some(2)), Kernel::Fits);
+        // What stands in the initramfs says nothing of the kernel beside it.
+        assert_eq!((running("6.13", Some(1)), running("6.13", None)), (Kernel::Other, Kernel::Other));
     }
 
     #[test]
@@ -112,7 +152,7 @@ mod tests {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&vec![0; 1 << 20]).unwrap();
         let told = |file: &tempfile::NamedTempFile| {
-            manifest(file.path(), &[Key::new([7; 32])], &Record::fresh(), "6.12").unwrap_err().to_string()
+            manifest(file.path(), &[Key::new([7; 32])], &Record::fresh()).unwrap_err().to_string()
         };
         assert!(told(&file).contains("no slot manifest"), "{}", told(&file));
         let id = KeyId::parse("0123456789abcdef").unwrap();

@@ -25,6 +25,7 @@ pub const COMMAND_LINE: &str = "cmdline.txt";
 pub type Files = BTreeMap<String, Content>;
 /// A partition's name with what lies on it.
 pub type Partition = (&'static str, Tree);
+type Partitions = Result<Vec<Partition>, TreeError>;
 
 /// What a slot needs to boot.
 #[derive(Clone)]
@@ -59,7 +60,7 @@ impl SlotFile {
 struct Kind {
     package_files: fn(&BoardConfig) -> Vec<(String, String)>,
     slot_files: fn(&BoardConfig, &Boot) -> Vec<SlotFile>,
-    partitions: fn(&BoardConfig, &Boot, &[BootFile]) -> Result<Vec<Partition>, TreeError>,
+    partitions: fn(&BoardConfig, &Boot, &[BootFile]) -> Partitions,
 }
 
 fn kind(board: &BoardConfig) -> Kind {

@@ -39,8 +39,15 @@ fn slots() -> impl Strategy<Value = Slot> {
 }
 
 fn records() -> impl Strategy<Value = Record> {
-    (0..u64::MAX / 2, slots(), slots(), any::<u32>(), any::<u64>()).prop_map(
-        |(generation, a, b, recoveries, rollback_index)| Record { generation, a, b, recoveries, rollback_index },
+    (0..u64::MAX / 2, slots(), slots(), any::<u32>(), any::<u64>(), any::<u8>()).prop_map(
+        |(generation, a, b, recoveries, rollback_index, switches)| Record {
+            generation,
+            a,
+            b,
+            recoveries,
+            rollback_index,
+            switches,
+        },
     )
 }
 
@@ -80,6 +87,7 @@ proptest! {
     /// However often somebody reboots before the system has proved itself, it costs none of its tries.
     #[test]
     fn a_deliberate_reboot_is_not_counted(mut before in records(), times in 1..300) {
+        before.switches = 0;
         if let Choice::Boot(name) = before.choose(None, &[]) {
             // Counts stop at the top of their range: a taken-back one would be lost there.
             before.slot_mut(name).unconfirmed %= u8::MAX;
@@ -117,6 +125,61 @@ proptest! {
         }
         prop_assert!(false, "still rebooting");
     }
+}
+
+proptest! {
+    /// Firmware never starts what it is asked for: whatever kernel runs, restarts for another one end.
+    #[test]
+    fn switching_ends(mut record in records(), fits: bool, spent: bool) {
+        record.switches = 0;
+        let kernel = if fits { Kernel::Fits } else { Kernel::Other };
+        let mut failed = Vec::new();
+        for _ in 0..=SWITCH_LIMIT + 2 {
+            let Choice::Boot(name) = record.choose(None, &failed) else { return Ok(()) };
+            match record.way(name, false, kernel, Firmware::Told { spent }) {
+                Way::Boot => {
+                    prop_assert!(fits && record.slot(name).verdict != Verdict::Trial);
+                    return Ok(());
+                }
+                Way::Switch => { record.count_switch(); failed.clear() }
+                Way::Condemn => record.condemn(name, "x"),
+                Way::Pass => failed.push(name),
+            }
+        }
+        prop_assert!(false, "still switching: {:?}", record);
+    }
+}
+
+#[test]
+fn a_slot_is_booted_by_its_own_kernel() {
+    const TOLD: Firmware = Firmware::Told { spent: false };
+    const SPENT: Firmware = Firmware::Told { spent: true };
+    let mut record = Record::fresh();
+    record.put_on_trial(SlotName::B, 3);
+    let way = |record: &Record, name, kernel, firmware| record.way(name, false, kernel, firmware);
+    let (a, b) = (SlotName::A, SlotName::B);
+    for firmware in [TOLD, SPENT, Firmware::Fixed] {
+        assert_eq!(way(&record, b, Kernel::Own, firmware), Way::Boot);
+        assert_eq!(record.way(b, true, Kernel::Fits, firmware), Way::Boot);
+        assert_eq!(record.way(b, true, Kernel::Other, firmware), Way::Pass);
+    }
+    // A kernel that nobody can change is as good as its release.
+    assert_eq!(way(&record, b, Kernel::Fits, Firmware::Fixed), Way::Boot);
+    assert_eq!(way(&record, b, Kernel::Other, Firmware::Fixed), Way::Pass);
+    for kernel in [Kernel::Fits, Kernel::Other] {
+        assert_eq!(way(&record, b, kernel, TOLD), Way::Switch);
+        assert_eq!(way(&record, b, kernel, SPENT), Way::Condemn);
+        assert_eq!(way(&record, a, kernel, TOLD), Way::Switch);
+    }
+    (0..SWITCH_LIMIT).for_each(|_| record.count_switch());
+    assert_eq!(Meta::new(&record).read().unwrap().switches, SWITCH_LIMIT);
+    for kernel in [Kernel::Fits, Kernel::Other] {
+        assert_eq!(way(&record, b, kernel, TOLD), Way::Condemn);
+    }
+    assert_eq!(way(&record, a, Kernel::Fits, TOLD), Way::Boot);
+    assert_eq!(way(&record, a, Kernel::Other, TOLD), Way::Pass);
+    record.count_try(a);
+    assert_eq!(record.switches, 0);
 }
 
 #[test]
