@@ -84,9 +84,12 @@ pub(super) fn parse(text: &'static str) -> (Vec<Role>, Vec<Binding>) {
         let upstreams = roles.iter().filter(|role| role.name == name).flat_map(|role| &role.grants);
         own.grants.extend(upstreams.filter_map(Grant::patching));
     }
-    also.retain(|own| !own.grants.is_empty());
-    bindings.retain(|binding| binding.origin != OWN || also.iter().any(|own| own.name == binding.role));
     roles.append(&mut also);
+    // A controller need not have both.
+    let bare = |role: &Role| role.grants.is_empty() && role.gathers.is_empty();
+    let dropped: Vec<_> = roles.iter().filter(|role| bare(role)).map(|role| role.name.clone()).collect();
+    roles.retain(|role| !bare(role));
+    bindings.retain(|binding| !dropped.contains(&binding.role));
     (roles, bindings)
 }
 
@@ -183,14 +186,17 @@ mod tests {
     fn a_controller_is_two_roles_and_who_has_them() {
         let (roles, bindings) = parse(
             "controller c\n READ | core apps | pods | p\n get | /x\n also create | core | pods\n get update | core | x\n\
-             controller d\n patch update | core | x\nbinding b role=r User:u",
+             controller d\n patch update | core | x\ncontroller e\n also get | core | x\nbinding b role=r User:u",
         );
         let names: Vec<&str> = roles.iter().map(|role| &*role.name).collect();
-        assert_eq!(names, ["system:controller:c", "system:controller:d", "kedge:controller:c"]);
+        assert_eq!(names, ["system:controller:c", "system:controller:d", "kedge:controller:c", "kedge:controller:e"]);
         let own: Vec<_> = roles[2].grants.iter().map(|grant| (grant.verbs, grant.resources)).collect();
         assert_eq!(own, [("create", "pods"), ("patch", "x")]);
         let bound: Vec<&str> = bindings.iter().map(|binding| &*binding.role).collect();
-        assert_eq!(bound, ["system:controller:c", "kedge:controller:c", "system:controller:d", "r"]);
+        assert_eq!(
+            bound,
+            ["system:controller:c", "kedge:controller:c", "system:controller:d", "kedge:controller:e", "r"]
+        );
         let [first, second, _] = roles[0].grants.as_slice() else { panic!() };
         assert_eq!(
             (first.verbs, first.groups, first.resources, first.names),
