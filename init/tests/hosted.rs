@@ -5,8 +5,13 @@
 mod client;
 #[path = "hosted/encryption.rs"]
 mod encryption;
+#[path = "../../qemu-tests/src/kubectl.rs"]
+#[expect(dead_code, reason = "boot tests ask more of it")]
+mod kubectl;
 #[path = "hosted/storm.rs"]
 mod storm;
+#[path = "hosted/upgrades.rs"]
+mod upgrades;
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;

@@ -9,6 +9,7 @@ use futures::future::join_all;
 use jiff::Timestamp;
 use kedge_api::event::{Note, Recorder, Severity};
 use kedge_api::request::Payload;
+use kedge_api::resource::known::PODS;
 use kedge_api::{
     Body, Client, GroupResource, Key, Options, PatchType, Reason, Request, Revision, Snapshot, Status, Target, Verb,
 };
@@ -74,6 +75,7 @@ impl Actor {
                 Step::Delete { resource, targets, told } => {
                     self.delete(&resource, targets, told.as_ref(), receipt).await?
                 }
+                Step::Evict { targets } => self.evict(targets).await?,
                 Step::Tell(note) => self.tell(note).await,
             }
         }
@@ -162,6 +164,32 @@ impl Actor {
                     self.told(told, false, "FailedDelete", || format!("Error deleting: {status}")).await;
                     refused = Some(status);
                 }
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+
+    async fn evict(&self, targets: Vec<Victim>) -> Result<(), Status> {
+        let answers = join_all(targets.iter().map(|victim| async move {
+            let options = json!({"preconditions": {"uid": victim.uid}});
+            let meta = json!({"name": victim.name, "namespace": victim.namespace});
+            let body =
+                json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": meta, "deleteOptions": options});
+            let target = target(&PODS, &victim.namespace, &victim.name, "eviction");
+            self.call(Verb::Create, target, Options::default(), body.into(), &mut Receipt::default()).await
+        }))
+        .await;
+        let mut refused = None;
+        for (victim, answer) in targets.into_iter().zip(answers) {
+            match answer {
+                // An answer is no promise: of a pod with several budgets nothing is deleted.
+                Ok(_) => {}
+                Err(status)
+                    if [Reason::TooManyRequests, Reason::NotFound, Reason::Conflict].contains(&status.reason) =>
+                {
+                    tracing::debug!(pod = victim.name, error = %status, "not evicted");
+                }
+                Err(status) => refused = Some(status),
             }
         }
         refused.map_or(Ok(()), Err)

@@ -79,6 +79,10 @@ pub enum Step {
         targets: Vec<Victim>,
         told: Option<Told>,
     },
+    /// Asks pods to go. One whose disruption budget does not let it go stays, which is no failure.
+    Evict {
+        targets: Vec<Victim>,
+    },
     Tell(Note),
 }
 
@@ -190,21 +194,8 @@ pub fn read<T: DeserializeOwned>(snapshot: &Snapshot, key: &Key) -> Result<Optio
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::merge;
     use proptest::prelude::*;
-
-    fn merge(target: &mut Value, patch: &Value) {
-        let Value::Object(patch) = patch else { return *target = patch.clone() };
-        if !target.is_object() {
-            *target = json!({});
-        }
-        for (key, value) in patch {
-            if value.is_null() {
-                target.as_object_mut().unwrap().remove(key);
-            } else {
-                merge(target.as_object_mut().unwrap().entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-    }
 
     fn tree() -> impl Strategy<Value = Value> {
         let leaf =

@@ -39,6 +39,7 @@ pub mod statefulset;
 mod testing;
 pub mod tokens;
 pub mod ttl;
+pub mod upgrade;
 
 use std::sync::Arc;
 
@@ -91,6 +92,8 @@ pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
         Arc::new(servicecidr::ServiceNetworks),
         Arc::new(policystatus::PolicyStatus { check: options.type_check }),
         Arc::new(certificates::Certificates { certify: options.certify }),
+        Arc::new(upgrade::definition::UpgradeKinds),
+        Arc::new(upgrade::Upgrades),
     ]
 }
 

@@ -31,7 +31,7 @@ fn planned(facts: &Facts, seconds: i64) -> (Vec<Value>, Vec<String>, Vec<String>
             Step::Delete { targets, .. } => gone.extend(targets.into_iter().map(|victim| victim.name)),
             Step::Tell(note) => told.push(note.reason),
             Step::Patch { patch, .. } => status = patch["status"].clone(),
-            Step::Update { .. } | Step::Apply { .. } => panic!("{step:?}"),
+            Step::Update { .. } | Step::Apply { .. } | Step::Evict { .. } => panic!("{step:?}"),
         }
     }
     (made, gone, told, status)

@@ -74,7 +74,7 @@ impl World {
                     }
                 }
                 Step::Tell(_) => {}
-                Step::Update { .. } | Step::Apply { .. } => panic!("{step:?}"),
+                Step::Update { .. } | Step::Apply { .. } | Step::Evict { .. } => panic!("{step:?}"),
             }
         }
         done
