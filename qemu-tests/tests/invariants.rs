@@ -51,8 +51,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kedge-image", &["kedge-bundle", "kedge-config"]),
     ("kedge-net", &[]),
     ("kedge-node", &["kedge-api", "kedge-net", "kedge-runtime"]),
-    // What lies in a slot and what is noted of it, to spoil both.
-    ("kedge-qemu-tests", &["kedge-config", "kedge-image"]),
+    // What lies in a slot and what is noted of it, to spoil both; and how a device tells its firmware.
+    ("kedge-qemu-tests", &["kedge-config", "kedge-image", "kedge-stage1"]),
     ("kedge-registry", &["kedge-api", "kedge-cel", "kedge-store", "kedge-watch"]),
     ("kedge-runtime", &[]),
     ("kedge-schedule", &["kedge-api"]),

@@ -36,8 +36,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub use stage::Staged;
 pub use step::Step;
 
-/// Starts of a kernel that firmware counts before it takes the other one.
-pub const KERNEL_TRIES: u32 = 3;
+/// Starts of a kernel that firmware counts before it takes the other one: one may be cut off by others. A PC whose new kernel hangs stands there
+/// until somebody cuts its power, and so often.
+pub const KERNEL_TRIES: u32 = 2;
 /// There where the machine was started by UEFI firmware.
 const UEFI: &str = "/sys/firmware/efi";
 /// There where firmware tells whether it was asked to try (raspberrypi.com, "Device trees", "Firmware parameters"; a Raspberry Pi 4's EEPROM is

@@ -6,6 +6,7 @@ mod config;
 pub mod demo;
 mod firmware;
 mod full;
+mod kernels;
 mod machine;
 pub mod powercut;
 mod refuse;
@@ -54,6 +55,9 @@ const TESTS: &[Test] = &[
     Test { name: "verified-signature", machine: Machine::Virtual, run: verified::signature },
     Test { name: "verified-rollback", machine: Machine::Virtual, run: verified::rollback },
     Test { name: "verified-nothing-left", machine: Machine::Virtual, run: verified::nothing_left },
+    Test { name: "kernels-own", machine: Machine::Virtual, run: kernels::own },
+    Test { name: "kernels-dead", machine: Machine::Virtual, run: kernels::dead },
+    Test { name: "kernels-unloadable", machine: Machine::Virtual, run: kernels::unloadable },
     Test { name: "watchdog", machine: Machine::Virtual, run: watchdog::run },
     Test { name: "secure-boot", machine: Machine::Virtual, run: secure_boot::run },
     Test { name: "full-state", machine: Machine::Virtual, run: full::run },

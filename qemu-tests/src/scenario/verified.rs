@@ -19,12 +19,12 @@ use crate::guest::{Guest, Setup, fresh_disk};
 use crate::report::step;
 
 /// A disk with the same system in both slots; A is preferred.
-struct Card {
-    path: PathBuf,
+pub struct Card {
+    pub path: PathBuf,
 }
 
 impl Card {
-    fn new(setup: &Setup, dir: &Path) -> Result<Self> {
+    pub fn new(setup: &Setup, dir: &Path) -> Result<Self> {
         let card = Self { path: fresh_disk(setup, dir)? };
         let (from, to) = (card.place(SlotName::A)?, card.place(SlotName::B)?);
         let mut bytes = Vec::new();
@@ -54,7 +54,7 @@ impl Card {
         Ok(Disk::open(&self.path)?.record()??)
     }
 
-    fn record(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
+    pub fn record(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
         let mut record = self.read_record()?;
         change(&mut record);
         let meta = Disk::open(&self.path)?.place("META")?.start;
@@ -78,14 +78,14 @@ impl Card {
         file.write_all_at(&byte.map(other), at).map_err(Into::into)
     }
 
-    fn manifest(&self, slot: SlotName) -> Result<SlotManifest> {
+    pub fn manifest(&self, slot: SlotName) -> Result<SlotManifest> {
         let disk = Disk::open(&self.path)?;
         let region = disk.region(slot.partition())?;
         Ok(slot::read(region, region.len())??.unverified()?)
     }
 
     /// Signs a slot anew after a change.
-    fn sign(&self, slot: SlotName, key: &SigningKey, change: impl FnOnce(&mut SlotManifest)) -> Result<()> {
+    pub fn sign(&self, slot: SlotName, key: &SigningKey, change: impl FnOnce(&mut SlotManifest)) -> Result<()> {
         let mut manifest = self.manifest(slot)?;
         change(&mut manifest);
         let mut area = key.seal(&manifest)?.to_text().into_bytes();
@@ -96,7 +96,7 @@ impl Card {
     }
 
     /// Waits until the slot record is as wanted. The guest writes it through to the file.
-    fn until(&self, guest: &Guest, what: &str, wanted: impl Fn(&Record) -> bool) -> Result<()> {
+    pub fn until(&self, guest: &Guest, what: &str, wanted: impl Fn(&Record) -> bool) -> Result<()> {
         let start = Instant::now();
         loop {
             // Between two reads the guest may write: one look at a half-written record is none.
@@ -112,12 +112,12 @@ impl Card {
     }
 }
 
-fn own_key(setup: &Setup) -> Result<SigningKey> {
+pub fn own_key(setup: &Setup) -> Result<SigningKey> {
     Ok(SigningKey::read(&setup.out.join(signing::DEVELOPMENT))?)
 }
 
 /// Waits for the node and for slot B to be confirmed.
-fn runs_from_b(card: &Card, guest: &mut Guest) -> Result<()> {
+pub fn runs_from_b(card: &Card, guest: &mut Guest) -> Result<()> {
     let kubectl = step("slot b's API answers", || guest.kubectl(BOOT))?;
     step("its node is Ready", || boot::ready(&kubectl))?;
     step("slot b is confirmed", || {

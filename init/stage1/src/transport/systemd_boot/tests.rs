@@ -3,6 +3,7 @@
 use super::*;
 use crate::transport::tests::manifest;
 use kedge_config::boot_entry::FIRST_RANK;
+use kedge_config::slot::{Choice, Firmware, Kernel, Record, SWITCH_LIMIT, Verdict, Way};
 use std::cmp::{Ordering, Reverse};
 use std::path::PathBuf;
 use tempfile::TempDir;
@@ -254,4 +255,96 @@ fn a_power_cut_between_any_two_steps_leaves_something_to_start() {
         }
     }
     assert!(cuts > 30, "{cuts}");
+}
+
+/// What firmware and stage 1 make of a disk: the slot whose system is booted, by its own kernel, and how many starts that took.
+fn boot(esp: &Esp, record: &mut Record) -> (SlotName, usize) {
+    for starts in 1..=usize::from(SWITCH_LIMIT) + 1 {
+        let own = start(esp.0.path());
+        loop {
+            let Choice::Boot(name) = record.choose(None, &[]) else { panic!("nothing to boot: {record:?}") };
+            let kernel = if own == name { Kernel::Own } else { Kernel::Fits };
+            match record.way(name, false, kernel, Firmware::Told { spent: spent(&esp.found(), name) }) {
+                Way::Boot => {
+                    assert_eq!(own, name, "by the other's kernel");
+                    record.count_try(name);
+                    if record.slot(name).verdict == Verdict::Trial {
+                        esp.apply(&came_up(&esp.found(), name, 3));
+                    }
+                    return (name, starts);
+                }
+                Way::Switch => {
+                    record.count_switch();
+                    match record.slot(name).verdict {
+                        Verdict::Trial => esp.try_next(name, 2),
+                        _ => esp.apply(&commit(&esp.found(), name).unwrap()),
+                    }
+                    break;
+                }
+                Way::Condemn => record.condemn(name, "did not come up"),
+                Way::Pass => panic!("passed over"),
+            }
+        }
+    }
+    panic!("nothing was booted: {record:?}");
+}
+
+/// A whole upgrade, from slot A to B, cut off after any of its steps: before B is on trial in the record A is booted, and after it B is.
+#[test]
+fn an_upgrade_that_is_cut_off_boots_the_old_system_until_the_new_one_is_on_trial() {
+    let (esp, mut record) = (Esp::new(), Record::fresh());
+    let mut world: Vec<(Esp, Record, SlotName)> = Vec::new();
+    let mut keep = |esp: &Esp, record: &Record, expected| world.push((esp.copy(), record.clone(), expected));
+    // Firmware starts B, which held a system once: it is not to be started from now on.
+    esp.try_next(SlotName::B, 1);
+    esp.apply(&commit(&esp.found(), SlotName::B).unwrap());
+    let each = |esp: &Esp, steps: Vec<Step>, record: &Record, keep: &mut dyn FnMut(&Esp, &Record)| {
+        for step in steps {
+            step.cut(esp.0.path(), 40);
+            keep(esp, record);
+            step.apply(esp.0.path()).unwrap();
+            keep(esp, record);
+        }
+    };
+    each(&esp, commit(&esp.found(), SlotName::A).unwrap(), &record, &mut |esp, record| keep(esp, record, SlotName::A));
+    each(&esp, remove(&esp.found(), SlotName::B), &record, &mut |esp, record| keep(esp, record, SlotName::A));
+    let steps = steps_to_try(&esp.found(), SlotName::B, 2);
+    each(&esp, steps, &record, &mut |esp, record| keep(esp, record, SlotName::A));
+    record.put_on_trial(SlotName::B, 3);
+    keep(&esp, &record, SlotName::B);
+    // It is well.
+    let steps = commit(&esp.found(), SlotName::B).unwrap();
+    each(&esp, steps, &record, &mut |esp, record| keep(esp, record, SlotName::B));
+    record.confirm(SlotName::B, 0);
+    keep(&esp, &record, SlotName::B);
+    assert!(world.len() > 8, "{}", world.len());
+    for (number, (esp, mut record, expected)) in world.into_iter().enumerate() {
+        let (booted, starts) = boot(&esp, &mut record);
+        assert_eq!(booted, expected, "cut {number}");
+        assert!(starts <= 2, "cut {number}: {starts} starts");
+        // And the next start is straight.
+        assert_eq!(boot(&esp, &mut record), (expected, 1), "cut {number}");
+    }
+}
+
+#[test]
+fn a_kernel_that_never_comes_up_is_condemned_when_the_old_one_is_back() {
+    let (esp, mut record) = (Esp::new(), Record::fresh());
+    esp.try_next(SlotName::B, 2);
+    record.put_on_trial(SlotName::B, 3);
+    for _ in 0..3 {
+        assert_eq!(start(esp.0.path()), SlotName::B);
+    }
+    assert_eq!(boot(&esp, &mut record), (SlotName::A, 1));
+    assert_eq!((record.b.verdict, record.b.tries), (Verdict::Bad, 0));
+
+    // A system that comes up and never proves itself has its tries; then its own stage 1 gives the machine back.
+    let (esp, mut record) = (Esp::new(), Record::fresh());
+    esp.try_next(SlotName::B, 2);
+    record.put_on_trial(SlotName::B, 3);
+    for _ in 0..3 {
+        assert_eq!(boot(&esp, &mut record), (SlotName::B, 1));
+    }
+    assert_eq!(boot(&esp, &mut record), (SlotName::A, 2));
+    assert_eq!(boot(&esp, &mut record), (SlotName::A, 1));
 }
