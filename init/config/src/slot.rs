@@ -23,6 +23,8 @@ pub const UNCONFIRMED_LIMIT: u8 = 6;
 pub const RECOVERY_LIMIT: u32 = 3;
 /// Restarts in a row by which stage 1 asks for another slot's kernel.
 pub const SWITCH_LIMIT: u8 = 3;
+/// The same for a system on trial, whose kernel was asked for when it was put on trial: where a kernel hangs, each costs a person a way.
+pub const TRIAL_SWITCH_LIMIT: u8 = 1;
 
 const MAGIC: [u8; 8] = *b"KEDGEMET";
 const VERSION: u32 = 1;
@@ -248,7 +250,7 @@ impl Record {
     /// How a slot that was chosen is booted. A system on trial is by its own kernel only: it is to prove both.
     pub fn way(&self, name: SlotName, forced: bool, kernel: Kernel, firmware: Firmware) -> Way {
         let trial = self.slot(name).verdict == Verdict::Trial;
-        let more = self.switches < SWITCH_LIMIT;
+        let more = self.switches < if trial { TRIAL_SWITCH_LIMIT } else { SWITCH_LIMIT };
         match (kernel, firmware) {
             (Kernel::Own, _) | (Kernel::Fits, Firmware::Fixed) => Way::Boot,
             // Another start would not have the person's word any more.

@@ -171,11 +171,13 @@ fn a_slot_is_booted_by_its_own_kernel() {
         assert_eq!(way(&record, b, kernel, SPENT), Way::Condemn);
         assert_eq!(way(&record, a, kernel, TOLD), Way::Switch);
     }
-    (0..SWITCH_LIMIT).for_each(|_| record.count_switch());
-    assert_eq!(Meta::new(&record).read().unwrap().switches, SWITCH_LIMIT);
+    record.count_switch();
     for kernel in [Kernel::Fits, Kernel::Other] {
         assert_eq!(way(&record, b, kernel, TOLD), Way::Condemn);
+        assert_eq!(way(&record, a, kernel, TOLD), Way::Switch);
     }
+    (1..SWITCH_LIMIT).for_each(|_| record.count_switch());
+    assert_eq!(Meta::new(&record).read().unwrap().switches, SWITCH_LIMIT);
     assert_eq!(way(&record, a, Kernel::Fits, TOLD), Way::Boot);
     assert_eq!(way(&record, a, Kernel::Other, TOLD), Way::Pass);
     record.count_try(a);

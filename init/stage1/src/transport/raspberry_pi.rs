@@ -1,4 +1,7 @@
 //! `autoboot.txt` on a Raspberry Pi's first partition, see [`kedge_config::autoboot`].
+//!
+//! A kernel that hangs before stage 1 is reset by nobody: `kernel_watchdog_timeout` of config.txt would do it, which firmware has known since July
+//! 2025, and takes only where the device tree says "early-watchdog" (raspberrypi/firmware#1980); Debian's firmware is older.
 
 use super::Step;
 use kedge_config::autoboot;

@@ -15,12 +15,22 @@ use std::path::Path;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     pub name: Name,
-    pub text: String,
+    /// As it is called there: numbers may have zeros before them.
+    file: String,
+    text: String,
 }
 
 impl Found {
     fn rank(&self) -> u64 {
         boot_entry::rank(&self.text)
+    }
+
+    fn path(&self) -> String {
+        format!("{FOLDER}/{}", self.file)
+    }
+
+    fn remove(&self) -> Step {
+        Step::Remove { path: self.path() }
     }
 
     /// One by which firmware starts the slot of its own accord.
@@ -38,13 +48,14 @@ pub fn read(esp: &Path) -> io::Result<Vec<Found>> {
     };
     for entry in folder {
         let entry = entry?;
-        let Some(name) = entry.file_name().to_str().and_then(Name::parse) else { continue };
+        let Ok(file) = entry.file_name().into_string() else { continue };
+        let Some(name) = Name::parse(&file) else { continue };
         let mut bytes = Vec::new();
         File::open(entry.path())?.take(LONGEST).read_to_end(&mut bytes)?;
-        found.push(Found { name, text: String::from_utf8_lossy(&bytes).into_owned() });
+        found.push(Found { name, file, text: String::from_utf8_lossy(&bytes).into_owned() });
     }
-    // As a folder lists them, so that the same is done each time.
-    found.sort_by_key(|found| found.name.to_string());
+    // So that the same is done each time.
+    found.sort_by(|one, other| one.file.cmp(&other.file));
     Ok(found)
 }
 
@@ -70,10 +81,11 @@ pub fn try_next(found: &[Found], slot: SlotName, manifest: &SlotManifest, line: 
     let write = |name: Name, text| Step::Write { path: path(name), text };
     let (own, forced) = (name(Kind::Counted { left: tries, done: 0 }), name(Kind::Forced));
     let texts = [(forced, entry.text(true)), (own, entry.text(false))];
-    let written: Vec<Name> = texts.iter().filter(|(_, text)| text.is_some()).map(|(name, _)| *name).collect();
+    let written: Vec<String> =
+        texts.iter().filter(|(_, text)| text.is_some()).map(|(name, _)| name.to_string()).collect();
     let writes = texts.into_iter().filter_map(|(name, text)| Some(write(name, text?)));
-    let stale = found.iter().filter(|found| found.name.slot == slot && !written.contains(&found.name));
-    writes.chain(stale.map(|found| Step::Remove { path: path(found.name) })).collect()
+    let stale = found.iter().filter(|found| found.name.slot == slot && !written.contains(&found.file));
+    writes.chain(stale.map(Found::remove)).collect()
 }
 
 /// The tries of an entry that is counted are all there again.
@@ -82,7 +94,7 @@ pub fn came_up(found: &[Found], slot: SlotName, tries: u32) -> Vec<Step> {
     let counted = |found: &&Found| found.name.slot == slot && matches!(found.name.kind, Kind::Counted { .. });
     let counted: Vec<&Found> = found.iter().filter(counted).collect();
     match counted.as_slice() {
-        [one] if one.name != full => vec![Step::Rename { from: path(one.name), to: path(full) }],
+        [one] if one.name != full => vec![Step::Rename { from: one.path(), to: path(full) }],
         _ => Vec::new(),
     }
 }
@@ -96,20 +108,17 @@ pub fn commit(found: &[Found], slot: SlotName) -> Option<Vec<Step>> {
     let first = if best.rank() < rank {
         Some(Step::Write { path: path(plain), text: boot_entry::with_rank(&best.text, rank) })
     } else {
-        (best.name != plain).then(|| Step::Rename { from: path(best.name), to: path(plain) })
+        (best.name != plain).then(|| Step::Rename { from: best.path(), to: path(plain) })
     };
-    let renamed = first.as_ref().is_some_and(|step| matches!(step, Step::Rename { .. }));
-    let stale = found
-        .iter()
-        .filter(|found| found.starts(slot) && found.name != plain && !(renamed && found.name == best.name))
-        .map(|found| Step::Remove { path: path(found.name) });
+    let renamed = matches!(first, Some(Step::Rename { .. }));
+    let gone = |found: &Found| found.name == plain || (renamed && found.file == best.file);
+    let stale = found.iter().filter(|found| found.starts(slot) && !gone(found)).map(Found::remove);
     Some(first.into_iter().chain(stale).collect())
 }
 
 /// `slot` has no entry any more.
 pub fn remove(found: &[Found], slot: SlotName) -> Vec<Step> {
-    let own = found.iter().filter(|found| found.name.slot == slot);
-    own.map(|found| Step::Remove { path: path(found.name) }).collect()
+    found.iter().filter(|found| found.name.slot == slot).map(Found::remove).collect()
 }
 
 /// Whether all entries that start `slot` have used up their tries.

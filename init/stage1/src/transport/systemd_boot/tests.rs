@@ -84,7 +84,7 @@ impl Esp {
     }
 
     fn files(&self) -> Vec<String> {
-        self.found().iter().map(|found| found.name.to_string()).collect()
+        self.found().into_iter().map(|found| found.file).collect()
     }
 
     fn apply(&self, steps: &[Step]) {
@@ -152,6 +152,19 @@ fn a_kernel_that_comes_up_is_not_counted() {
         assert_eq!(came_up(&esp.found(), SlotName::B, 3), []);
     }
     assert_eq!(came_up(&esp.found(), SlotName::A, 3), []);
+}
+
+#[test]
+fn a_name_with_zeros_is_a_file_of_its_own() {
+    let esp = Esp::new();
+    esp.try_next(SlotName::B, 2);
+    let entries = esp.0.path().join(FOLDER);
+    fs::rename(entries.join("kedge-b+3.conf"), entries.join("kedge-b+03.conf")).unwrap();
+    esp.try_next(SlotName::B, 3);
+    assert_eq!(esp.files(), ["kedge-a.conf", "kedge-b+3.conf"]);
+    fs::rename(entries.join("kedge-b+3.conf"), entries.join("kedge-b+03.conf")).unwrap();
+    esp.apply(&commit(&esp.found(), SlotName::B).unwrap());
+    assert_eq!(esp.files(), ["kedge-a.conf", "kedge-b.conf"]);
 }
 
 #[test]
