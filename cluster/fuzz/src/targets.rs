@@ -15,6 +15,7 @@ use crate::Target;
 pub const TARGETS: &[Target] = &[
     Target { name: "accept", run: wire::accept, seeds: wire::accept_seeds },
     Target { name: "board-config", run: config::board, seeds: config::board_seeds },
+    Target { name: "boot-entry", run: config::boot_entry, seeds: config::boot_entry_seeds },
     Target { name: "bundle-difference", run: bundle::difference, seeds: bundle::difference_seeds },
     Target { name: "bundle-head", run: bundle::head, seeds: bundle::head_seeds },
     Target { name: "bundle-index", run: bundle::index, seeds: bundle::index_seeds },

@@ -1,5 +1,6 @@
 //! What a user writes for a board or a machine, and what lies on its disk.
 
+use kedge_config::boot_entry::{self, Name};
 use kedge_config::slot::Record;
 use kedge_config::slot_manifest::{Sealed, SlotManifest};
 use kedge_config::{BoardConfig, MachineConfig};
@@ -73,4 +74,22 @@ pub fn slot_manifest_seeds() -> Vec<Vec<u8>> {
          file 44 {digest} overlays/x.dtbo\nsystem-bytes 8193\ntree-offset 12288\nroot-hash {digest}\nsalt {digest}\nepoch 1700000000\n"
     );
     vec![format!("{body}signature 0123456789abcdef {signature}\n\0\0").into_bytes(), body.into_bytes()]
+}
+
+/// A file's name, and what stands in it.
+pub fn boot_entry(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (file, text) = text.split_once('\n').unwrap_or((text, ""));
+    if let Some(name) = Name::parse(file) {
+        assert_eq!(Name::parse(&name.to_string()), Some(name), "{file}");
+    }
+    let ranked = boot_entry::with_rank(text, 7);
+    let has_one = text.lines().any(|line| line.starts_with("version "));
+    assert_eq!(boot_entry::rank(&ranked), if has_one { 7 } else { 0 });
+    assert_eq!(boot_entry::with_rank(&ranked, 7), ranked);
+}
+
+pub fn boot_entry_seeds() -> Vec<Vec<u8>> {
+    let text = "title Kedge 1 (slot a)\nsort-key kedge\nversion 3\nlinux /kedge/a/linux\n";
+    texts(&[&format!("kedge-a.conf\n{text}"), &format!("kedge-b+2-1.conf\n{text}"), "kedge-a-force.conf\nversion"])
 }
