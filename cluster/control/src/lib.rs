@@ -94,6 +94,7 @@ pub fn all(options: Options) -> Vec<Arc<dyn Controller>> {
         Arc::new(certificates::Certificates { certify: options.certify }),
         Arc::new(upgrade::definition::UpgradeKinds),
         Arc::new(upgrade::Upgrades),
+        Arc::new(upgrade::plans::Plans),
     ]
 }
 

@@ -7,6 +7,7 @@ pub mod definition;
 mod drain;
 mod fleet;
 mod kind;
+pub mod plans;
 mod rollout;
 mod tell;
 #[cfg(test)]

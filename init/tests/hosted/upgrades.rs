@@ -273,6 +273,84 @@ fn servers_then_agents_are_drained_and_upgraded_over_a_restart_of_the_server() {
     fleet.run(&["delete", "upgrade", "fleet", "--timeout=20s"]);
 }
 
+fn plan(name: &str, image: &str, more: &str) -> String {
+    format!(
+        "apiVersion: upgrade.cattle.io/v1\nkind: Plan\nmetadata: {{name: {name}, namespace: system-upgrade}}\nspec:\n  \
+         concurrency: 2\n  version: v0.5.0+kedge1\n  nodeSelector: {{matchExpressions: [{{key: agent, operator: Exists}}]}}\n  \
+         serviceAccountName: system-upgrade\n  drain: {{force: true}}\n  upgrade: {{image: '{image}'}}\n{more}"
+    )
+}
+
+#[test]
+fn a_plan_of_k3s_is_an_upgrade_where_it_can_be_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(folder.path(), &["server-1", "agent-1", "agent-2"]);
+    fleet.run(&["create", "namespace", "system-upgrade"]);
+    let get = |fleet: &Fleet, name: &str, path: &str| {
+        fleet.run(&["get", "plan", name, "-n", "system-upgrade", "-o", &format!("jsonpath={{{path}}}")])
+    };
+    // As k3s' documentation has it.
+    fleet.apply(&plan(
+        "k3s-agent",
+        "rancher/k3s-upgrade",
+        "  prepare: {image: rancher/k3s-upgrade, args: [prepare, k3s-server]}\n",
+    ));
+    fleet.until("a refusal", |fleet| {
+        get(fleet, "k3s-agent", ".status.conditions[?(@.type==\"Validated\")].reason") == "NotABundle"
+    });
+    fleet.apply(&plan("k3s-server", "rancher/k3s-upgrade", ""));
+    fleet.until("another", |fleet| {
+        get(fleet, "k3s-server", ".status.conditions[?(@.type==\"Validated\")].reason") == "NotABundle"
+    });
+    assert_eq!(fleet.run(&["get", "upgrades", "-o", "name"]), "");
+    has(
+        &fleet.run(&["describe", "plan", "k3s-server", "-n", "system-upgrade"]),
+        &["ValidateFailed", "system-upgrade-controller", "none is run on Kedge"],
+    );
+
+    has(
+        &fleet.apply(&plan("agents", "registry.example.com/kedge/{board}", "")),
+        &["plan.upgrade.cattle.io/agents created"],
+    );
+    fleet.until("complete", |fleet| {
+        get(fleet, "agents", ".status.conditions[?(@.type==\"Complete\")].status") == "True"
+    });
+    let table = fleet.run(&["get", "plans", "-A"]);
+    has(
+        &table,
+        &[
+            "NAMESPACE        NAME         IMAGE",
+            "v0.5.0+kedge1",
+            "True",
+            "is a container that upgrades another system",
+        ],
+    );
+    let upgrades = fleet.run(&["get", "upgrades", "-o", "wide"]);
+    has(
+        &upgrades,
+        &["system-upgrade.agents", "Completed", "2/2", "oci://registry.example.com/kedge/{board}:v0.5.0-kedge1"],
+    );
+    let hash = get(&fleet, "agents", ".status.latestHash");
+    let labelled = fleet.run(&["get", "nodes", "-l", &format!("plan.upgrade.cattle.io/agents={hash}"), "-o", "name"]);
+    assert_eq!(labelled, "node/agent-1\nnode/agent-2\n");
+    fleet.run(&["delete", "plan", "agents", "-n", "system-upgrade", "--timeout=20s"]);
+    fleet.until("its Upgrade goes with it", |fleet| fleet.run(&["get", "upgrades", "-o", "name"]).is_empty());
+
+    // Somebody else's definition of the kind: theirs are the Plans.
+    let schema = "{\"spec\":{\"versions\":[{\"name\":\"v1\",\"served\":true,\"storage\":true,\"subresources\":{\"status\":{}},\
+        \"schema\":{\"openAPIV3Schema\":{\"type\":\"object\",\"description\":\"Plan represents a set of Jobs\",\
+        \"x-kubernetes-preserve-unknown-fields\":true}}}]}}";
+    fleet.run(&["patch", "crd", "plans.upgrade.cattle.io", "--type=merge", "-p", schema]);
+    fleet.apply(&plan("theirs", "registry.example.com/kedge/{board}", ""));
+    // An Upgrade of our own goes its whole way meanwhile.
+    fleet.apply(&upgrade(""));
+    fleet.phase("Completed");
+    assert_eq!(
+        (fleet.run(&["get", "upgrades", "-o", "name"]).as_str(), get(&fleet, "theirs", ".status").as_str()),
+        ("upgrade.kedge.dev/fleet\n", "")
+    );
+}
+
 #[test]
 fn a_failure_stops_it_and_an_abort_takes_back_what_has_not_begun() {
     let folder = tempfile::tempdir().unwrap();

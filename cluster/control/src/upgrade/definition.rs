@@ -2,26 +2,31 @@
 //!
 //! A cluster without the kind `Machine` has nothing to upgrade, and gets none of them.
 
-use kedge_api::{Change, GroupResource, Key, Snapshot, Status};
+use kedge_api::{Change, GroupResource, Key, Object, Snapshot, Status};
 use serde_json::{Value, json};
 
-use super::kind::GROUP;
+use super::kind::{DEFINITIONS, GROUP};
+use super::plans::definition as plans;
 use crate::controller::{Controller, Now, Plan, Step};
 use crate::hash::template_hash;
 
-const DEFINITIONS: GroupResource = GroupResource::of("apiextensions.k8s.io", "customresourcedefinitions");
 const WATCHES: &[GroupResource] = &[DEFINITIONS];
 const MACHINES: &str = "machines.kedge.dev";
 /// On a definition that was made here: what it was made of.
 const MADE_OF: &str = "kedge.dev/definition";
 
-/// Definitions by name, and whether another's of that name stays as it is.
 struct Kind {
     name: &'static str,
     spec: fn() -> Value,
+    /// What its schema's description begins with. A definition of that name without it is somebody else's, and stays as it is.
+    mark: &'static str,
 }
 
-const KINDS: &[Kind] = &[Kind { name: "upgrades.kedge.dev", spec: upgrades }];
+const MARK: &str = "What the machines of nodes are to run.";
+const KINDS: &[Kind] = &[
+    Kind { name: "upgrades.kedge.dev", spec: upgrades, mark: MARK },
+    Kind { name: plans::NAME, spec: plans::plans, mark: plans::MARK },
+];
 
 pub struct UpgradeKinds;
 
@@ -62,7 +67,7 @@ impl Controller for UpgradeKinds {
             }
             Some(object) if !object.is_deleting() => {
                 let made_of = object.meta.annotations.as_ref().and_then(|all| all.get(MADE_OF));
-                if made_of.is_some_and(|made_of| *made_of != hash) {
+                if made_of.is_some_and(|made_of| *made_of != hash) && bears(object, kind.mark) {
                     let meta = json!({"uid": object.uid(), "annotations": annotations});
                     plan.patch(object, "", json!({"metadata": meta, "spec": spec}));
                 }
@@ -71,6 +76,14 @@ impl Controller for UpgradeKinds {
         }
         Ok(plan)
     }
+}
+
+/// Whether a definition describes its kind as one made here does.
+pub fn bears(definition: &Object, mark: &str) -> bool {
+    let whole: Value = definition.decode().unwrap_or_default();
+    let versions = whole.pointer("/spec/versions").and_then(Value::as_array).into_iter().flatten();
+    let mut texts = versions.filter_map(|version| version.pointer("/schema/openAPIV3Schema/description")?.as_str());
+    texts.any(|text| text.starts_with(mark))
 }
 
 fn text(description: &str) -> Value {
@@ -134,11 +147,21 @@ fn upgrade_spec() -> Value {
         json!({"required": ["start", "end"],
             "x-kubernetes-validations": [rule("self.start != self.end", "start and end must differ")]}),
     );
-    let pods = object("", json!({"namespace": text("Where they are."), "selector": label_selector("Which they are.")}));
-    let http = json!({"scheme": {"type": "string", "enum": ["HTTP", "HTTPS"]}, "host": text("This machine where not given."),
-        "port": {"x-kubernetes-int-or-string": true}, "path": text("Such as /healthz.")});
-    let tcp = json!({"host": text("This machine where not given."), "port": {"x-kubernetes-int-or-string": true}});
-    let probe = object("What must answer.", json!({"httpGet": object("", http), "tcpSocket": object("", tcp)}));
+    let pods = with(
+        object(
+            "",
+            json!({"namespace": text("Where they are."), "selector": label_selector("Which they are; all, if it says nothing.")}),
+        ),
+        json!({"required": ["namespace"]}),
+    );
+    let port = json!({"type": "integer", "minimum": 1, "maximum": 65535, "description": "The port."});
+    let http = json!({"host": text("This machine where not given."),
+        "port": port, "path": text("Such as /healthz.")});
+    let tcp = json!({"host": text("This machine where not given."), "port": port});
+    let probe = object(
+        "What must answer.",
+        json!({"httpGet": with(object("Well with an answer below 400.", http), json!({"required": ["port"]})), "tcpSocket": with(object("Well if it takes a connection.", tcp), json!({"required": ["port"]}))}),
+    );
     let gate = object(
         "What must hold before a machine keeps the new system, beside its API and its node; else it goes back by itself.",
         json!({"pods": with(list("Pods that must be Ready.", pods), json!({"maxItems": 50})), "probe": probe,
@@ -155,10 +178,10 @@ fn upgrade_spec() -> Value {
     );
     let source = with(
         text(
-            "The bundle: http(s)://…/NAME.kedge or oci://HOST/REPOSITORY[:TAG|@sha256:DIGEST]; {board} stands for the machine's board.",
+            "The bundle: http(s)://HOST/…/NAME.kedge or oci://HOST/REPOSITORY[:TAG|@sha256:DIGEST] (oci+http:// without TLS); {board} stands for the machine's board.",
         ),
         json!({"maxLength": 2048, "x-kubernetes-validations": [rule(
-            r"self.matches('^https?://[^/ ]+/[^ ]*[.]kedge$') || self.matches('^oci://[^/ ]+/[^ ]+$')",
+            "self.matches('^(https?|oci|oci[+]http)://[^/ ]+/[^ ]+$')",
             "must be http(s)://HOST/…/NAME.kedge or oci://HOST/REPOSITORY[:TAG|@sha256:DIGEST]")]}),
     );
     let concurrency = json!({"x-kubernetes-int-or-string": true, "default": 1, "maxLength": 4,
@@ -170,6 +193,8 @@ fn upgrade_spec() -> Value {
         object(
             "What is to run where, and how it comes there.",
             json!({"source": source,
+                "certificateAuthorities": text("PEM: whose certificate the server may show, beside those that everybody trusts."),
+                "attempt": number(0, "A higher number asks once more for what failed."),
                 "digest": with(text("SHA-256, in hex, of the manifest of the system in the bundle. Without it what the source holds at the time counts."),
                     json!({"pattern": "^[0-9a-f]{64}$"})),
                 "bytesPerSecond": number(1, "At most so much is fetched by each machine."),
@@ -205,7 +230,7 @@ fn upgrade_status() -> Value {
         "How far it is.",
         json!({"phase": phases("Pending, Fetching, Progressing, Paused, Stopped (by failures), Aborting, Aborted or Completed."),
             "message": text("For people."), "observedGeneration": {"type": "integer"},
-            "source": text("What the rest is about."), "digest": text(""), "version": text("Of the new system."),
+            "source": text("What the rest is about."), "digest": text(""), "attempt": {"type": "integer"}, "version": text("Of the new system."),
             "counts": object("", counts), "current": text("Nodes that are out of service for it."),
             "startedAt": time(""), "finishedAt": time(""),
             "conditions": with(list("", condition), json!({"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})),
@@ -218,7 +243,7 @@ fn upgrades() -> Value {
     let column = |name: &str, kind: &str, path: &str| json!({"name": name, "type": kind, "jsonPath": path});
     let wide = |name: &str, path: &str| json!({"name": name, "type": "string", "priority": 1, "jsonPath": path});
     let schema = json!({"type": "object", "required": ["spec"],
-        "description": "What the machines of nodes are to run. They come to it a few at a time, each out of service meanwhile.",
+        "description": format!("{MARK} They come to it a few at a time, each out of service meanwhile."),
         "properties": {"spec": upgrade_spec(), "status": upgrade_status()}});
     json!({
         "group": GROUP, "scope": "Cluster",
@@ -233,4 +258,43 @@ fn upgrades() -> Value {
             "schema": {"openAPIV3Schema": schema},
         }],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Facts, at};
+
+    fn plan(facts: &Facts, name: &str) -> Plan {
+        UpgradeKinds.plan(&facts.snapshot, &Key::new(DEFINITIONS, "", name), at(0)).unwrap()
+    }
+
+    #[test]
+    fn kinds_are_made_where_there_are_machines_and_those_of_others_stay() {
+        let mut facts = Facts::default();
+        assert_eq!(plan(&facts, "upgrades.kedge.dev"), Plan::default(), "nothing to upgrade");
+        let machines = facts.add(DEFINITIONS, json!({"metadata": {"name": MACHINES}}));
+        let change =
+            Change { revision: machines.revision, key: machines.key.clone(), before: None, after: Some(machines) };
+        let mut keys = Vec::new();
+        UpgradeKinds.keys(&facts.snapshot, &change, &mut keys);
+        assert_eq!(keys.len(), KINDS.len());
+        for kind in KINDS {
+            let steps = plan(&facts, kind.name).steps;
+            let [Step::Create { objects, .. }] = &steps[..] else { panic!("{steps:?}") };
+            let made = objects[0].clone();
+            facts.add(DEFINITIONS, made.clone());
+            assert_eq!(plan(&facts, kind.name).steps, [], "it is as it should be");
+            // Of another version of Kedge; of the same, with somebody else's laid over it; of nobody here.
+            let mut older = made.clone();
+            older["metadata"]["annotations"][MADE_OF] = "older".into();
+            facts.add(DEFINITIONS, older.clone());
+            assert!(matches!(&plan(&facts, kind.name).steps[..], [Step::Patch { .. }]));
+            older["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"] = "Theirs.".into();
+            facts.add(DEFINITIONS, older);
+            assert_eq!(plan(&facts, kind.name).steps, []);
+            facts.add(DEFINITIONS, json!({"metadata": {"name": kind.name}, "spec": made["spec"]}));
+            assert_eq!(plan(&facts, kind.name).steps, []);
+        }
+    }
 }

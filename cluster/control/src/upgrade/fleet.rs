@@ -13,8 +13,8 @@ use super::kind::{CLAIM, CORDONED_BY, MACHINES, Machine, MachinePhase, Node, Pha
 
 /// What makes a node one of the control plane.
 const SERVER: &[&str] = &["node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master"];
-/// All that a wish says beside `activate`; `gate` may hold defaults that nobody wrote.
-const DETAILS: &[&str] = &["bytesPerSecond", "window", "gate"];
+/// What a wish says of how it is done; `gate` may hold defaults that nobody wrote.
+const DETAILS: &[&str] = &["certificateAuthorities", "bytesPerSecond", "window", "gate"];
 
 /// A device: as a node, as a machine, or as both.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct Seat<'a> {
 pub enum Wish {
     /// It may be given another.
     Free,
-    /// Of the same source and digest. `exact`: nothing about it is to be written.
+    /// Of the same source, digest and attempt. `exact`: nothing about it is to be written.
     Same { activated: bool, exact: bool },
     /// It starts what another wish named.
     Busy(String),
@@ -70,6 +70,8 @@ impl Seat<'_> {
         let (stored, told) = (self.stored()?, self.machine.as_ref()?.1.status.upgrade.as_ref()?);
         let text = |field: &str| stored.get(field).and_then(Value::as_str);
         let same = told.source.as_deref() == text("source");
+        let same =
+            same && u64::from(told.attempt.unwrap_or(0)) == stored.get("attempt").and_then(Value::as_u64).unwrap_or(0);
         (same && text("digest").is_none_or(|digest| told.digest.as_deref() == Some(digest))).then_some(told)
     }
 
@@ -77,7 +79,7 @@ impl Seat<'_> {
         let Some(stored) = self.stored() else { return Wish::Free };
         let wanted = wanted(spec, false);
         let activated = is_activated(stored);
-        if ["source", "digest"].into_iter().all(|field| stored.get(field) == wanted.get(field)) {
+        if ["source", "digest", "attempt"].into_iter().all(|field| stored.get(field) == wanted.get(field)) {
             let details = DETAILS.iter().all(|field| match (stored.get(*field), wanted.get(*field)) {
                 (Some(stored), Some(wanted)) => holds(stored, wanted),
                 (stored, wanted) => wanted.is_none() && (stored.is_none() || *field == "gate"),
@@ -94,7 +96,7 @@ impl Seat<'_> {
     /// The merge patch that gives the machine a wish.
     pub fn patch(&self, spec: &Spec, activate: bool) -> Value {
         let mut patch = wanted(spec, activate);
-        for field in ["digest"].iter().chain(DETAILS) {
+        for field in ["digest", "attempt"].iter().chain(DETAILS) {
             if self.stored().is_some_and(|stored| stored.get(field).is_some()) {
                 patch.entry(*field).or_insert(Value::Null);
             }
@@ -110,7 +112,9 @@ fn is_activated(wish: &Value) -> bool {
 fn wanted(spec: &Spec, activate: bool) -> Map<String, Value> {
     let said = [
         ("source", Some(json!(spec.source))),
+        ("certificateAuthorities", spec.certificate_authorities.as_ref().map(|text| json!(text))),
         ("digest", spec.digest.as_ref().map(|digest| json!(digest))),
+        ("attempt", spec.attempt.map(Value::from)),
         ("bytesPerSecond", spec.bytes_per_second.map(Value::from)),
         ("window", spec.window.as_ref().map(|window| json!(window))),
         ("gate", spec.gate.clone()),
@@ -177,7 +181,7 @@ impl Rival {
     pub fn wants(&self, seat: &Seat<'_>) -> bool {
         let Upgrade { spec, status } = &self.upgrade;
         let labels = seat.node.as_ref().map(|(object, _)| &object.meta.labels);
-        let current = (&status.source, &status.digest) == (&spec.source, &spec.digest);
+        let current = status.identity() == spec.identity();
         let over = current && status.nodes.iter().any(|entry| *entry.name == *seat.name && entry.stage.is_over());
         self.active && !over && labels.is_some_and(|labels| self.selector.matches(labels))
     }

@@ -15,12 +15,16 @@ pub const GROUP: &str = "kedge.dev";
 pub const API_VERSION: &str = "kedge.dev/v1alpha1";
 pub const UPGRADES: GroupResource = GroupResource::of(GROUP, "upgrades");
 pub const MACHINES: GroupResource = GroupResource::of(GROUP, "machines");
+pub const DEFINITIONS: GroupResource = GroupResource::of("apiextensions.k8s.io", "customresourcedefinitions");
 /// Holds an Upgrade until no node is cordoned and no machine waits because of it.
 pub const FINALIZER: &str = "kedge.dev/upgrade";
 /// On a machine: the Upgrade whose wish it has.
 pub const CLAIM: &str = "kedge.dev/upgrade";
 /// On a node: the Upgrade that cordoned it. A node that was cordoned before does not bear it.
 pub const CORDONED_BY: &str = "kedge.dev/cordoned-by";
+
+/// What makes a rollout this one: source, digest and attempt.
+pub type Identity<'a> = (&'a str, Option<&'a str>, u32);
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct Upgrade {
@@ -33,7 +37,9 @@ pub struct Upgrade {
 #[serde(rename_all = "camelCase", default)]
 pub struct Spec {
     pub source: String,
+    pub certificate_authorities: Option<String>,
     pub digest: Option<String>,
+    pub attempt: Option<u32>,
     pub bytes_per_second: Option<u64>,
     pub window: Option<Window>,
     pub gate: Option<Value>,
@@ -45,6 +51,12 @@ pub struct Spec {
     pub paused: bool,
     pub abort: bool,
     pub max_failures: usize,
+}
+
+impl Spec {
+    pub fn identity(&self) -> Identity<'_> {
+        (&self.source, self.digest.as_deref(), self.attempt.unwrap_or(0))
+    }
 }
 
 /// From one `HH:MM` to another, in UTC; over midnight where the end is the earlier one.
@@ -133,6 +145,8 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     pub counts: Counts,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -147,6 +161,12 @@ pub struct Status {
     pub nodes: Vec<Entry>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Past>,
+}
+
+impl Status {
+    pub fn identity(&self) -> Identity<'_> {
+        (&self.source, self.digest.as_deref(), self.attempt.unwrap_or(0))
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -291,6 +311,7 @@ pub struct MachineStatus {
 pub struct Told {
     pub source: Option<String>,
     pub digest: Option<String>,
+    pub attempt: Option<u32>,
     pub version: Option<String>,
     pub phase: Option<MachinePhase>,
     pub message: Option<String>,

@@ -28,7 +28,7 @@ use crate::controller::{Now, Plan, Step, Victim, value};
 use crate::finalizer;
 
 /// Where `spec.drain.timeoutSeconds` is not given.
-const DRAIN_LIMIT: u32 = 600;
+pub const DRAIN_LIMIT: u32 = 600;
 /// A node that was told to start another system is given up when it has not been Ready for so long.
 const LOST: SignedDuration = SignedDuration::from_mins(30);
 
@@ -110,9 +110,9 @@ pub fn plan(snapshot: &Snapshot, object: &Arc<Object>, now: Now) -> Result<Plan,
 /// The status that this plan goes on from: of a new rollout, where the source is another one.
 fn begin(spec: &Spec, before: &Told, generation: i64, now: Now) -> Told {
     let mut status = before.clone();
-    if (&before.source, &before.digest) != (&spec.source, &spec.digest) {
+    if before.identity() != spec.identity() {
         status = Told { history: tell::archived(before, now), ..Told::default() };
-        (status.source, status.digest) = (spec.source.clone(), spec.digest.clone());
+        (status.source, status.digest, status.attempt) = (spec.source.clone(), spec.digest.clone(), spec.attempt);
         // Whoever was told to start the old one does so first.
         let begun = before.nodes.iter().filter(|entry| entry.stage.is_activated());
         status.nodes = begun.map(|entry| Entry { version: None, ..entry.clone() }).collect();

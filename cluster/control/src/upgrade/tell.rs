@@ -44,6 +44,7 @@ pub fn status(spec: &Spec, before: Status, parts: &[Part<'_>], generation: i64, 
         nodes,
         source: before.source,
         digest: before.digest,
+        attempt: before.attempt,
         history: before.history,
     };
     after.conditions = conditions(&after, &before.conditions, now);
@@ -163,7 +164,7 @@ fn about(object: &Object, api_version: &str, kind: &str) -> ObjectReference {
 /// What has changed from one status to the next, told about the Upgrade and about its nodes.
 pub fn events(object: &Object, before: &Status, after: &Status, seats: &[Seat<'_>], plan: &mut Plan) {
     let upgrade = || about(object, API_VERSION, "Upgrade");
-    if before.source != after.source || before.digest != after.digest {
+    if before.identity() != after.identity() {
         let what = if before.source.is_empty() { "Started" } else { "Superseded" };
         plan.tell(
             upgrade(),

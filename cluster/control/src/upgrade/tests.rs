@@ -132,7 +132,7 @@ impl World {
     /// A machine tells something about its wish.
     fn tells(&mut self, name: &str, phase: &str) {
         let wish = self.get(MACHINES, name)["spec"]["upgrade"].clone();
-        let told = json!({"source": wish["source"], "digest": wish.get("digest"), "phase": phase, "version": "2.0",
+        let told = json!({"source": wish["source"], "digest": wish.get("digest"), "attempt": wish.get("attempt"), "phase": phase, "version": "2.0",
             "message": format!("{name} says {phase}")});
         self.patch(&MACHINES, "", name, &json!({"status": {"upgrade": told}}));
     }
@@ -147,7 +147,8 @@ impl World {
                 continue;
             }
             let told = &machine["status"]["upgrade"];
-            let phase = if told["source"] == wish["source"] { told["phase"].as_str().unwrap_or("") } else { "" };
+            let same = (&told["source"], &told["attempt"]) == (&wish["source"], &wish["attempt"]);
+            let phase = if same { told["phase"].as_str().unwrap_or("") } else { "" };
             let activate = wish["activate"] != false;
             let next = match phase {
                 "" | "Waiting" | "Fetching" => "Installed",
@@ -468,6 +469,10 @@ fn more_failures_than_may_be_stop_it() {
     assert_eq!(world.nodes("u"), "a1 Failed, a2 Completed, a3 Completed, a4 Completed, a5 Completed");
     assert_eq!((world.phase("u").as_str(), world.message("u").as_str()), ("Completed", "a1 failed: a1 says Failed"));
     assert!(world.is_clean());
+    world.edit("u", json!({"attempt": 1}));
+    world.run(&[]);
+    assert_eq!((world.phase("u").as_str(), world.message("u").as_str()), ("Completed", ""));
+    assert_eq!(world.status("u")["history"][0]["failed"], json!(1));
     // One whose drain failed as well.
     let mut world = World::of(0, 2);
     world.pod("p", "a1", json!({"metadata": {"ownerReferences": null}}));
