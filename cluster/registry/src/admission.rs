@@ -21,7 +21,7 @@ mod permissions;
 mod pod_security;
 pub(crate) mod policy;
 mod priority;
-mod quota;
+pub(crate) mod quota;
 mod runtime_class;
 mod service_account;
 mod storage;

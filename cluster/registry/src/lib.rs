@@ -120,6 +120,7 @@ pub struct Registry {
     options: Options,
     admission: Arc<admission::Counted>,
     policies: admission::policy::Compiled,
+    queues: admission::quota::Queues,
     pending: allocation::Pending,
 }
 
@@ -135,6 +136,7 @@ impl Registry {
             admission: Arc::default(),
             pending: Default::default(),
             policies: Default::default(),
+            queues: Default::default(),
         }
     }
 

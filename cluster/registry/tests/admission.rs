@@ -159,7 +159,7 @@ impl World {
 #[tokio::test(flavor = "multi_thread")]
 async fn writers_side_by_side_cannot_take_more_than_there_is() {
     let world = World::new().await;
-    let hard = json!({"count/configmaps": "5"});
+    let hard = json!({"count/configmaps": "150"});
     let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": hard}});
     let (mut quota, _) = world.create(&known::RESOURCE_QUOTAS, quota).await.unwrap();
     quota["status"] = json!({"hard": hard, "used": {"count/configmaps": "0"}});
@@ -173,18 +173,18 @@ async fn writers_side_by_side_cannot_take_more_than_there_is() {
     let who = User::new("admin", &["system:masters"]);
     let request = Request { who, verb: Verb::Update, target, options: Options::default(), body: quota.into() };
     world.registry.carry_out(request).await.unwrap();
-    let creations = (0..20).map(|n| {
+    let creations = (0..200).map(|n| {
         let world = world.clone();
         tokio::spawn(async move { world.config_map(&format!("c{n}"), json!({})).await })
     });
     let results: Vec<_> = futures::future::join_all(creations).await.into_iter().map(Result::unwrap).collect();
-    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 5);
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 150);
     let refused = results.into_iter().find_map(Result::err).unwrap();
     assert!(
         refused.is(Reason::Forbidden) && refused.message.contains("exceeded quota: q, requested: count/configmaps=1")
     );
     let (quota, _) = world.call("admin", Verb::Get, &known::RESOURCE_QUOTAS, "q", Value::Null, false).await.unwrap();
-    assert_eq!(quota["status"]["used"], json!({"count/configmaps": "5"}));
+    assert_eq!(quota["status"]["used"], json!({"count/configmaps": "150"}));
 }
 
 #[tokio::test]

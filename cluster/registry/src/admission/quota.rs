@@ -1,6 +1,8 @@
 //! The quotas of a namespace: what a new or grown object takes is written down before the object is stored, by compare-and-swap, so
-//! that writers side by side cannot together take more than there is. What a failed write took, the quota controller gives back.
+//! that writers side by side cannot together take more than there is. They queue for it, so that each has its turn however many there
+//! are. What a failed write took, the quota controller gives back.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use kedge_api::placement::Amounts;
@@ -8,6 +10,7 @@ use kedge_api::resource::known;
 use kedge_api::{GroupResource, Key, Object, Snapshot, Status, quota};
 use kedge_store::{Error as StoreError, Expect, Write};
 use serde_json::Value;
+use tokio::sync::{Mutex, MutexGuard};
 
 use super::{Attributes, Operation};
 use crate::Registry;
@@ -15,26 +18,38 @@ use crate::value::Fill as _;
 use crate::verbs::{store_failed, write};
 
 const QUOTAS: GroupResource = known::RESOURCE_QUOTAS;
-/// Tries to write down what is taken, while others do the same.
-const ATTEMPTS: usize = 100;
+/// Tries to write down what is taken, while the quota itself is written.
+const ATTEMPTS: usize = 10;
+
+/// Where writers wait for each other: a namespace is always in the same queue, which others may share.
+#[derive(Default)]
+pub(crate) struct Queues([Mutex<()>; 16]);
+
+impl Queues {
+    async fn turn(&self, namespace: &str) -> Option<MutexGuard<'_, ()>> {
+        let mut hasher = DefaultHasher::new();
+        namespace.hash(&mut hasher);
+        let nth = usize::try_from(hasher.finish() % 16).unwrap_or_default();
+        Some(self.0.get(nth)?.lock().await)
+    }
+}
 
 /// Charges every quota of the namespace that the object counts against, or refuses.
 pub(super) async fn charge(registry: &Registry, attributes: &Attributes<'_>, object: &Value) -> Result<(), Status> {
     if !applies(attributes) {
         return Ok(());
     }
-    let mut snapshot = registry.cache.snapshot();
-    if snapshot.list(&QUOTAS, attributes.namespace).next().is_none() {
+    if registry.cache.snapshot().list(&QUOTAS, attributes.namespace).next().is_none() {
         return Ok(());
     }
     let taken = taken(attributes, object, (registry.options.now)());
+    let _turn = registry.queues.turn(attributes.namespace).await;
     for _ in 0..ATTEMPTS {
         // Looked at together first, so that none is charged where another refuses.
-        let bills = bills(&snapshot, attributes, object, &taken)?;
+        let bills = bills(&registry.cache.snapshot(), attributes, object, &taken)?;
         if attributes.dry_run || pay(registry, &bills).await? {
             return Ok(());
         }
-        snapshot = registry.cache.snapshot();
     }
     Err(Status::conflict(&QUOTAS, "", "the quotas of the namespace change too often"))
 }

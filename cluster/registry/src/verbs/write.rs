@@ -20,12 +20,19 @@ const LARGEST: usize = 3 << 19;
 /// Attempts to apply a change that does not depend on a certain version.
 pub(crate) const ATTEMPTS: usize = 10;
 
-/// Commits and waits until readers see it.
+/// Commits and waits until readers see it, or what stood in its way: who tries again begins with that.
 pub(crate) async fn commit(registry: &Registry, expect: Expect, write: Write) -> Result<Commit, StoreError> {
-    let commit = registry.store.commit(expect, write).await?;
-    // A cache that closes while the write is on its way no longer has readers; the write stands.
-    let _closed = registry.cache.reach(commit.revision).await;
-    Ok(commit)
+    let commit = registry.store.commit(expect, write).await;
+    let revision = match &commit {
+        Ok(commit) => Some(commit.revision),
+        Err(StoreError::Conflict { found, .. }) => *found,
+        Err(_) => None,
+    };
+    if let Some(revision) = revision {
+        // A cache that closes while the write is on its way no longer has readers; the write stands.
+        let _closed = registry.cache.reach(revision).await;
+    }
+    commit
 }
 
 /// What is to be stored of an object in the row's form.
