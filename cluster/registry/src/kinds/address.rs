@@ -19,7 +19,18 @@ pub(crate) fn ip(text: &str, path: &Path<'_>, errors: &mut Errors) -> Option<IpA
     parsed
 }
 
-/// The same, but what is among `had` may stay as it is.
+/// The same, written as it should be.
+pub(crate) fn canonical(text: &str, path: &Path<'_>, errors: &mut Errors) -> Option<IpAddr> {
+    let address = ip(text, path, errors)?;
+    let written = address.to_string();
+    if written != text {
+        errors.invalid(path, text, &format!("must be in canonical form ({written:?})"));
+        return None;
+    }
+    Some(address)
+}
+
+/// The same as `ip`, but what is among `had` may stay as it is.
 pub(crate) fn kept_or_ip(text: &str, had: &[&str], path: &Path<'_>, errors: &mut Errors) {
     if !had.contains(&text) {
         errors.all_invalid(path, text, strict_ip(text));

@@ -20,7 +20,9 @@ pub(crate) fn row() -> Row {
     let resource = resource("apps", "controllerrevisions", "controllerrevision", "ControllerRevision", schema, COLUMNS);
     let strategy = Strategy {
         default: |revision| revision.fill("revision", 0),
-        validate,
+        metadata_checks: (1, 1),
+        validate: |revision, errors| workload::counts(revision, &["revision"], errors),
+        validate_create: data,
         validate_update: |new, old, errors| workload::immutable(new, old, "data", errors),
         ..Strategy::PLAIN
     };
@@ -40,14 +42,14 @@ fn controller(revision: &Value) -> String {
     }
 }
 
-fn validate(revision: &Value, errors: &mut Errors) {
+/// Whatever a controller finds its template in again; once there, it stays.
+fn data(revision: &Value, errors: &mut Errors) {
     let path = Path::root("data");
     match revision.look("data") {
         Value::Null => errors.required(&path, "data is mandatory"),
         Value::Object(_) => {}
         _ => errors.required(&path, "data must be a valid JSON object"),
     }
-    workload::counts(revision, &["revision"], errors);
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ mod schedule;
 
 use std::borrow::Cow;
 
-use jiff::tz::TimeZone;
 use kedge_api::Resource;
 use kedge_api::resource::Column;
 use serde_json::{Value, json};
@@ -107,7 +106,7 @@ fn template(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     job::spec::rules(spec, path, errors);
     let selector = spec.look("selector");
     if !selector.is_null() {
-        errors.invalid(&path.child("selector"), selector.clone(), "`selector` will be auto-generated");
+        errors.invalid_json(&path.child("selector"), &workload::shown(selector), "`selector` will be auto-generated");
     }
     if spec.flag("manualSelector") {
         errors.not_supported(&path.child("manualSelector"), true, &["nil", "false"]);
@@ -136,9 +135,7 @@ fn time_zone(zone: &str, path: &Path<'_>, errors: &mut Errors) {
         let why = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errors.invalid(path, zone, why);
     }
-    // The database is searched regardless of case, upstream's is not.
-    let known = TimeZone::get(zone).is_ok_and(|found| found.iana_name() == Some(zone));
-    if !known && zone != "Local" {
+    if !schedule::is_zone(zone) && zone != "Local" {
         errors.invalid(path, zone, &format!("unknown time zone {zone}"));
     }
 }
@@ -147,6 +144,14 @@ fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     let mut said = workload::name_warning(new, old, "Pod names and hostnames");
     if old.is_none_or(|old| old.look("spec") != new.look("spec")) {
         said.extend(job::spec::warnings(new, "spec.jobTemplate.spec"));
+    }
+    if old.is_some() && new.text("spec.schedule").contains("TZ") {
+        // Upstream's path, too.
+        said.push(
+            "cannot use TZ or CRON_TZ in spec.spec.schedule, use timeZone instead, see \
+             https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/ for more details"
+                .to_owned(),
+        );
     }
     said
 }

@@ -48,11 +48,14 @@ pub(crate) fn row() -> Row {
         validate_create: validate,
         // In this order, unlike other workloads.
         validate_update: |new, old, errors| {
-            workload::immutable(new, old, "spec.selector", errors);
+            workload::same_selector(new, old, errors);
             validate(new, errors);
         },
         validate_status,
-        warnings: workload::warnings,
+        warnings: |new, old| match old {
+            Some(old) if new.look("spec.template") == old.look("spec.template") => Vec::new(),
+            _ => workload::warnings(new, None),
+        },
         ..Strategy::SPEC
     };
     Row::new(resource, strategy)
@@ -92,7 +95,7 @@ fn set_template_generation(set: &mut Value, number: i64) {
 }
 
 fn prepare_create(set: &mut Value) {
-    set_template_generation(set, 1);
+    set_template_generation(set, template_generation(set).max(1));
     let counts: serde_json::Map<String, Value> = STATUS_COUNTS.iter().map(|c| ((*c).to_owned(), json!(0))).collect();
     set.set("status", counts);
 }
@@ -109,7 +112,7 @@ fn validate(set: &Value, errors: &mut Errors) {
     affinity::label_selector(selector, &path, errors);
     workload::chosen_if_read(set, errors);
     if selector.is_object() && parts == 0 {
-        errors.invalid(&path, selector.clone(), "empty selector is invalid for daemonset");
+        errors.invalid_json(&path, &workload::shown(selector), "empty selector is invalid for daemonset");
     }
     let template = Path::root("spec.template");
     workload::pod_template(set.look("spec.template"), &template, errors);

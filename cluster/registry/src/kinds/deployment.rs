@@ -38,9 +38,15 @@ pub(crate) fn row() -> Row {
         prepare_create: |d| d.set("status", json!({})),
         prepare_status,
         validate,
-        validate_update: |new, old, errors| workload::immutable(new, old, "spec.selector", errors),
+        validate_update: workload::same_selector,
         validate_status,
-        warnings: workload::warnings_of_named,
+        // Its replica sets get its annotations: they are a change as well.
+        warnings: |new, old| match old {
+            Some(old) if new.look("metadata.annotations") != old.look("metadata.annotations") => {
+                workload::warnings(new, None)
+            }
+            old => workload::warnings_of_named(new, old),
+        },
         status_resets: &["spec", "metadata.labels"],
         ..Strategy::SPEC
     };
@@ -121,6 +127,7 @@ fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
         "status.readyReplicas",
         "status.availableReplicas",
         "status.unavailableReplicas",
+        "status.terminatingReplicas",
         "status.collisionCount",
     ];
     workload::counts(new, COUNTS, errors);

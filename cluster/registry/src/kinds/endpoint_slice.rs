@@ -6,7 +6,7 @@ use kedge_api::resource::Column;
 use serde_json::Value;
 
 use super::endpoints::PROTOCOLS;
-use super::{address, columns, resource};
+use super::{address, columns, resource, workload};
 use crate::errors::{Errors, Path};
 use crate::names;
 use crate::strategy::Strategy;
@@ -32,9 +32,19 @@ pub(crate) fn row() -> Row {
     let strategy = Strategy {
         generation: true,
         counts_labels: true,
+        metadata_checks: (0, 1),
         default,
-        validate,
-        validate_update,
+        prepare_create: |slice| without_topology(slice, &Value::Null),
+        prepare_update: |new, old| {
+            if new.look("endpoints") != old.look("endpoints") {
+                without_topology(new, old);
+            }
+        },
+        validate_create: |slice, errors| validate(slice, None, errors),
+        validate_update: |new, old, errors| {
+            validate(new, Some(old), errors);
+            workload::immutable(new, old, "addressType", errors);
+        },
         warnings,
         ..Strategy::PLAIN
     };
@@ -97,7 +107,24 @@ fn default(slice: &mut Value) {
     }
 }
 
-fn validate(slice: &Value, errors: &mut Errors) {
+/// A field of an older version, which named the node of an endpoint there: who writes this one cannot write that.
+fn without_topology(slice: &mut Value, old: &Value) {
+    let node = |endpoint: &Value| {
+        let label = endpoint.look("deprecatedTopology").get("kubernetes.io/hostname")?;
+        label.as_str().map(str::to_owned)
+    };
+    let had: HashSet<String> = old.items("endpoints").iter().filter_map(node).collect();
+    for endpoint in slice.items_mut("endpoints") {
+        let named = node(endpoint).filter(|name| had.contains(name) && names::subdomain(name).is_empty());
+        if let Some(name) = named {
+            endpoint.fill("nodeName", name);
+        }
+        endpoint.cut("deprecatedTopology");
+    }
+}
+
+/// Endpoints that were taken once may stay as they are.
+fn validate(slice: &Value, old: Option<&Value>, errors: &mut Errors) {
     let kind = slice.text("addressType");
     let path = Path::root("addressType");
     const TYPES: &[&str] = &["FQDN", "IPv4", "IPv6"];
@@ -107,6 +134,9 @@ fn validate(slice: &Value, errors: &mut Errors) {
         errors.not_supported(&path, kind, TYPES);
     }
     validate_ports(slice.items("ports"), errors);
+    if old.is_some_and(|old| old.look("endpoints") == slice.look("endpoints")) {
+        return;
+    }
     let list = slice.items("endpoints");
     let root = Path::root("endpoints");
     if list.len() > MOST_ENDPOINTS {
@@ -138,11 +168,6 @@ fn validate_ports(ports: &[Value], errors: &mut Errors) {
         if !PROTOCOLS.contains(&protocol) {
             errors.not_supported(&path.child("protocol"), protocol, PROTOCOLS);
         }
-        if let Some(number) = port.int("port") {
-            for why in names::port_number(number) {
-                errors.invalid(&path.child("port"), number, &why);
-            }
-        }
         if let Some(text) = port.look("appProtocol").as_str() {
             errors.all_invalid(&path.child("appProtocol"), text, names::qualified(text));
         }
@@ -159,11 +184,7 @@ fn validate_endpoint(endpoint: &Value, kind: &str, path: &Path<'_>, errors: &mut
     }
     for (at, text) in addresses.iter().enumerate().map(|(at, a)| (at, a.as_str().unwrap_or_default())) {
         match kind {
-            "IPv4" | "IPv6" => match text.parse::<std::net::IpAddr>() {
-                Ok(ip) if ip.is_ipv4() == (kind == "IPv4") => address::reachable(text, &list.index(at), errors),
-                _ if kind == "IPv4" => errors.invalid(&list, text, "must be an IPv4 address"),
-                _ => errors.invalid(&list, text, "must be an IPv6 address"),
-            },
+            "IPv4" | "IPv6" => ip(text, kind, &list, at, errors),
             "FQDN" => domain_name(text, &list.index(at), errors),
             _ => {}
         }
@@ -175,8 +196,21 @@ fn validate_endpoint(endpoint: &Value, kind: &str, path: &Path<'_>, errors: &mut
         errors.all_invalid(&path.child("hostname"), hostname, names::label(hostname));
     }
     for (field, check) in HINTS {
-        validate_hints(endpoint.look("hints").items(field), check, &path.child("hints").child(field), errors);
+        if !validate_hints(endpoint.look("hints").items(field), check, &path.child("hints").child(field), errors) {
+            break;
+        }
     }
+}
+
+/// An address of the slice's family, of which only the newer one has to be written as it should be.
+fn ip(text: &str, kind: &str, list: &Path<'_>, at: usize, errors: &mut Errors) {
+    let path = list.index(at);
+    let found = if kind == "IPv6" { address::canonical(text, &path, errors) } else { address::ip(text, &path, errors) };
+    let Some(found) = found else { return };
+    if found.is_ipv6() != (kind == "IPv6") {
+        errors.invalid(list, text, &format!("must be an {kind} address"));
+    }
+    address::reachable(text, &path, errors);
 }
 
 /// For whom an endpoint is.
@@ -185,10 +219,10 @@ const HINTS: [(&str, names::Check); 2] = [
     ("forNodes", names::subdomain),
 ];
 
-fn validate_hints(hints: &[Value], check: names::Check, list: &Path<'_>, errors: &mut Errors) {
+fn validate_hints(hints: &[Value], check: names::Check, list: &Path<'_>, errors: &mut Errors) -> bool {
     if hints.len() > MOST_HINTS {
         errors.too_many(list, hints.len(), MOST_HINTS);
-        return;
+        return false;
     }
     let mut seen = HashSet::new();
     for (at, hint) in hints.iter().enumerate() {
@@ -199,6 +233,7 @@ fn validate_hints(hints: &[Value], check: names::Check, list: &Path<'_>, errors:
         }
         errors.all_invalid(&path, name, check(name));
     }
+    true
 }
 
 /// A name that is whole: of two labels at least, and perhaps a dot at its end.
@@ -217,12 +252,6 @@ fn domain_name(text: &str, path: &Path<'_>, errors: &mut Errors) {
         name.split('.').map(|label| (label, names::label(label))).find(|(_, wrong)| !wrong.is_empty())
     {
         errors.invalid(path, label, &wrong.join(","));
-    }
-}
-
-fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
-    if new.text("addressType") != old.text("addressType") {
-        errors.invalid(&Path::root("addressType"), new.text("addressType"), "field is immutable");
     }
 }
 

@@ -84,6 +84,8 @@ pub(crate) fn events_row() -> Row {
     };
     let alias = Alias { resource: ("", "events"), show, keep };
     let strategy = Strategy {
+        name: names::subdomain,
+        metadata_checks: (1, 0),
         validate: |_, _| {},
         validate_create: create_new,
         validate_update: update_new,
@@ -94,7 +96,16 @@ pub(crate) fn events_row() -> Row {
     Row::alias(resource, strategy, alias)
 }
 
-const STRATEGY: Strategy = Strategy { create_on_update: true, default, validate, field, ..Strategy::PLAIN };
+/// Of the older form nothing is asked that every API does not ask, its name's form least of all.
+const STRATEGY: Strategy = Strategy {
+    name: names::path_segment,
+    metadata_checks: (0, 0),
+    create_on_update: true,
+    default,
+    validate,
+    field,
+    ..Strategy::PLAIN
+};
 
 fn rename(event: &mut Value, pairs: impl Iterator<Item = (&'static str, &'static str)>) {
     for (from, to) in pairs {
@@ -211,38 +222,48 @@ fn series(event: &Value, errors: &mut Errors) {
 
 /// … and that of one that is there only its series goes on.
 fn update_new(new: &Value, old: &Value, errors: &mut Errors) {
-    /// What stays, under the name that upstream tells of, and the type that it shows it as.
-    const FIXED: &[(&str, &str, &str)] = &[
-        ("involvedObject", "involvedObject", "ObjectReference"),
-        ("reason", "reason", ""),
-        ("message", "message", ""),
-        ("source", "source", "EventSource"),
-        ("firstTimestamp", "firstTimestamp", ""),
-        ("lastTimestamp", "lastTimestamp", ""),
-        ("count", "count", ""),
-        ("reason", "reason", ""),
-        ("type", "type", ""),
-        ("eventTime", "eventTime", ""),
-        ("action", "action", ""),
-        ("related", "related", "ObjectReference"),
-        ("reportingComponent", "reportingController", ""),
-        ("reportingInstance", "reportingInstance", ""),
+    /// What stays, under the name that upstream tells of, and how it shows it.
+    const FIXED: &[(&str, &str, Shown)] = &[
+        ("involvedObject", "involvedObject", Shown::As("ObjectReference")),
+        ("reason", "reason", Shown::Text),
+        ("message", "message", Shown::Text),
+        ("source", "source", Shown::As("EventSource")),
+        ("firstTimestamp", "firstTimestamp", Shown::Plain),
+        ("lastTimestamp", "lastTimestamp", Shown::Plain),
+        ("count", "count", Shown::Number),
+        ("reason", "reason", Shown::Text),
+        ("type", "type", Shown::Text),
+        ("eventTime", "eventTime", Shown::Plain),
+        ("action", "action", Shown::Text),
+        ("related", "related", Shown::As("ObjectReference")),
+        ("reportingComponent", "reportingController", Shown::Text),
+        ("reportingInstance", "reportingInstance", Shown::Text),
     ];
     sensible(new, "reportingController", errors);
     if new.look("series") != old.look("series") {
         series(new, errors);
     }
-    for (field, told, shown_as) in FIXED {
+    for (field, told, shown) in FIXED {
         let (value, path) = (new.look(field), Path::root(told));
         if value == old.look(field) {
             continue;
         }
-        if value.is_object() {
-            errors.invalid_json(&path, &golang::show(value, shown_as), "field is immutable");
-        } else {
-            errors.invalid(&path, value.clone(), "field is immutable");
+        let why = "field is immutable";
+        match shown {
+            Shown::As(kind) if value.is_object() => errors.invalid_json(&path, &golang::show(value, kind), why),
+            Shown::Text if value.is_null() => errors.invalid(&path, "", why),
+            Shown::Number if value.is_null() => errors.invalid(&path, 0, why),
+            _ => errors.invalid(&path, value.clone(), why),
         }
     }
+}
+
+/// What an empty field is to a client: nothing, or the least of its type.
+enum Shown {
+    As(&'static str),
+    Plain,
+    Text,
+    Number,
 }
 
 fn field(json: &[u8], field: &str) -> String {

@@ -45,12 +45,13 @@ pub(crate) fn row() -> Row {
         ..base
     };
     let strategy = Strategy {
+        metadata_checks: (1, 1),
         orphans: true,
         default,
         borrows: Some(("metadata.labels", "spec.template.metadata.labels")),
         prepare_create,
         prepare_update: |job, _| labelled(job),
-        validate: spec::validate,
+        validate_create: |job, errors| spec::validate(job, job, errors),
         validate_update: update::validate,
         validate_status: status::validate,
         warnings,
@@ -158,5 +159,9 @@ fn prepare_create(job: &mut Value) {
 
 /// Whether a condition of it is true.
 fn is(job: &Value, kind: &str) -> bool {
-    job.items("status.conditions").iter().any(|c| c.text("type") == kind && c.text("status") == "True")
+    has_condition(job, kind, "True")
+}
+
+fn has_condition(job: &Value, kind: &str, status: &str) -> bool {
+    job.items("status.conditions").iter().any(|c| c.text("type") == kind && c.text("status") == status)
 }

@@ -35,7 +35,7 @@ pub(crate) fn row() -> Row {
         default,
         prepare_create: |rs| rs.set("status", json!({"replicas": 0})),
         validate,
-        validate_update: |new, old, errors| workload::immutable(new, old, "spec.selector", errors),
+        validate_update: workload::same_selector,
         validate_status,
         warnings: workload::warnings_of_named,
         ..Strategy::SPEC
@@ -63,6 +63,7 @@ pub(crate) fn validate_status(new: &Value, _: &Value, errors: &mut Errors) {
         "status.readyReplicas",
         "status.availableReplicas",
         "status.observedGeneration",
+        "status.terminatingReplicas",
     ];
     workload::counts(new, COUNTS, errors);
     let replicas = count(new, "status.replicas");

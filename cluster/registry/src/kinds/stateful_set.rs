@@ -1,6 +1,7 @@
 //! StatefulSet.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use kedge_api::Resource;
 use kedge_api::resource::Column;
@@ -48,13 +49,7 @@ pub(crate) fn row() -> Row {
                 new.cut(MAX_UNAVAILABLE);
             }
         },
-        validate_create: |set, errors| {
-            let service = set.text("spec.serviceName");
-            if !service.is_empty() {
-                errors.all_invalid(&Path::root("spec.serviceName"), service, names::label(service));
-            }
-        },
-        validate,
+        validate_create: |set, errors| validate(set, Told::OfNew, errors),
         validate_update,
         validate_status,
         warnings,
@@ -68,8 +63,11 @@ fn default(set: &mut Value) {
     set.fill("spec.replicas", 1);
     set.fill("spec.serviceName", "");
     set.fill_text("spec.podManagementPolicy", "OrderedReady");
-    set.fill_text("spec.updateStrategy.type", "RollingUpdate");
-    if set.text("spec.updateStrategy.type") == "RollingUpdate" {
+    if set.text("spec.updateStrategy.type").is_empty() {
+        set.set("spec.updateStrategy.type", "RollingUpdate");
+        set.fill("spec.updateStrategy.rollingUpdate", json!({}));
+    }
+    if set.text("spec.updateStrategy.type") == "RollingUpdate" && set.has("spec.updateStrategy.rollingUpdate") {
         set.fill("spec.updateStrategy.rollingUpdate.partition", 0);
     }
     if let Some(ordinals) = set.find_mut("spec.ordinals") {
@@ -91,7 +89,17 @@ fn default(set: &mut Value) {
     workload::null_times(set, "status.conditions", &["lastTransitionTime"]);
 }
 
-fn validate(set: &Value, errors: &mut Errors) {
+/// How much of a set is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    OfNew,
+    /// What cannot change is not looked at again.
+    OfChanged,
+    /// … nor the template, where the one before was no better.
+    OfTolerated,
+}
+
+fn validate(set: &Value, told: Told, errors: &mut Errors) {
     const MANAGEMENT: &[&str] = &["OrderedReady", "Parallel"];
     let spec = Path::root("spec");
     let policy = set.text("spec.podManagementPolicy");
@@ -100,15 +108,19 @@ fn validate(set: &Value, errors: &mut Errors) {
     }
     strategy(set.look("spec.updateStrategy"), &spec.child("updateStrategy"), errors);
     retention(set.look("spec.persistentVolumeClaimRetentionPolicy"), &spec, errors);
-    workload::counts(set, &["spec.replicas", "spec.minReadySeconds", "spec.ordinals.start"], errors);
-    workload::selector(set, "empty selector is invalid for statefulset", errors);
-    let read = workload::chosen(set, "", errors);
-    template(set, read, &spec.child("template"), errors);
     let list = spec.child("volumeClaimTemplates");
-    for (at, template) in set.items(CLAIMS).iter().enumerate() {
+    for (at, template) in set.items(CLAIMS).iter().enumerate().filter(|_| told == Told::OfNew) {
         let item = list.index(at);
         claim::spec(template.look("spec"), &item.child("spec"), errors);
     }
+    workload::counts(set, &["spec.replicas", "spec.minReadySeconds", "spec.ordinals.start"], errors);
+    let service = set.text("spec.serviceName");
+    if !service.is_empty() && told == Told::OfNew {
+        errors.all_invalid(&spec.child("serviceName"), service, names::label(service));
+    }
+    workload::selector(set, "empty selector is invalid for statefulset", errors);
+    let read = workload::chosen(set, "", errors);
+    template(set, read, told, &spec.child("template"), errors);
 }
 
 fn strategy(strategy: &Value, path: &Path<'_>, errors: &mut Errors) {
@@ -147,20 +159,25 @@ fn retention(policy: &Value, spec: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// Pods have a volume for each claim that is made for them.
-fn template(set: &Value, is_chosen: bool, path: &Path<'_>, errors: &mut Errors) {
+/// Pods have a volume for each claim that is made for them, and names that the set gives them.
+fn template(set: &Value, is_chosen: bool, told: Told, path: &Path<'_>, errors: &mut Errors) {
     let mut template = set.look("spec.template").clone();
-    let names = set.items(CLAIMS).iter().map(|c| c.text("metadata.name")).filter(|name| !name.is_empty());
-    let made = names.map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
-    let made: Vec<Value> = made.collect();
-    if !made.is_empty() {
-        let own =
-            template.items("spec.volumes").iter().filter(|v| !made.iter().any(|m| m.text("name") == v.text("name")));
-        let volumes: Vec<Value> = own.cloned().chain(made.iter().cloned()).collect();
+    for given in ["hostname", "subdomain"] {
+        template.cut(&format!("spec.{given}"));
+    }
+    let names: BTreeSet<_> = set.items(CLAIMS).iter().map(|claim| claim.text("metadata.name")).collect();
+    if !names.is_empty() {
+        let made = names.iter().map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
+        let own = template.items("spec.volumes").iter().filter(|volume| !names.contains(volume.text("name")));
+        let volumes: Vec<Value> = made.chain(own.cloned()).collect();
         template.set("spec.volumes", volumes);
     }
-    if is_chosen {
+    if is_chosen && told != Told::OfTolerated {
         workload::pod_template(&template, path, errors);
+    }
+    if is_chosen {
+        // Upstream looks at these a second time.
+        workload::template_metadata(&template, path, errors);
     }
     let spec = path.child("spec");
     let policy = template.text("spec.restartPolicy");
@@ -174,6 +191,13 @@ fn template(set: &Value, is_chosen: bool, path: &Path<'_>, errors: &mut Errors) 
 }
 
 fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
+    let mut before = Errors::default();
+    validate(old, Told::OfChanged, &mut before);
+    validate(new, if before.is_empty() { Told::OfChanged } else { Told::OfTolerated }, errors);
+    fixed(new, old, errors);
+}
+
+fn fixed(new: &Value, old: &Value, errors: &mut Errors) {
     const FREE: &[&str] = &[
         "replicas",
         "ordinals",
@@ -225,8 +249,9 @@ fn validate_status(new: &Value, old: &Value, errors: &mut Errors) {
 
 fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     let mut said = workload::warnings(new, old);
+    let below = if old.is_some() { ".Spec" } else { "" };
     for (at, template) in new.items(CLAIMS).iter().enumerate() {
-        said.extend(claim::warnings(template.look("spec"), &format!("{CLAIMS}[{at}]")));
+        said.extend(claim::warnings(template.look("spec"), &format!("{CLAIMS}[{at}]{below}")));
     }
     if new.int("spec.revisionHistoryLimit").is_some_and(|limit| limit < 0) {
         said.push(
@@ -250,10 +275,10 @@ mod tests {
                 "resources": {"requests": {"storage": "1Gi"}}}}]}});
         default(&mut set);
         let mut errors = Errors::default();
-        validate(&set, &mut errors);
+        validate(&set, Told::OfNew, &mut errors);
         assert!(errors.is_empty(), "{errors:?}");
         set.cut(CLAIMS);
-        validate(&set, &mut errors);
+        validate(&set, Told::OfNew, &mut errors);
         assert_eq!(errors.len(), 1);
     }
 }

@@ -4,7 +4,7 @@ use kedge_api::selector::Selector;
 use serde_json::{Value, json};
 
 use super::pod::{affinity, annotations, default, spec, warnings as pod_warnings};
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Path, ordered};
 use crate::names;
 use crate::value::{Fill as _, Look as _};
 
@@ -32,7 +32,7 @@ pub(crate) fn selector(object: &Value, empty: &str, errors: &mut Errors) {
     }
     affinity::label_selector(selector, &path, errors);
     if selector.entries("matchLabels").count() + selector.items("matchExpressions").len() == 0 {
-        errors.invalid(&path, selector.clone(), empty);
+        errors.invalid_json(&path, &shown(selector), empty);
     }
 }
 
@@ -42,6 +42,30 @@ pub(crate) fn null_times(object: &mut Value, list: &str, fields: &[&str]) {
         for field in fields {
             item.fill(field, Value::Null);
         }
+    }
+}
+
+/// A selector as upstream shows it.
+pub(crate) fn shown(selector: &Value) -> String {
+    let is_some = |part: &Value| {
+        part.as_object().is_some_and(|map| !map.is_empty()) || part.as_array().is_some_and(|list| !list.is_empty())
+    };
+    let parts: Vec<&str> =
+        ["matchLabels", "matchExpressions"].into_iter().filter(|part| is_some(selector.look(part))).collect();
+    ordered(selector, &parts)
+}
+
+/// Whom a workload chooses, it chooses for ever.
+pub(crate) fn same_selector(new: &Value, old: &Value, errors: &mut Errors) {
+    let selector = new.look("spec.selector");
+    if selector == old.look("spec.selector") {
+        return;
+    }
+    let (path, why) = (Path::root("spec.selector"), "field is immutable");
+    if selector.is_null() {
+        errors.invalid(&path, Value::Null, why);
+    } else {
+        errors.invalid_json(&path, &shown(selector), why);
     }
 }
 
@@ -87,7 +111,7 @@ pub(crate) fn chosen(object: &Value, unfit: &str, errors: &mut Errors) -> bool {
         None if object.look("spec.selector").is_null() => false,
         None => {
             let selector = object.look("spec.selector");
-            errors.invalid(&Path::root("spec.selector"), selector.clone(), unfit);
+            errors.invalid_json(&Path::root("spec.selector"), &shown(selector), unfit);
             return false;
         }
     };
@@ -107,15 +131,19 @@ pub(crate) fn chosen_if_read(object: &Value, errors: &mut Errors) {
 }
 
 pub(crate) fn pod_template(template: &Value, path: &Path<'_>, errors: &mut Errors) {
-    crate::metadata::labels(template.look("metadata.labels"), &path.child("labels"), errors);
-    crate::metadata::annotations(template.look("metadata.annotations"), &path.child("annotations"), errors);
-    annotations::validate(template, &path.child("annotations"), errors);
+    template_metadata(template, path, errors);
     let spec = path.child("spec");
     spec::validate(template.look("spec"), &spec, spec::In::Template, errors);
     annotations::agree(template, &spec, errors);
     if !template.items("spec.ephemeralContainers").is_empty() {
         errors.forbidden(&spec.child("ephemeralContainers"), "ephemeral containers not allowed in pod template");
     }
+}
+
+pub(crate) fn template_metadata(template: &Value, path: &Path<'_>, errors: &mut Errors) {
+    crate::metadata::labels(template.look("metadata.labels"), &path.child("labels"), errors);
+    crate::metadata::annotations(template.look("metadata.annotations"), &path.child("annotations"), errors);
+    annotations::validate(template, &path.child("annotations"), errors);
 }
 
 /// Of the template, if it is new or anything about it is.

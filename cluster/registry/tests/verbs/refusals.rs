@@ -19,6 +19,7 @@ const TABLES: &[(&str, &str)] = &[
     ("apiextensions", include_str!("refusals/apiextensions.yaml")),
     ("networks", include_str!("refusals/networks.yaml")),
     ("resources", include_str!("refusals/resources.yaml")),
+    ("workloads", include_str!("refusals/workloads.yaml")),
 ];
 
 #[derive(Deserialize)]

@@ -16,9 +16,12 @@ const DESCRIPTORS: &[&str] = &["@yearly", "@annually", "@monthly", "@weekly", "@
 pub(super) fn check(schedule: &str) -> Result<(), String> {
     let mut rest = schedule;
     if ["TZ=", "CRON_TZ="].iter().any(|prefix| schedule.starts_with(prefix)) {
-        let (zone, after) = schedule.split_once(' ').unwrap_or((schedule, ""));
+        let Some((zone, after)) = schedule.split_once(' ') else {
+            // Upstream looks for the blank, and takes what it has not found for a place.
+            return Err("invalid schedule format: runtime error: slice bounds out of range [:-1]".to_owned());
+        };
         let zone = zone.split_once('=').map_or("", |(_, zone)| zone);
-        if TimeZone::get(zone).is_err() {
+        if !["", "Local"].contains(&zone) && !is_zone(zone) {
             return Err(format!("provided bad location {zone}: unknown time zone {zone}"));
         }
         rest = after.trim();
@@ -35,6 +38,11 @@ pub(super) fn check(schedule: &str) -> Result<(), String> {
         .zip(FIELDS)
         .flat_map(|(field, bounds)| field.split(',').filter(|part| !part.is_empty()).map(move |part| (part, bounds)));
     parts.into_iter().try_for_each(|(part, (min, max, names))| range(part, min, max, names))
+}
+
+/// By its exact name: the database is searched regardless of case, upstream's is not.
+pub(super) fn is_zone(name: &str) -> bool {
+    TimeZone::get(name).is_ok_and(|found| found.iana_name() == Some(name))
 }
 
 fn descriptor(text: &str) -> Result<(), String> {

@@ -17,8 +17,9 @@ const MOST: i64 = 100_000;
 const MOST_OF_MANY: i64 = 10_000;
 const LONGEST_MANAGER: usize = 63;
 
-pub(super) fn validate(job: &Value, errors: &mut Errors) {
-    made(job, errors);
+/// `first` is the job as it was made, or as it is by now.
+pub(super) fn validate(job: &Value, first: &Value, errors: &mut Errors) {
+    made(job, first, errors);
     specified(job, errors);
     let completions = job.int("spec.completions").unwrap_or(0);
     if job.text("spec.completionMode") == "Indexed" && completions > 0 {
@@ -31,17 +32,20 @@ pub(super) fn validate(job: &Value, errors: &mut Errors) {
     }
 }
 
-/// What the server chose stands, unless the job chooses by itself.
-fn made(job: &Value, errors: &mut Errors) {
+/// What the server chose stands, unless the job chooses by itself. An old one has the labels of old only.
+fn made(job: &Value, first: &Value, errors: &mut Errors) {
     let selector = job.look("spec.selector");
     if job.flag("spec.manualSelector") || selector.is_null() {
         return;
     }
     let (uid, name) = (job.text("metadata.uid"), job.text("metadata.name"));
-    let marks = [(OLD_UID, uid), (OLD_NAME, name), (CONTROLLER_UID, uid), (JOB_NAME, name)];
+    let all = [(OLD_UID, uid), (OLD_NAME, name), (CONTROLLER_UID, uid), (JOB_NAME, name)];
+    let had = first.look("spec.template.metadata.labels");
+    let of_now = [CONTROLLER_UID, JOB_NAME].iter().all(|key| had.get(key).is_some());
+    let marks = if of_now { &all[..] } else { &all[..2] };
     let labels = job.look("spec.template.metadata.labels");
     let path = Path::root("spec.template.metadata.labels");
-    for (key, wanted) in marks {
+    for &(key, wanted) in marks {
         let why = format!("must be '{wanted}'");
         match labels.get(key).and_then(Value::as_str) {
             None => errors.required(&path.key(key), &why),
@@ -49,11 +53,12 @@ fn made(job: &Value, errors: &mut Errors) {
             Some(_) => {}
         }
     }
-    let expected: BTreeMap<_, _> = marks.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let expected: BTreeMap<_, _> = marks.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     let parsed = serde_json::from_value(selector.clone()).ok();
     let parsed = parsed.and_then(|typed| Selector::from_label_selector(Some(&typed)).ok());
     if parsed.is_some_and(|selector| !selector.matches(&expected)) {
-        errors.invalid(&Path::root("spec.selector"), selector.clone(), "`selector` not auto-generated");
+        let why = "`selector` not auto-generated";
+        errors.invalid_json(&Path::root("spec.selector"), &workload::shown(selector), why);
     }
 }
 

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{indexes, is};
+use super::{has_condition, indexes, is};
 use crate::errors::{Errors, Path};
 use crate::golang;
 use crate::kinds::columns::count;
@@ -102,9 +102,9 @@ fn outcome(change: &Change<'_>, errors: &mut Errors) {
     let time = |text: &str| text.parse::<Timestamp>().ok();
     let backwards = time(start).zip(time(end)).is_some_and(|(start, end)| end < start);
     if backwards && change.of(&["startTime", "completionTime"]) {
-        errors.invalid(&path, end, "completionTime cannot be set before startTime");
+        errors.invalid(&path, end, "must be equal to or after `startTime`");
     }
-    if failed && !target && change.of_any(&["Failed", "FailureTarget"]) {
+    if failed && !target && (change.of_any(&["Failed"]) || change.of(&["failedIndexes"])) {
         wrong(errors, "cannot set Failed=True condition without the FailureTarget=true condition");
     }
     if complete && !met && change.of_any(&["Complete", "SuccessCriteriaMet"]) {
@@ -122,13 +122,15 @@ fn end(change: &Change<'_>, errors: &mut Errors) {
     if active > 0 && (change.of_end() || change.of_count("active")) {
         errors.invalid(&AT.child("active"), active, "active>0 is invalid for finished job");
     }
-    if !new.has("status.startTime") && (change.of_end() || change.of(&["startTime"])) {
+    // One of nothing that waits has nothing to begin.
+    let empty = new.flag("spec.suspend") && change.completions == Some(0);
+    if !new.has("status.startTime") && (change.of_end() || change.of(&["startTime"])) && !empty {
         errors.required(&AT.child("startTime"), "startTime is required for finished job");
     }
     let left = new.look("status.uncountedTerminatedPods");
     let some = ["succeeded", "failed"].iter().any(|list| !left.items(list).is_empty());
     if some && (change.of_end() || change.of(&["uncountedTerminatedPods"])) {
-        let why = "uncountedTerminatedPods needs to be empty for finished job";
+        let why = "must be empty for finished job";
         let shown = golang::show(left, "UncountedTerminatedPods");
         errors.invalid_json(&AT.child("uncountedTerminatedPods"), &shown, why);
     }
@@ -213,10 +215,12 @@ fn steps(change: &Change<'_>, errors: &mut Errors) {
     }
     let [now, before] = [new, old].map(|job| job.text("status.completionTime"));
     if !now.is_empty() && !before.is_empty() && now != before {
-        errors.invalid(&AT.child("completionTime"), now, "completionTime cannot be mutated");
+        errors.invalid(&AT.child("completionTime"), now, "field is immutable");
     }
-    if old.has("status.startTime") && change.of(&["startTime"]) && !new.flag("spec.suspend") {
-        errors.required(&AT.child("startTime"), "startTime cannot be removed for unsuspended job");
+    let resumes = is(old, "Suspended") && has_condition(new, "Suspended", "False");
+    if old.has("status.startTime") && change.of(&["startTime"]) && !new.flag("spec.suspend") && !resumes {
+        let why = "field is immutable for unsuspended job once set";
+        errors.invalid(&AT.child("startTime"), new.look("status.startTime").clone(), why);
     }
     if is(old, "SuccessCriteriaMet") && !is(new, "SuccessCriteriaMet") {
         wrong(errors, "cannot disable the SuccessCriteriaMet=True condition");

@@ -6,13 +6,15 @@ use super::{is, spec};
 use crate::errors::{Errors, Path, quote};
 use crate::golang;
 use crate::kinds::columns::count;
+use crate::kinds::workload;
 use crate::value::{Fill as _, Look as _};
 
 pub(super) fn validate(new: &Value, old: &Value, errors: &mut Errors) {
+    spec::validate(new, old, errors);
     // Upstream checks the specification a second time.
     spec::specified(new, errors);
     completions(new, old, errors);
-    fixed(new, old, "spec.selector", "", errors);
+    workload::same_selector(new, old, errors);
     template(new, old, errors);
     for (field, shown_as) in [
         ("spec.completionMode", ""),
@@ -51,21 +53,26 @@ fn completions(new: &Value, old: &Value, errors: &mut Errors) {
 }
 
 fn template(new: &Value, old: &Value, errors: &mut Errors) {
-    let idle = old.text("status.startTime").is_empty() || (is(old, "Suspended") && count(old, "status.active") == 0);
+    const WHY: &str = "field is immutable";
+    let stopped = old.text("status.startTime").is_empty() || is(old, "Suspended");
+    let idle = old.flag("spec.suspend") && stopped && count(old, "status.active") == 0;
     let (new, mut expected) = (new.look("spec.template"), old.look("spec.template").clone());
-    if old.flag("spec.suspend") && idle {
-        decide_anew(&mut expected, new);
+    if !idle {
+        if new != &expected {
+            errors.invalid_json(&Path::root("spec.template"), &shown(new), WHY);
+        }
+        return;
     }
-    if new != &expected {
-        errors.invalid_json(&Path::root("spec.template"), &shown(new), "field is immutable");
+    decide_anew(&mut expected, new);
+    let spec = new.look("spec");
+    if spec != expected.look("spec") {
+        errors.invalid_json(&Path::root("spec.template.spec"), &golang::show(spec, "PodSpec"), WHY);
     }
 }
 
 /// While no pod runs, where they will run and what they will need may still be decided.
 fn decide_anew(template: &mut Value, new: &Value) {
-    const FREE: [&str; 5] =
-        ["spec.nodeSelector", "spec.tolerations", "spec.schedulingGates", "metadata.annotations", "metadata.labels"];
-    for field in FREE {
+    for field in ["spec.nodeSelector", "spec.tolerations", "spec.schedulingGates"] {
         take(template, field, new);
     }
     // Of the affinity only what concerns nodes.
@@ -82,7 +89,9 @@ fn decide_anew(template: &mut Value, new: &Value) {
     for list in ["spec.containers", "spec.initContainers"] {
         let (containers, new) = (template.items_mut(list), new.items(list));
         if containers.len() == new.len() {
-            containers.iter_mut().zip(new).for_each(|(container, new)| take(container, "resources", new));
+            let same =
+                containers.iter_mut().zip(new).filter(|(container, new)| container.text("name") == new.text("name"));
+            same.for_each(|(container, new)| take(container, "resources", new));
         }
     }
 }
