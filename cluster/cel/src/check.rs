@@ -15,10 +15,12 @@ use crate::value::Value;
 /// Types are values, too, and are named by themselves.
 const TYPES: [&str; 10] = ["bool", "int", "uint", "double", "string", "bytes", "list", "map", "null_type", "type"];
 
-pub(crate) fn check(root: &Expr, environment: &Environment) -> Result<Type, Vec<Wrong>> {
-    let mut checker = Checker { environment, scope: Vec::new(), mixed: false, errors: Vec::new() };
-    let result = checker.infer(root).settled();
-    if checker.errors.is_empty() { Ok(result) } else { Err(checker.errors) }
+/// The type of each expression, in the order in which they are walked.
+pub(crate) fn check(root: &Expr, environment: &Environment) -> Result<Box<[Type]>, Vec<Wrong>> {
+    let mut checker = Checker { environment, scope: Vec::new(), mixed: false, types: Vec::new(), errors: Vec::new() };
+    checker.infer(root);
+    let types = checker.types.into_iter().map(Type::settled);
+    if checker.errors.is_empty() { Ok(types.collect()) } else { Err(checker.errors) }
 }
 
 struct Checker<'a> {
@@ -27,12 +29,23 @@ struct Checker<'a> {
     scope: Vec<(&'a str, Type)>,
     /// In what `format` prints, where values of several types may stand in one list.
     mixed: bool,
+    types: Vec<Type>,
     errors: Vec<Wrong>,
 }
 
 impl<'a> Checker<'a> {
     /// The type; of what is wrong, one that fits anywhere, so that it is told once.
     fn infer(&mut self, expr: &'a Expr) -> Type {
+        let place = self.types.len();
+        self.types.push(Type::Dyn);
+        let of = self.inferred(expr);
+        if let Some(known) = self.types.get_mut(place) {
+            *known = of.clone();
+        }
+        of
+    }
+
+    fn inferred(&mut self, expr: &'a Expr) -> Type {
         match &expr.node {
             Node::Literal(value) => literal(value),
             Node::Ident(name) => self.ident(name, expr.at),

@@ -15,6 +15,7 @@ mod ast;
 pub mod authorizer;
 mod check;
 mod cost;
+mod estimate;
 mod eval;
 mod lex;
 mod library;
@@ -26,7 +27,7 @@ pub mod value;
 
 use std::collections::BTreeMap;
 
-pub use cost::Sizes;
+pub use estimate::Sizes;
 pub use eval::{Failure, Variables};
 pub use types::Type;
 pub use value::Value;
@@ -53,19 +54,20 @@ pub struct CompileError(pub String);
 #[derive(Clone, Debug)]
 pub struct Program {
     pub(crate) root: ast::Expr,
-    result: Type,
+    /// Of each expression, in the order in which they are walked: the first is that of all.
+    types: Box<[Type]>,
 }
 
 impl Program {
     pub fn compile(text: &str, environment: &Environment) -> Result<Self, CompileError> {
         let root = parse::parse(text).map_err(|errors| CompileError(source::render(text, errors)))?;
-        let result = check::check(&root, environment).map_err(|errors| CompileError(source::render(text, errors)))?;
-        Ok(Self { root, result })
+        let types = check::check(&root, environment).map_err(|errors| CompileError(source::render(text, errors)))?;
+        Ok(Self { root, types })
     }
 
     /// The type of what it evaluates to.
-    pub const fn result(&self) -> &Type {
-        &self.result
+    pub fn result(&self) -> &Type {
+        self.types.first().unwrap_or(&Type::Dyn)
     }
 
     /// The first object that is written under another type's name than its place asks for, and that name: below `Object.spec` stands
@@ -86,7 +88,7 @@ impl Program {
 
     /// What an evaluation costs at most, given how large the variables can be.
     pub fn cost(&self, sizes: &BTreeMap<String, Sizes>) -> u64 {
-        cost::estimate(&self.root, sizes)
+        estimate::estimate(&self.root, &self.types, sizes)
     }
 }
 

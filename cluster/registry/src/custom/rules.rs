@@ -159,8 +159,9 @@ pub(crate) fn declare(schema: &Schema, resource: bool, meta: &Type) -> Option<Ty
 }
 
 fn of_variables(schema: &Schema, resource: bool) -> BTreeMap<String, Sizes> {
+    // Upstream takes whatever it cannot name for the value itself.
     let size = sizes(schema, resource);
-    BTreeMap::from([("self".to_owned(), size.clone()), ("oldSelf".to_owned(), size)])
+    BTreeMap::from(["self", "oldSelf", ""].map(|name| (name.to_owned(), size.clone())))
 }
 
 /// How large a described value can be.
@@ -168,14 +169,16 @@ fn sizes(schema: &Schema, resource: bool) -> Sizes {
     let bounds = &schema.bounds;
     let bound = |most: Option<i64>, without: u64| most.and_then(|n| u64::try_from(n).ok()).unwrap_or(without);
     match schema.kind.as_str() {
-        "string" => {
-            let longest = schema.allowed.iter().filter_map(Value::as_str).map(|text| text.len() as u64).max();
-            let without = match schema.format.as_str() {
-                "date" | "date-time" | "duration" => 40,
-                _ => REQUEST - 2,
-            };
-            Sizes { most: longest.unwrap_or_else(|| bound(bounds.max_length, without)), ..Sizes::default() }
-        }
+        _ if schema.int_or_string => of_text(bounds.max_length, REQUEST - 2),
+        "string" => match schema.format.as_str() {
+            "byte" => Sizes { most: bound(bounds.max_length, REQUEST - 2), ..Sizes::default() },
+            "date" => Sizes { most: 12, ..Sizes::default() },
+            "date-time" | "duration" => Sizes { most: 32, ..Sizes::default() },
+            _ => {
+                let longest = schema.allowed.iter().filter_map(Value::as_str).map(|text| text.len() as u64).max();
+                of_text(bounds.max_length, if schema.allowed.is_empty() { REQUEST - 2 } else { longest.unwrap_or(0) })
+            }
+        },
         "array" => {
             let least = schema.items.as_deref().map_or(1, least_bytes);
             let element = schema.items.as_deref().map(|items| Arc::new(sizes(items, items.embedded)));
@@ -185,7 +188,7 @@ fn sizes(schema: &Schema, resource: bool) -> Sizes {
             Some(inner) => {
                 let most = bound(bounds.max_properties, (REQUEST - 2) / (least_bytes(inner) + 6));
                 let element = Some(Arc::new(sizes(inner, inner.embedded)));
-                Sizes { most, element, ..Sizes::default() }
+                Sizes { most, element, key: Some(Arc::default()), ..Sizes::default() }
             }
             None => {
                 let fields = schema
@@ -194,35 +197,64 @@ fn sizes(schema: &Schema, resource: bool) -> Sizes {
                     .filter_map(|(name, inner)| Some((names::escape(name)?, sizes(inner, inner.embedded))));
                 let mut fields: BTreeMap<String, Sizes> = fields.collect();
                 if resource {
-                    let name = Sizes { most: 253, ..Sizes::default() };
-                    let names = ["name", "generateName"].map(|field| (field.to_owned(), name.clone()));
-                    let metadata = Sizes { most: 2, fields: names.into_iter().collect(), ..Sizes::default() };
-                    fields.insert("metadata".to_owned(), metadata);
+                    let text = of_text(None, REQUEST - 2);
+                    let names = ["name", "generateName"].map(|field| (field.to_owned(), text.clone()));
+                    fields.insert(
+                        "metadata".to_owned(),
+                        Sizes { fields: names.into_iter().collect(), ..Sizes::default() },
+                    );
+                    fields.extend(["apiVersion", "kind"].map(|field| (field.to_owned(), text.clone())));
                 }
-                Sizes { most: 1, fields, ..Sizes::default() }
+                Sizes { fields, ..Sizes::default() }
             }
         },
-        _ if schema.int_or_string => Sizes { most: bound(bounds.max_length, REQUEST - 2), ..Sizes::default() },
-        _ => Sizes { most: 1, ..Sizes::default() },
+        // What is neither text nor list nor map has no size.
+        _ => Sizes::default(),
     }
+}
+
+/// A bound tells characters, of which each can take four bytes.
+fn of_text(most: Option<i64>, without: u64) -> Sizes {
+    let most = most.map_or(without, |most| u64::try_from(most).unwrap_or(0).saturating_mul(4));
+    Sizes { most, ..Sizes::default() }
 }
 
 /// The fewest bytes that a value takes in a request.
 fn least_bytes(schema: &Schema) -> u64 {
     match schema.kind.as_str() {
-        "string" | "array" => 2,
+        _ if schema.int_or_string => 1,
+        "string" => match schema.format.as_str() {
+            "duration" => 3,
+            "date" => 12,
+            "date-time" => 21,
+            _ => 2,
+        },
+        "array" => 2,
         "boolean" => 4,
-        "object" => {
+        "object" if schema.additional.is_none() => {
             let required = schema.required.iter().filter_map(|name| Some((name, schema.properties.get(name)?)));
-            2 + required.map(|(name, inner)| name.len() as u64 + 4 + least_bytes(inner)).sum::<u64>()
+            // What has a default may be left out.
+            let sent = required.filter(|(_, inner)| inner.default.is_none());
+            2 + sent.map(|(name, inner)| name.len() as u64 + 4 + least_bytes(inner)).sum::<u64>()
         }
+        "object" => 2,
         _ => 1,
     }
 }
 
-/// How many values a list or map of this schema can hold: as often are the rules below it evaluated.
-pub(crate) fn cardinality(schema: &Schema) -> u64 {
-    if schema.items.is_some() || schema.additional.is_some() { sizes(schema, false).most } else { 1 }
+/// How many values a list or map of this schema can hold, if it says so: as often are the rules below it evaluated.
+pub(crate) fn cardinality(schema: &Schema) -> Option<u64> {
+    let bound = |most: Option<i64>| most.map(|most| u64::try_from(most).unwrap_or(0));
+    match schema.kind.as_str() {
+        "array" => bound(schema.bounds.max_items),
+        "object" if schema.additional.is_some() => bound(schema.bounds.max_properties),
+        _ => Some(1),
+    }
+}
+
+/// How often a value of this schema can stand in a request at most.
+pub(crate) fn occurrences(schema: &Schema) -> u64 {
+    REQUEST / (least_bytes(schema) + 1)
 }
 
 /// A value as its schema describes it to expressions.
@@ -451,5 +483,113 @@ mod tests {
             wrong(&list, &new, Some(&json!({"a": [{"k": "x", "v": 2}]}))),
             ["a[1]: Invalid value: failed rule: self.v >= oldSelf.v"]
         );
+    }
+
+    #[test]
+    fn rules_cost_what_they_cost_elsewhere() {
+        let of = |kind: &str| match kind {
+            "int-or-string" => json!({"x-kubernetes-int-or-string": true}),
+            "duration" | "date" | "date-time" => json!({"type": "string", "format": kind}),
+            kind => json!({"type": kind}),
+        };
+        let list = |kind: &str| json!({"type": "array", "items": of(kind)});
+        let map = |kind: &str| json!({"type": "object", "additionalProperties": of(kind)});
+        let text = || json!({"type": "string"});
+        let item = json!({"type": "object", "required": ["required"],
+            "properties": {"required": {"type": "string"}, "optional": {"type": "string"}}});
+        let objects = json!({"type": "array", "items": item});
+        let lists = json!({"type": "array", "items": list("number")});
+        let maps = json!({"type": "array", "items": map("number")});
+        let all = "self.all(x, true)";
+        // Without a bound, and with one.
+        let cases = [
+            (list("number"), all, 4_718_591, 10, 32),
+            (list("string"), all, 3_145_727, 20, 62),
+            (list("boolean"), all, 1_887_437, 5, 17),
+            (lists.clone(), all, 3_145_727, 100, 302),
+            (objects.clone(), all, 555_128, 50, 152),
+            (map("number"), all, 1_348_169, 10, 32),
+            (map("number"), "has(self.x)", 1, 100, 1),
+            (map("string"), all, 1_179_647, 3, 11),
+            (map("boolean"), all, 943_718, 100, 302),
+            (text(), "self.contains('test')", 314_574, 10, 5),
+            (text(), "self.startsWith('test')", 2, 15, 2),
+            (text(), "size(self + 'hello') > size('hello')", 314_578, 4, 7),
+            (list("number"), "self[1] == 0.0", 2, 5000, 2),
+            (list("string"), "self[1] == self[1]", 314_577, 8, 314_577),
+            (text(), "self.matches('x')", 314_574, 50, 22),
+            (text(), "''.matches('(((((((((())))))))))[0-9]')", 7, 10, 7),
+            (text(), "self.matches('')", 1, 100, 1),
+            (text(), "self == 'x'", 2, 0, 1),
+            (json!({"type": "string", "format": "byte"}), "self == b'x'", 2, 0, 1),
+            (list("number"), "self.all(x, x == 0.0)", 6_291_454, 3 * 1024 * 2048, 25_165_826),
+            (list("number"), "self.all(x, self.all(y, true))", u64::MAX, 10, 352),
+            (list("number"), "self.all(x, self.all(y, self.all(z, true)))", u64::MAX, 10, 3552),
+            (list("int-or-string"), all, 4_718_591, 10, 32),
+            (list("int-or-string"), "self[0] == 5", 3, 10, 3),
+            (objects, "self[0] == null", 2, 422, 2),
+            (lists, "self[0][0] == -1.0", 3, 51, 3),
+            (maps.clone(), "self.all(x, x.y == 25.2)", 6_291_452, 12, 74),
+            (maps, "self[0].x > 2.0", 4, 3000, 4),
+            (list("duration"), all, 2_359_295, 5, 17),
+            (list("duration"), "self[0].getHours() == 2", 4, 525, 4),
+            (list("date"), all, 725_936, 15, 47),
+            (list("date-time"), all, 428_963, 25, 77),
+            (map("duration"), all, 1_048_577, 5, 17),
+            (map("date"), all, 524_288, 10, 32),
+            (map("date-time"), all, 349_526, 25, 77),
+            (map("date-time"), "self['a'] == self['b']", 8, 7, 8),
+            (map("integer"), "oldSelf.size() == self.size()", 5, 10, 5),
+            (text(), "self.find('[0-9]+') == ''", 629_147, 10, 11),
+            (text(), "self.lowerAscii() == 'lower!'", 314_575, 10, 6),
+            (json!({"type": "string", "enum": ["A", "LongValue"]}), "self.contains('A')", 2, 1000, 401),
+            (of("int-or-string"), "isQuantity(self)", 314_574, 20, 9),
+        ];
+        let cost = |schema: &Value, rule: &str| {
+            let schema = Schema::of(schema);
+            Rule::compile(&json!({"rule": rule}), &schema, false).unwrap().cost(&schema, false)
+        };
+        for (schema, rule, free, bound, bounded) in cases {
+            let found = cost(&schema, rule);
+            assert!(
+                found == free || (free == u64::MAX && found > 10_000_000),
+                "{rule} of {schema}: {found}, not {free}"
+            );
+            let mut with = schema.clone();
+            let name = match schema["type"].as_str() {
+                Some("array") => "maxItems",
+                Some("object") => "maxProperties",
+                _ => "maxLength",
+            };
+            with[name] = json!(bound);
+            assert_eq!(cost(&with, rule), bounded, "{rule} of {with}");
+        }
+        let texts = |most: Value| {
+            let mut list = json!({"type": "array", "items": {"type": "string"}});
+            if most.is_number() {
+                list["maxItems"] = most.clone();
+                list["items"]["maxLength"] = most;
+            }
+            list
+        };
+        for (rule, free, bounded) in
+            [("self.join(' ') == 'aa bb'", 329_853_068_905, 43), ("self.isSorted() == true", 329_854_432_052, 52)]
+        {
+            assert_eq!(cost(&texts(Value::Null), rule), free, "{rule}");
+            assert_eq!(cost(&texts(json!(10)), rule), bounded, "{rule}");
+        }
+        let parts = |most: Value| {
+            let mut text = json!({"type": "string"});
+            if most.is_number() {
+                text["maxLength"] = most;
+            }
+            json!({"type": "object", "properties": {"str": text, "separator": text,
+                "before": {"type": "string", "maxLength": 2}, "after": {"type": "string", "maxLength": 4}}})
+        };
+        let replaced = "self.str.replace(self.before, self.after) == 'does not matter'";
+        assert_eq!(cost(&parts(Value::Null), replaced), 629_154);
+        assert_eq!(cost(&parts(json!(4)), replaced), 12);
+        assert_eq!(cost(&parts(Value::Null), "self.str.split(self.separator) == []"), 629_160);
+        assert_eq!(cost(&parts(json!(10)), "self.str.split(self.separator) == []"), 22);
     }
 }

@@ -57,7 +57,6 @@ pub(crate) fn row() -> Row {
         prepare_create,
         prepare_update,
         validate_create,
-        validate: validate::spec,
         validate_update,
         validate_status,
         // The first request to delete marks it; `tasks::removal` lets it go.
@@ -140,12 +139,14 @@ fn validate_create(crd: &Value, errors: &mut Errors) {
             errors.invalid(&Path::root("metadata.name"), name, "must be spec.names.plural+\".\"+spec.group");
         });
     }
+    validate::spec(crd, None, errors);
     validate::stored(crd, errors);
     validate::approval(crd, None, errors);
     validate::preserve(crd, None, errors);
 }
 
 fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
+    validate::spec(new, Some(old), errors);
     let immutable: &[&str] = if status::condition(old, "Established") == Some("True") {
         &["spec.scope", "spec.names.kind", "spec.group", "spec.names.plural"]
     } else {

@@ -1,10 +1,12 @@
 //! `x-kubernetes-validations` of a schema: their form, what they mean, and what they cost.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::field_path;
 use super::validate::map;
-use crate::custom::rules::{Flaw, Rule, cardinality};
+use crate::custom::rules::{Flaw, Rule, cardinality, occurrences};
 use crate::custom::schema::Schema;
 use crate::errors::{Errors, Path, quote};
 use crate::value::Look as _;
@@ -55,12 +57,21 @@ pub(super) fn form(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// Compiles every rule of a schema that is known to be structural.
-pub(super) fn meaning(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
-    let mut costs = Vec::new();
-    node(schema, &Schema::of(schema), path, At { root: true, times: 1, within: None }, &mut costs, errors);
+/// Compiles the rules of a schema that is known to be structural, but for those at `spoiled` places, where it is wrong there or below: of
+/// what is no schema, nothing can be said by rules. One that is `unchanged` may cost what it did.
+pub(super) fn meaning(
+    schema: &Value,
+    path: &Path<'_>,
+    spoiled: &HashSet<String>,
+    unchanged: bool,
+    errors: &mut Errors,
+) {
+    let mut meaning = Meaning { spoiled, unchanged, costs: Vec::new(), errors };
+    meaning.node(schema, &Schema::of(schema), path, At { root: true, times: Some(1), within: None });
+    let mut costs = meaning.costs;
     let total = costs.iter().fold(0_u64, |sum, (cost, _)| sum.saturating_add(*cost));
     if total > SCHEMA {
+        costs.retain(|(cost, _)| *cost >= SCHEMA / 100);
         costs.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
         for (_, rule) in costs.iter().take(MOST_EXPENSIVE) {
             let detail = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema";
@@ -72,63 +83,87 @@ pub(super) fn meaning(schema: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
 }
 
-/// Where a node stands: how often its values can occur, and within which list, if it tells no item's old value.
+/// Where a node stands: how often its values can occur, if that is bounded, and within which list, if it tells no item's old value.
 #[derive(Clone, Copy)]
 struct At<'a> {
     root: bool,
-    times: u64,
+    times: Option<u64>,
     within: Option<&'a Path<'a>>,
 }
 
-fn node(schema: &Value, compiled: &Schema, path: &Path<'_>, at: At<'_>, costs: &mut Costs, errors: &mut Errors) {
-    let rules = schema.items("x-kubernetes-validations");
-    let all = path.child("x-kubernetes-validations");
-    for (index, rule) in rules.iter().enumerate() {
-        one(rule, compiled, &all.index(index), at, costs, errors);
-    }
-    let times = at.times.saturating_mul(cardinality(compiled));
-    let properties = path.child("properties");
-    for (name, property) in map(schema, "properties").into_iter().flatten() {
-        if let Some(compiled) = compiled.properties.get(name) {
-            node(property, compiled, &properties.key(name), At { root: false, ..at }, costs, errors);
-        }
-    }
-    if let Some(inner) = &compiled.additional {
-        let at = At { root: false, times, ..at };
-        node(schema.look("additionalProperties"), inner, &path.child("additionalProperties"), at, costs, errors);
-    }
-    if let Some(inner) = &compiled.items {
-        let within = at.within.or((compiled.list != "map").then_some(path));
-        node(schema.look("items"), inner, &path.child("items"), At { root: false, times, within }, costs, errors);
-    }
+struct Meaning<'a> {
+    spoiled: &'a HashSet<String>,
+    unchanged: bool,
+    costs: Costs,
+    errors: &'a mut Errors,
 }
 
-fn one(rule: &Value, schema: &Schema, path: &Path<'_>, at: At<'_>, costs: &mut Costs, errors: &mut Errors) {
-    let at_rule = path.child("rule");
-    let compiled = match Rule::compile(rule, schema, at.root || schema.embedded) {
-        Ok(compiled) => compiled,
-        Err(Flaw::Rule(why)) => return errors.invalid_json(&at_rule, &shown(rule), &why),
-        Err(Flaw::Message(why)) => return errors.invalid_json(&path.child("messageExpression"), &shown(rule), &why),
-    };
-    let resource = at.root || schema.embedded;
-    for (field, what, cost) in [
-        ("rule", "estimated rule cost", Some(compiled.cost(schema, resource).saturating_mul(at.times))),
-        ("messageExpression", "estimated messageExpression cost", compiled.message_cost(schema, resource)),
-    ] {
-        let (Some(cost), at) = (cost, path.child(field)) else { continue };
-        costs.push((cost, at.to_string()));
-        if cost > RULE {
-            errors.forbidden(&at, &over(what, cost, RULE));
+impl Meaning<'_> {
+    /// What lies below is told first.
+    fn node(&mut self, schema: &Value, compiled: &Schema, path: &Path<'_>, at: At<'_>) {
+        let times = at.times.zip(cardinality(compiled)).map(|(times, most)| times.saturating_mul(most));
+        if let Some(inner) = &compiled.additional {
+            let at = At { root: false, times, ..at };
+            self.node(schema.look("additionalProperties"), inner, &path.child("additionalProperties"), at);
+        }
+        let properties = path.child("properties");
+        for (name, property) in map(schema, "properties").into_iter().flatten() {
+            if let Some(compiled) = compiled.properties.get(name) {
+                self.node(property, compiled, &properties.key(name), At { root: false, times, ..at });
+            }
+        }
+        if let Some(inner) = &compiled.items {
+            let within = at.within.or((compiled.list != "map").then_some(path));
+            self.node(schema.look("items"), inner, &path.child("items"), At { root: false, times, within });
+        }
+        let rules = schema.items("x-kubernetes-validations");
+        if rules.is_empty() || self.spoiled.contains(&path.to_string()) {
+            return;
+        }
+        let all = path.child("x-kubernetes-validations");
+        for (index, rule) in rules.iter().enumerate() {
+            self.one(rule, compiled, &all.index(index), at);
         }
     }
-    if compiled.transition {
-        if let Some(within) = at.within {
-            let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {within}");
-            errors.invalid(&at_rule, rule.text("rule"), &detail);
+
+    fn one(&mut self, rule: &Value, schema: &Schema, path: &Path<'_>, at: At<'_>) {
+        let resource = at.root || schema.embedded;
+        let at_rule = path.child("rule");
+        let transition = match Rule::compile(rule, schema, resource) {
+            Ok(compiled) => {
+                let times = at.times.unwrap_or_else(|| occurrences(schema));
+                let cost = compiled.cost(schema, resource).saturating_mul(times);
+                self.price(&at_rule, "estimated rule cost", cost);
+                if let Some(cost) = compiled.message_cost(schema, resource) {
+                    self.price(&path.child("messageExpression"), "estimated messageExpression cost", cost);
+                }
+                compiled.transition
+            }
+            Err(Flaw::Rule(why)) => {
+                self.errors.invalid_json(&at_rule, &shown(rule), &why);
+                false
+            }
+            Err(Flaw::Message(why)) => {
+                return self.errors.invalid_json(&path.child("messageExpression"), &shown(rule), &why);
+            }
+        };
+        if transition {
+            if let Some(within) = at.within {
+                let detail =
+                    format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {within}");
+                self.errors.invalid(&at_rule, rule.text("rule"), &detail);
+            }
+        } else if let Some(optional) = rule.look("optionalOldSelf").as_bool() {
+            let detail = "may not be set if oldSelf is not used in rule";
+            self.errors.invalid(&path.child("optionalOldSelf"), optional, detail);
         }
-    } else if let Some(optional) = rule.look("optionalOldSelf").as_bool() {
-        let detail = "may not be set if oldSelf is not used in rule";
-        errors.invalid(&path.child("optionalOldSelf"), optional, detail);
+    }
+
+    fn price(&mut self, at: &Path<'_>, what: &str, cost: u64) {
+        self.costs.push((cost, at.to_string()));
+        if cost > RULE && !self.unchanged {
+            self.errors.forbidden(at, &over(what, cost, RULE));
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The rules of a version's schema, beyond its being structural.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use super::validate::map;
@@ -45,13 +47,13 @@ const AT_ROOT: [&str; 22] = [
     "x-kubernetes-validations",
 ];
 
-pub(super) fn validate(version: &Value, status: bool, path: &Path<'_>, errors: &mut Errors) {
+/// `old` is the schema that the version had, if there was one.
+pub(super) fn validate(version: &Value, old: Option<&Value>, status: bool, path: &Path<'_>, errors: &mut Errors) {
     let schema = version.look("schema.openAPIV3Schema");
     if !schema.is_object() {
         return;
     }
     let at = path.child("openAPIV3Schema");
-    let before = errors.len();
     if status {
         at_root(schema, &at, errors);
     }
@@ -64,11 +66,12 @@ pub(super) fn validate(version: &Value, status: bool, path: &Path<'_>, errors: &
     if found.is_empty() {
         defaults(schema, &at, true, &mut found);
     }
+    let structural = found.is_empty();
     errors.append(found);
-    node(schema, &at, Place::Root, errors);
-    // Of what is no schema, nothing can be said by rules.
-    if errors.len() == before {
-        rules::meaning(schema, &at, errors);
+    let mut spoiled = HashSet::new();
+    node(schema, &at, Place::Root, &mut spoiled, errors);
+    if structural {
+        rules::meaning(schema, &at, &spoiled, old == Some(schema), errors);
     }
 }
 
@@ -102,7 +105,9 @@ enum Place {
 
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 
-fn node(schema: &Value, path: &Path<'_>, place: Place, errors: &mut Errors) {
+/// `spoiled` are the places where, or below which, something is wrong.
+fn node(schema: &Value, path: &Path<'_>, place: Place, spoiled: &mut HashSet<String>, errors: &mut Errors) {
+    let before = errors.len();
     let kind = schema.text("type");
     if !kind.is_empty() && !TYPES.contains(&kind) {
         errors.not_supported(&path.child("type"), kind, &TYPES);
@@ -128,12 +133,15 @@ fn node(schema: &Value, path: &Path<'_>, place: Place, errors: &mut Errors) {
         let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
         errors.forbidden(&path.child("uniqueItems"), detail);
     }
-    children(schema, path, place, errors);
+    children(schema, path, place, spoiled, errors);
     extensions(schema, path, errors);
     rules::form(schema, path, errors);
+    if errors.len() > before {
+        spoiled.insert(path.to_string());
+    }
 }
 
-fn children(schema: &Value, path: &Path<'_>, place: Place, errors: &mut Errors) {
+fn children(schema: &Value, path: &Path<'_>, place: Place, spoiled: &mut HashSet<String>, errors: &mut Errors) {
     let additional = schema.look("additionalProperties");
     if map(schema, "properties").is_some_and(|p| !p.is_empty())
         && (additional.is_object() || *additional == Value::Bool(false))
@@ -149,7 +157,7 @@ fn children(schema: &Value, path: &Path<'_>, place: Place, errors: &mut Errors) 
             }
             Place::Root | Place::Inside => inner,
         };
-        node(additional, &path.child("additionalProperties"), inner, errors);
+        node(additional, &path.child("additionalProperties"), inner, spoiled, errors);
     }
     let properties = path.child("properties");
     for (name, property) in map(schema, "properties").into_iter().flatten() {
@@ -162,19 +170,19 @@ fn children(schema: &Value, path: &Path<'_>, place: Place, errors: &mut Errors) 
             }
             _ => inner,
         };
-        node(property, &properties.key(name), place, errors);
+        node(property, &properties.key(name), place, spoiled, errors);
     }
     if schema.look("not").is_object() {
-        node(schema.look("not"), &path.child("not"), inner, errors);
+        node(schema.look("not"), &path.child("not"), inner, spoiled, errors);
     }
     for part in ["allOf", "oneOf", "anyOf"] {
         let at = path.child(part);
         for (index, inner_schema) in schema.items(part).iter().enumerate() {
-            node(inner_schema, &at.index(index), inner, errors);
+            node(inner_schema, &at.index(index), inner, spoiled, errors);
         }
     }
     if schema.look("items").is_object() {
-        node(schema.look("items"), &path.child("items"), inner, errors);
+        node(schema.look("items"), &path.child("items"), inner, spoiled, errors);
     }
 }
 

@@ -27,7 +27,13 @@ fn shared(crd: &Value, part: &str) -> bool {
     versions.all(|part| Some(part) == first)
 }
 
-pub(super) fn spec(crd: &Value, errors: &mut Errors) {
+/// The schema that a version had.
+fn schema_of<'a>(old: Option<&'a Value>, version: &Value) -> Option<&'a Value> {
+    let named = |known: &&Value| known.text("name") == version.text("name");
+    old?.items("spec.versions").iter().find(named).map(|version| version.look("schema.openAPIV3Schema"))
+}
+
+pub(super) fn spec(crd: &Value, old: Option<&Value>, errors: &mut Errors) {
     let path = Path::root("spec");
     let group = crd.text("spec.group");
     let at = path.child("group");
@@ -46,7 +52,7 @@ pub(super) fn spec(crd: &Value, errors: &mut Errors) {
         }
     }
     for (index, version) in versions.iter().enumerate() {
-        self::version(crd, version, &at.index(index), errors);
+        self::version(crd, old, version, &at.index(index), errors);
     }
     let mut called: Vec<&str> = versions.iter().map(|version| version.text("name")).collect();
     called.sort_unstable();
@@ -69,7 +75,7 @@ pub(super) fn spec(crd: &Value, errors: &mut Errors) {
     if let Some(first) = versions.first() {
         if shared(crd, "schema") {
             let status = versions.iter().any(|version| version.has("subresources.status"));
-            schema::validate(first, status, &path.child("validation"), errors);
+            schema::validate(first, schema_of(old, first), status, &path.child("validation"), errors);
         }
         if shared(crd, "subresources") {
             subresources(first, &path.child("subresources"), errors);
@@ -84,7 +90,7 @@ pub(super) fn spec(crd: &Value, errors: &mut Errors) {
     conversion(crd.look("spec.conversion"), &path.child("conversion"), errors);
 }
 
-fn version(crd: &Value, version: &Value, path: &Path<'_>, errors: &mut Errors) {
+fn version(crd: &Value, old: Option<&Value>, version: &Value, path: &Path<'_>, errors: &mut Errors) {
     let name = version.text("name");
     label(name, name, "", &path.child("name"), errors);
     if let Some(warning) = version.look("deprecationWarning").as_str() {
@@ -104,7 +110,8 @@ fn version(crd: &Value, version: &Value, path: &Path<'_>, errors: &mut Errors) {
         }
     }
     if !shared(crd, "schema") {
-        schema::validate(version, version.has("subresources.status"), &path.child("schema"), errors);
+        let status = version.has("subresources.status");
+        schema::validate(version, schema_of(old, version), status, &path.child("schema"), errors);
     }
     if !shared(crd, "subresources") {
         subresources(version, &path.child("subresources"), errors);
