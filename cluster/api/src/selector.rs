@@ -51,15 +51,21 @@ pub enum Operator {
 impl Operator {
     /// As `matchExpressions` and node affinity spell it.
     pub fn parse(text: &str) -> Option<Self> {
-        const NAMES: &[(&str, Operator)] = &[
-            ("In", Operator::In),
-            ("NotIn", Operator::NotIn),
-            ("Exists", Operator::Exists),
-            ("DoesNotExist", Operator::DoesNotExist),
-            ("Gt", Operator::Gt),
-            ("Lt", Operator::Lt),
-        ];
-        NAMES.iter().find(|(name, _)| *name == text).map(|(_, operator)| *operator)
+        const ALL: [Operator; 6] =
+            [Operator::In, Operator::NotIn, Operator::Exists, Operator::DoesNotExist, Operator::Gt, Operator::Lt];
+        ALL.into_iter().find(|operator| operator.as_str() == text)
+    }
+
+    /// As `matchExpressions` spells it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::In => "In",
+            Self::NotIn => "NotIn",
+            Self::Exists => "Exists",
+            Self::DoesNotExist => "DoesNotExist",
+            Self::Gt => "Gt",
+            Self::Lt => "Lt",
+        }
     }
 
     /// Whether a label's value (`None`: no such label) satisfies the operator.
@@ -134,6 +140,19 @@ impl Requirement {
     pub fn matches(&self, labels: &impl Labels) -> bool {
         self.operator.holds(labels.label(&self.key), &self.values)
     }
+
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    pub const fn operator(&self) -> Operator {
+        self.operator
+    }
+
+    /// In their order, each once.
+    pub fn values(&self) -> &[String] {
+        &self.values
+    }
 }
 
 /// Where a selector looks labels up.
@@ -167,6 +186,10 @@ impl Selector {
 
     pub fn nothing() -> Self {
         Self { requirements: Vec::new(), nothing: true }
+    }
+
+    pub fn requirements(&self) -> &[Requirement] {
+        &self.requirements
     }
 
     pub fn is_everything(&self) -> bool {

@@ -37,6 +37,14 @@ impl FieldSelector {
     }
 }
 
+impl FieldTerm {
+    /// As a selector is written.
+    pub fn text(&self) -> String {
+        let escaped = self.value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=");
+        format!("{}{}{escaped}", self.field, if self.equal { "=" } else { "!=" })
+    }
+}
+
 /// Splits at commas that no backslash escapes.
 fn split_unescaped(text: &str) -> impl Iterator<Item = &str> {
     let mut escaped = false;
@@ -116,18 +124,15 @@ mod tests {
         })
     }
 
-    /// As upstream escapes a value.
-    fn escape(value: &str) -> String {
-        value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=")
-    }
-
     proptest! {
         /// What is written is what is read, whatever a value holds.
         #[test]
         fn terms_come_back_as_they_were_written(terms in prop::collection::vec(term(), 0..5), twice: bool) {
-            let operator = |equal| match (equal, twice) { (true, true) => "==", (true, false) => "=", (false, _) => "!=" };
-            let text = terms.iter().map(|t| format!("{}{}{}", t.field, operator(t.equal), escape(&t.value)));
-            let text = text.collect::<Vec<_>>().join(",");
+            let written = |term: &FieldTerm| {
+                let text = term.text();
+                if twice && term.equal { text.replacen('=', "==", 1) } else { text }
+            };
+            let text = terms.iter().map(written).collect::<Vec<_>>().join(",");
             prop_assert_eq!(FieldSelector::parse(&text).unwrap().terms, terms, "{}", text);
         }
 

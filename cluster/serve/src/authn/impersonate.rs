@@ -15,7 +15,7 @@ use kedge_api::{Status, User};
 
 use super::headers::Said;
 use super::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, service_account_groups};
-use crate::authz::{Attributes, Authorizer, node};
+use crate::authz::{Attributes, Authorizer, Selectors, node};
 use crate::wire::is_subdomain;
 use crate::wire::path::Asked;
 
@@ -123,10 +123,10 @@ impl Mode {
         by: &User,
         authorizer: &Authorizer,
         asked: &Asked,
-        field_selector: &str,
+        selectors: Selectors<'_>,
     ) -> bool {
         let by = &if self.name == ASSOCIATED { without_values(by) } else { by.clone() };
-        let request = Attributes::asked(by, asked, field_selector);
+        let request = Attributes::asked(by, asked, selectors);
         let verb = format!("impersonate-on:{}:{}", self.name, request.verb);
         if authorizer.decide(&Attributes { verb: &verb, ..request }).await.is_err() {
             return false;
@@ -154,7 +154,7 @@ pub async fn impersonated(
     headers: &HeaderMap,
     authorizer: &Authorizer,
     asked: &Asked,
-    field_selector: &str,
+    selectors: Selectors<'_>,
 ) -> Result<User, Status> {
     let wanted = Said::read(headers, PREFIX);
     if wanted.name.is_empty() {
@@ -167,7 +167,7 @@ pub async fn impersonated(
         )));
     }
     for mode in MODES.iter().filter(|mode| (mode.applies)(&wanted, &user)) {
-        if mode.allows(&wanted, &user, authorizer, asked, field_selector).await {
+        if mode.allows(&wanted, &user, authorizer, asked, selectors).await {
             return Ok(made(wanted, true));
         }
     }
@@ -280,7 +280,7 @@ mod tests {
                 headers.append("impersonate-group", group.parse().unwrap());
             }
             let asked = parse(&Method::GET, path, &Query::parse("")).unwrap();
-            let got = impersonated(jane.clone(), &headers, &authorizer, &asked, "").await;
+            let got = impersonated(jane.clone(), &headers, &authorizer, &asked, Selectors::default()).await;
             let got = got.ok().map(|user| (user.name.to_string(), user.groups.to_vec()));
             let expected =
                 expected.map(|groups| (name.to_owned(), groups.iter().map(|g| (*g).to_owned()).collect::<Vec<_>>()));

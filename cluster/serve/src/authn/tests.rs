@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::*;
 use crate::authz::Authorizer;
+use crate::authz::Selectors;
 use crate::fixture::Objects;
 use crate::pki::{Names, Pki, Profile};
 
@@ -164,8 +165,9 @@ async fn only_who_may_impersonate_does() {
     let query = crate::wire::query::Query::parse("");
     let asked = crate::wire::path::parse(&http::Method::GET, "/api/v1/pods", &query).unwrap();
     let admin = || User::new("admin", &["system:masters", AUTHENTICATED]);
-    let as_of =
-        async |user, pairs: &[(&'static str, &str)]| impersonated(user, &headers(pairs), &authorizer, &asked, "").await;
+    let as_of = async |user, pairs: &[(&'static str, &str)]| {
+        impersonated(user, &headers(pairs), &authorizer, &asked, Selectors::default()).await
+    };
     assert_eq!(as_of(admin(), &[]).await.unwrap(), admin());
     assert_eq!(as_of(admin(), &[("impersonate-user", "")]).await.unwrap(), admin());
     let jane = as_of(
@@ -186,7 +188,10 @@ async fn only_who_may_impersonate_does() {
     // A name in another script is a name: nobody is taken for who sends it.
     let mut other = HeaderMap::new();
     other.insert("impersonate-user", http::HeaderValue::from_bytes("J\u{fc}rgen".as_bytes()).unwrap());
-    assert_eq!(&*impersonated(admin(), &other, &authorizer, &asked, "").await.unwrap().name, "J\u{fc}rgen");
+    assert_eq!(
+        &*impersonated(admin(), &other, &authorizer, &asked, Selectors::default()).await.unwrap().name,
+        "J\u{fc}rgen"
+    );
     let nameless = as_of(admin(), &[("impersonate-group", "g")]).await.unwrap_err();
     assert_eq!(
         nameless.message,

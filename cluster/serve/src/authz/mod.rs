@@ -29,6 +29,7 @@ use serde_json::Value;
 use crate::clock::Clock;
 use crate::document::{Given, Mistakes, Watched};
 use crate::wire::path::{About, Asked, selected_name};
+use crate::wire::query::Query;
 use masters::Masters;
 use node::Nodes;
 use outside::{Webhook, config};
@@ -48,8 +49,21 @@ pub struct Attributes<'a> {
     /// Empty for cluster scope, or for all namespaces.
     pub namespace: &'a str,
     pub name: &'a str,
-    /// `fieldSelector` of a list or watch.
-    pub field_selector: &'a str,
+    pub selectors: Selectors<'a>,
+}
+
+/// What a list, watch or deletion of many is kept to, as it is written. An authority may allow a part of what it does not allow whole.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Selectors<'a> {
+    pub fields: &'a str,
+    pub labels: &'a str,
+}
+
+impl<'a> Selectors<'a> {
+    pub fn of(query: &'a Query) -> Self {
+        let text = |name| query.first(name).unwrap_or_default();
+        Self { fields: text("fieldSelector"), labels: text("labelSelector") }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +84,7 @@ impl<'a> Attributes<'a> {
             subresource: "",
             namespace: "",
             name: "",
-            field_selector: "",
+            selectors: Selectors::default(),
         }
     }
 
@@ -79,15 +93,16 @@ impl<'a> Attributes<'a> {
     }
 
     /// Of a request inside this process.
-    pub fn request(user: &'a User, verb: Verb, target: &'a Target, field_selector: &'a str) -> Self {
+    pub fn request(user: &'a User, verb: Verb, target: &'a Target, selectors: Selectors<'a>) -> Self {
         // A connection is got or created; in-process callers make none.
         let verb = if verb == Verb::Connect { "create" } else { verb.as_str() };
+        let of_many = matches!(verb, "list" | "watch" | "deletecollection");
         Self {
             version: &target.version,
             subresource: &target.subresource,
             namespace: &target.namespace,
             name: &target.name,
-            field_selector,
+            selectors: if of_many { selectors } else { Selectors::default() },
             ..Self::resource(user, verb, target.resource.group.as_str(), target.resource.resource.as_str())
         }
     }
@@ -95,16 +110,16 @@ impl<'a> Attributes<'a> {
     /// Takes the name that a list or watch selects for its name.
     pub fn count_selected_name(&mut self) {
         if self.name.is_empty() && matches!(self.verb, "list" | "watch" | "deletecollection") {
-            self.name = selected_name(self.field_selector).unwrap_or_default();
+            self.name = selected_name(self.selectors.fields).unwrap_or_default();
         }
     }
 
     /// Of a request that came over HTTP.
-    pub fn asked(user: &'a User, asked: &'a Asked, field_selector: &'a str) -> Self {
+    pub fn asked(user: &'a User, asked: &'a Asked, selectors: Selectors<'a>) -> Self {
         match &asked.about {
             About::Path { verb } => Self::path(user, verb, &asked.path),
             About::Resource(resource) => {
-                let mut attributes = Self::request(user, resource.verb, &resource.target, field_selector);
+                let mut attributes = Self::request(user, resource.verb, &resource.target, selectors);
                 // A namespace itself is in itself, as upstream has it.
                 if attributes.resource == "namespaces" && attributes.group.is_empty() && attributes.namespace.is_empty()
                 {
@@ -257,7 +272,7 @@ impl Authorizer {
 
     /// A PUT or an apply that finds nothing creates, which is more than to change.
     fn may_create(&self, who: &User, target: &Target) -> Result<(), Status> {
-        let attributes = Attributes::request(who, Verb::Create, target, "");
+        let attributes = Attributes::request(who, Verb::Create, target, Selectors::default());
         self.decide_here(&attributes).map(drop).map_err(|Refusal { why, .. }| {
             let (resource, name) = (&target.resource, &target.name);
             Status::about(Reason::Forbidden, resource, name, format!("{resource} {name:?} is forbidden: {why}"))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use kedge_api::rbac::Rule;
 use kedge_api::resource::known;
+use kedge_api::selector::FieldSelector;
 use kedge_api::{Informer, Key, Object, User};
 use serde_json::Value;
 
@@ -94,7 +95,7 @@ impl Nodes {
             // Of a new one the body tells the name.
             ("storage.k8s.io", "csinodes", "") if a.verb == "create" && a.name.is_empty() => Ok(()),
             ("storage.k8s.io", "csinodes", "") => own(a.name),
-            ("", "pods", "") if matches!(a.verb, "list" | "watch") => match selects_node(a.field_selector, node) {
+            ("", "pods", "") if matches!(a.verb, "list" | "watch") => match selects_node(a.selectors.fields, node) {
                 true => Ok(()),
                 false => Err("can only list/watch pods with spec.nodeName field selector".to_owned()),
             },
@@ -206,10 +207,8 @@ fn is_on(spec: &Value, node: &str) -> bool {
 }
 
 fn selects_node(selector: &str, node: &str) -> bool {
-    selector.split(',').any(|term| {
-        let (field, value) = term.split_once('=').unwrap_or((term, ""));
-        field.trim() == "spec.nodeName" && value.trim_start_matches('=').trim() == node
-    })
+    let terms = FieldSelector::parse(selector).map(|selector| selector.terms).unwrap_or_default();
+    terms.iter().any(|term| term.equal && term.field == "spec.nodeName" && term.value == node)
 }
 
 /// Where a pod's spec names an object of a kind. A `*` steps into every element of a list.

@@ -3,7 +3,7 @@
 use kedge_api::User;
 use kedge_registry::{Check, Permissions};
 
-use super::{Attributes, Authorizer};
+use super::{Attributes, Authorizer, Selectors};
 
 impl Permissions for Authorizer {
     fn may(&self, who: &User, check: &Check) -> Result<String, String> {
@@ -13,7 +13,7 @@ impl Permissions for Authorizer {
                 subresource: &check.subresource,
                 namespace: &check.namespace,
                 name: &check.name,
-                field_selector: &check.field_selector,
+                selectors: Selectors { fields: &check.field_selector, labels: &check.label_selector },
                 ..Attributes::resource(who, &check.verb, &check.group, &check.resource)
             },
         };

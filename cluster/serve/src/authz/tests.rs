@@ -18,7 +18,7 @@ async fn ask(authorizer: &Authorizer, user: &User, method: &str, uri: &str) -> R
     let method: Method = method.parse().unwrap();
     let query = Query::parse(query);
     let asked = parse(&method, path, &query).unwrap();
-    let attributes = Attributes::asked(user, &asked, query.first("fieldSelector").unwrap_or_default());
+    let attributes = Attributes::asked(user, &asked, Selectors::of(&query));
     authorizer.check(&attributes).await.map_err(|status| status.message)
 }
 

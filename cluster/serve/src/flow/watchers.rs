@@ -49,7 +49,7 @@ fn watched(asked: &Attributes<'_>, namespace: &str, name: &str) -> Watched {
 
 /// A node's watch of its own pods is not told of others': such are found by an index and cost next to nothing.
 fn is_one_nodes(asked: &Attributes<'_>) -> bool {
-    let terms = asked.field_selector.split(',').filter_map(|term| term.split_once('='));
+    let terms = asked.selectors.fields.split(',').filter_map(|term| term.split_once('='));
     let named = |(field, value): (&str, &str)| {
         field.trim() == "spec.nodeName" && !value.trim_start_matches('=').trim().is_empty()
     };
@@ -77,6 +77,7 @@ impl Drop for Registered {
 
 #[cfg(test)]
 mod tests {
+    use crate::authz::Selectors;
     use kedge_api::User;
 
     use super::*;
@@ -89,7 +90,8 @@ mod tests {
         let open: Vec<_> = [("", ""), ("", ""), ("ns", ""), ("ns", "one"), ("other", "")]
             .map(|(namespace, name)| watchers.register(&of("watch", namespace, name)))
             .into();
-        let node = Attributes { field_selector: "spec.nodeName=n1", ..of("watch", "", "") };
+        let node =
+            Attributes { selectors: Selectors { fields: "spec.nodeName=n1", labels: "" }, ..of("watch", "", "") };
         let _node = watchers.register(&node);
         for (namespace, name, want) in
             [("ns", "one", 4), ("ns", "", 3), ("ns", "two", 3), ("other", "x", 3), ("", "", 2)]

@@ -2,21 +2,23 @@
 
 use std::sync::Arc;
 
+use kedge_api::selector::{FieldSelector, FieldTerm, Selector, label_key_error, label_value_error};
 use kedge_api::status::{Cause, Details};
 use kedge_api::{Reason, Request, Status, User};
 use serde_json::{Map, Value, json};
 
 use super::{AUTHORIZATION, Reviewer, strings};
-use crate::authz::{Attributes, Refusal, What};
+use crate::authz::{Attributes, Refusal, Selectors, What};
 use crate::wire::set;
 
 pub async fn of_self(reviewer: &Reviewer<'_>, request: &Request, object: &Map<String, Value>) -> Result<Value, Status> {
     let spec = object.get("spec").cloned().unwrap_or_default();
     let mut wrong = Vec::new();
-    let attributes = attributes(&spec, &request.who, &mut wrong);
+    let kept = KEPT.map(|kept| kept.read(&spec));
+    let attributes = attributes(&spec, &request.who, &kept, &mut wrong);
     validate_selectors(&spec, &mut wrong);
     bare(object, false, &mut wrong);
-    verdict(reviewer, attributes, wrong).await
+    verdict(reviewer, attributes, &kept, wrong).await
 }
 
 pub async fn of_other(
@@ -32,7 +34,8 @@ pub async fn of_other(
     let user =
         User { name: text("user").into(), uid: text("uid").into(), groups: groups.into(), extra: Arc::new(extra) };
     let mut wrong = Vec::new();
-    let attributes = attributes(&spec, &user, &mut wrong);
+    let kept = KEPT.map(|kept| kept.read(&spec));
+    let attributes = attributes(&spec, &user, &kept, &mut wrong);
     if user.name.is_empty() && user.groups.is_empty() {
         wrong.push(invalid("spec.user", "\"\"", "at least one of user or group must be specified"));
     }
@@ -52,7 +55,7 @@ pub async fn of_other(
             What::Resource => {}
         }
     }
-    verdict(reviewer, attributes, wrong).await
+    verdict(reviewer, attributes, &kept, wrong).await
 }
 
 /// A question is no object: it has no name, and at most a namespace.
@@ -64,15 +67,21 @@ fn bare(object: &Map<String, Value>, namespaced: bool, wrong: &mut Vec<Cause>) {
     }
 }
 
-fn attributes<'a>(spec: &'a Value, user: &'a User, wrong: &mut Vec<Cause>) -> Option<Attributes<'a>> {
+fn attributes<'a>(
+    spec: &'a Value,
+    user: &'a User,
+    [fields, labels]: &'a [Read; 2],
+    wrong: &mut Vec<Cause>,
+) -> Option<Attributes<'a>> {
     let (resource, path) = (spec.get("resourceAttributes"), spec.get("nonResourceAttributes"));
     let text = |key: &str| resource.or(path).and_then(|a| a.get(key)).and_then(Value::as_str).unwrap_or_default();
     match (resource, path) {
-        (Some(resource), None) => Some(Attributes {
+        (Some(_), None) => Some(Attributes {
+            version: if text("version").is_empty() { "*" } else { text("version") },
             subresource: text("subresource"),
             namespace: text("namespace"),
             name: text("name"),
-            field_selector: raw(resource, "fieldSelector"),
+            selectors: Selectors { fields: &fields.text, labels: &labels.text },
             ..Attributes::resource(user, text("verb"), text("group"), text("resource"))
         }),
         (None, Some(_)) => Some(Attributes::path(user, text("verb"), text("path"))),
@@ -89,31 +98,132 @@ fn attributes<'a>(spec: &'a Value, user: &'a User, wrong: &mut Vec<Cause>) -> Op
     }
 }
 
-/// The text of a selector that restricts a list or watch.
-fn raw<'a>(resource: &'a Value, name: &str) -> &'a str {
-    let raw = resource.get(name).and_then(|selector| selector.get("rawSelector"));
-    raw.and_then(Value::as_str).unwrap_or_default()
+/// One of the two selectors that a list or watch is kept to.
+#[derive(Clone, Copy)]
+struct Kept {
+    name: &'static str,
+    is_text: fn(&str) -> bool,
+    /// A single requirement as it is written in a selector.
+    written: fn(&Value) -> Option<String>,
+    /// What is wrong with a requirement, at its path.
+    validate: fn(&Value, &str, &mut Vec<Cause>),
+}
+
+const KEPT: [Kept; 2] = [
+    Kept {
+        name: "fieldSelector",
+        is_text: |text| FieldSelector::parse(text).is_ok(),
+        written: |one| {
+            let [value] = strings(one.get("values")).try_into().ok()?;
+            let equal = match text(one, "operator") {
+                "In" => true,
+                "NotIn" => false,
+                _ => return None,
+            };
+            Some(FieldTerm { field: text(one, "key").to_owned(), equal, value }.text())
+        },
+        validate: |one, path, wrong| {
+            if text(one, "key").is_empty() {
+                wrong.push(required(&format!("{path}.key"), "must be specified"));
+            }
+            values_fit(one, path, wrong);
+        },
+    },
+    Kept {
+        name: "labelSelector",
+        is_text: |text| Selector::parse(text).is_ok(),
+        written: |one| {
+            let (key, values) = (text(one, "key"), strings(one.get("values")).join(","));
+            match text(one, "operator") {
+                "In" => Some(format!("{key} in ({values})")),
+                "NotIn" => Some(format!("{key} notin ({values})")),
+                "Exists" => Some(key.to_owned()),
+                "DoesNotExist" => Some(format!("!{key}")),
+                _ => None,
+            }
+        },
+        validate: |one, path, wrong| {
+            values_fit(one, path, wrong);
+            let key = text(one, "key");
+            if let Some(why) = label_key_error(key) {
+                wrong.push(invalid(&format!("{path}.key"), &format!("{key:?}"), &why));
+            }
+            for (at, value) in strings(one.get("values")).iter().enumerate() {
+                if let Some(why) = label_value_error(value) {
+                    wrong.push(invalid(&format!("{path}.values[{at}]"), &format!("{value:?}"), &why));
+                }
+            }
+        },
+    },
+];
+
+/// A selector as the authorities are told of it, and what is told the client if not all of it could be read: what is left out only makes
+/// the question wider.
+#[derive(Default)]
+struct Read {
+    text: String,
+    failed: String,
+}
+
+impl Kept {
+    fn read(self, spec: &Value) -> Read {
+        let Some(selector) = spec.get("resourceAttributes").and_then(|resource| resource.get(self.name)) else {
+            return Read::default();
+        };
+        let raw = text(selector, "rawSelector");
+        let requirements = list(selector, "requirements");
+        let terms: Vec<String> = requirements.iter().filter_map(self.written).collect();
+        let (text, whole) = match requirements.len() {
+            0 if (self.is_text)(raw) => (raw.to_owned(), true),
+            0 => (String::new(), false),
+            all => (terms.join(","), terms.len() == all),
+        };
+        let partly = if text.is_empty() { "" } else { "partially " };
+        let failed = format!("spec.resourceAttributes.{} {partly}ignored due to parse error", self.name);
+        Read { text, failed: if whole { String::new() } else { failed } }
+    }
+}
+
+fn text<'a>(of: &'a Value, name: &str) -> &'a str {
+    of.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn list<'a>(of: &'a Value, name: &str) -> &'a [Value] {
+    of.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+/// An operator that is not known may have what values it likes: who asks may be newer.
+fn values_fit(one: &Value, path: &str, wrong: &mut Vec<Cause>) {
+    let (some, path) = (!list(one, "values").is_empty(), format!("{path}.values"));
+    match text(one, "operator") {
+        "In" | "NotIn" if !some => {
+            wrong.push(required(&path, "must be specified when `operator` is 'In' or 'NotIn'"));
+        }
+        "Exists" | "DoesNotExist" if some => {
+            let why = "Forbidden: may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
+            wrong.push(Cause { reason: "FieldValueForbidden".to_owned(), message: why.to_owned(), field: path });
+        }
+        _ => {}
+    }
 }
 
 /// Selectors are given as text or as requirements, never both.
 fn validate_selectors(spec: &Value, wrong: &mut Vec<Cause>) {
     let Some(resource) = spec.get("resourceAttributes") else { return };
-    for name in ["fieldSelector", "labelSelector"] {
-        let Some(selector) = resource.get(name) else { continue };
-        let raw = raw(resource, name);
-        let required = selector.get("requirements").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
-        let path = format!("spec.resourceAttributes.{name}");
-        if !raw.is_empty() && required {
+    for kept in KEPT {
+        let Some(selector) = resource.get(kept.name) else { continue };
+        let (raw, requirements) = (text(selector, "rawSelector"), list(selector, "requirements"));
+        let path = format!("spec.resourceAttributes.{}", kept.name);
+        if !raw.is_empty() && !requirements.is_empty() {
             let why = "may not specified at the same time as requirements";
             wrong.push(invalid(&format!("{path}.rawSelector"), &format!("{raw:?}"), why));
         }
-        if raw.is_empty() && !required {
-            let message = format!("Required value: when {path} is specified, requirements or rawSelector is required");
-            wrong.push(Cause {
-                reason: "FieldValueRequired".to_owned(),
-                message,
-                field: format!("{path}.requirements"),
-            });
+        if raw.is_empty() && requirements.is_empty() {
+            let why = format!("when {path} is specified, requirements or rawSelector is required");
+            wrong.push(required(&format!("{path}.requirements"), &why));
+        }
+        for (at, one) in requirements.iter().enumerate() {
+            (kept.validate)(one, &format!("{path}.requirements[{at}]"), wrong);
         }
     }
 }
@@ -126,6 +236,7 @@ fn shown_path(attributes: &Value) -> String {
 async fn verdict(
     reviewer: &Reviewer<'_>,
     attributes: Option<Attributes<'_>>,
+    kept: &[Read; 2],
     wrong: Vec<Cause>,
 ) -> Result<Value, Status> {
     let Some(attributes) = attributes.filter(|_| wrong.is_empty()) else { return Err(refused(wrong)) };
@@ -138,12 +249,19 @@ async fn verdict(
     if refusal.denied {
         set(&mut status, "denied", true);
     }
-    for (field, text) in [("reason", refusal.why), ("evaluationError", refusal.failed)] {
+    let failures = [&refusal.failed].into_iter().chain(kept.iter().map(|read| &read.failed));
+    let failed = failures.filter(|text| !text.is_empty()).map(String::as_str).collect::<Vec<_>>().join("; ");
+    for (field, text) in [("reason", refusal.why), ("evaluationError", failed)] {
         if !text.is_empty() {
             set(&mut status, field, text);
         }
     }
     Ok(status)
+}
+
+fn required(field: &str, why: &str) -> Cause {
+    let message = format!("Required value: {why}");
+    Cause { reason: "FieldValueRequired".to_owned(), message, field: field.to_owned() }
 }
 
 fn invalid(field: &str, value: &str, why: &str) -> Cause {
@@ -169,7 +287,7 @@ mod tests {
         let user = User::new("u", &[]);
         let told = |spec: Value, metadata: Value, namespaced: bool| -> Vec<String> {
             let mut wrong = Vec::new();
-            attributes(&spec, &user, &mut wrong);
+            attributes(&spec, &user, &KEPT.map(|kept| kept.read(&spec)), &mut wrong);
             validate_selectors(&spec, &mut wrong);
             bare(json!({"metadata": metadata}).as_object().unwrap(), namespaced, &mut wrong);
             wrong.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
@@ -208,9 +326,67 @@ mod tests {
         ] {
             assert_eq!(told(spec, metadata, false), [want]);
         }
+        let requirements = json!([
+            {"key": "", "operator": "In"},
+            {"key": "a b", "operator": "Exists", "values": ["c d"]},
+            {"key": "a", "operator": "Newer"},
+        ]);
+        let named = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric \
+                     character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
+                     '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+        let at = "spec.resourceAttributes.labelSelector.requirements";
+        let all = told(with(json!({"requirements": requirements})), json!({}), false);
+        assert_eq!(
+            all.get(..4),
+            Some(
+                &[
+                    format!("{at}[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'"),
+                    format!("{at}[0].key: Invalid value: \"\": name part must be non-empty"),
+                    format!(
+                        "{at}[1].values: Forbidden: may not be specified when `operator` is 'Exists' or 'DoesNotExist'"
+                    ),
+                    format!("{at}[1].key: Invalid value: \"a b\": {named}"),
+                ][..]
+            )
+        );
         assert_eq!(
             told(json!({"nonResourceAttributes": {"path": "/x"}}), json!({"name": "x", "namespace": "n"}), true),
             [r#"metadata: Invalid value: {"name":"x","namespace":"n"}: must be empty except for namespace"#]
         );
+    }
+
+    #[test]
+    fn of_a_selector_counts_what_can_be_read() {
+        let read = |at: usize, selector: Value| {
+            let spec = json!({"resourceAttributes": {KEPT[at].name: selector}});
+            let Read { text, failed } = KEPT[at].read(&spec);
+            (text, failed)
+        };
+        let one =
+            |key: &str, operator: &str, values: &[&str]| json!({"key": key, "operator": operator, "values": values});
+        let many = |all: &[Value]| json!({ "requirements": all });
+        let ignored = |what: &str| format!("spec.resourceAttributes.{what} due to parse error");
+        for (at, selector, text, failed) in [
+            (0, json!({"rawSelector": "a=b"}), "a=b", String::new()),
+            (0, json!({"rawSelector": "a"}), "", ignored("fieldSelector ignored")),
+            (0, many(&[one("a", "In", &["b,c"]), one("d", "NotIn", &["e"])]), "a=b\\,c,d!=e", String::new()),
+            (
+                0,
+                many(&[one("a", "In", &["b"]), one("d", "In", &["e", "f"])]),
+                "a=b",
+                ignored("fieldSelector partially ignored"),
+            ),
+            (0, many(&[one("a", "Exists", &[])]), "", ignored("fieldSelector ignored")),
+            (1, json!({"rawSelector": "a in (b"}), "", ignored("labelSelector ignored")),
+            (1, many(&[one("a", "In", &["b", "c"]), one("d", "DoesNotExist", &[])]), "a in (b,c),!d", String::new()),
+            (
+                1,
+                many(&[one("a", "Exists", &[]), one("d", "Newer", &[])]),
+                "a",
+                ignored("labelSelector partially ignored"),
+            ),
+        ] {
+            assert_eq!(read(at, selector.clone()), (text.to_owned(), failed), "{selector}");
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::aggregate::Aggregator;
 use crate::audit::Audit;
 use crate::authn::token::Tokens;
 use crate::authn::{Authenticator, Peer, impersonated, unauthorized};
-use crate::authz::{Attributes, Authorizer};
+use crate::authz::{Attributes, Authorizer, Selectors};
 use crate::backend::{Backend, Catalog};
 use crate::clock::Clock;
 use crate::describe::health::Health;
@@ -215,9 +215,9 @@ impl Front {
         let began = Instant::now();
         let user = self.authenticator.authenticate(peer, request.headers(), &asked.path).await;
         self.metrics.authenticated(user.as_ref().map(|user| &*user.name).map_err(|_| ()), began.elapsed());
-        let selector = query.first("fieldSelector").unwrap_or_default();
-        self.begin_trail(&user, peer, (asked, selector, limits.lasting), request.headers(), course);
-        let user = impersonated(user?, request.headers(), &self.authorizer, asked, selector).await?;
+        let selectors = Selectors::of(query);
+        self.begin_trail(&user, peer, (asked, selectors, limits.lasting), request.headers(), course);
+        let user = impersonated(user?, request.headers(), &self.authorizer, asked, selectors).await?;
         if request.headers().contains_key("impersonate-user")
             && let Some(trail) = &mut course.trail
         {
@@ -229,7 +229,7 @@ impl Front {
         {
             return Err(if user.name.is_empty() { unauthorized() } else { respond::method_not_allowed() });
         }
-        let attributes = Attributes::asked(&user, asked, selector);
+        let attributes = Attributes::asked(&user, asked, selectors);
         if let Err(why) = self.seated(&attributes, asked, query, limits, course).await {
             self.metrics.terminated(subject, Reason::TooManyRequests.code());
             return Ok(refused(&why));

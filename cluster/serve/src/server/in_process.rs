@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kedge_api::rbac::MASTERS;
-use kedge_api::{Answer, Client, Request, Status, User};
+use kedge_api::{Answer, Client, Options, Request, Status, User};
 
 use super::course::Course;
 use super::front::Front;
 use crate::aggregate::availability;
-use crate::authz::Attributes;
+use crate::authz::{Attributes, Selectors};
 use crate::flow::dangling;
 
 /// Calls the registry as one user.
@@ -44,8 +44,10 @@ impl InProcess {
         // Whoever holds this client is this user, whatever the request says.
         request.who = self.user.clone();
         request.options.field_manager.get_or_insert_with(|| manager(&self.user).to_owned());
-        let selector = request.options.field_selector.clone().unwrap_or_default();
-        let mut attributes = Attributes::request(&self.user, request.verb, &request.target, &selector);
+        let Options { field_selector, label_selector, .. } = request.options.clone();
+        let (fields, labels) = (field_selector.unwrap_or_default(), label_selector.unwrap_or_default());
+        let selectors = Selectors { fields: &fields, labels: &labels };
+        let mut attributes = Attributes::request(&self.user, request.verb, &request.target, selectors);
         attributes.count_selected_name();
         let mut trail = self.front.begin_own_trail(&attributes, &request.target, manager(&self.user));
         let decision = self.front.authorizer.decide(&attributes).await;

@@ -12,7 +12,7 @@ use super::course::{Course, Ends};
 use super::front::Front;
 use crate::audit::{Arrived, Stage, Trail};
 use crate::authn::Peer;
-use crate::authz::Attributes;
+use crate::authz::{Attributes, Selectors};
 use crate::wire::lasting::Lasting;
 use crate::wire::path::{About, Asked};
 
@@ -71,13 +71,13 @@ impl Front {
         &self,
         user: &Result<User, Status>,
         peer: &Peer,
-        (asked, selector, lasting): (&Asked, &str, Lasting),
+        (asked, selectors, lasting): (&Asked, Selectors<'_>, Lasting),
         headers: &HeaderMap,
         course: &mut Course,
     ) {
         let (Some(audit), Some(arrived)) = (&self.audit, course.arrived.take()) else { return };
         let nobody = User::new("", &[]);
-        let attributes = Attributes::asked(user.as_ref().unwrap_or(&nobody), asked, selector);
+        let attributes = Attributes::asked(user.as_ref().unwrap_or(&nobody), asked, selectors);
         let version = match &asked.about {
             About::Resource(resource) => resource.target.version.as_str(),
             About::Path { .. } => "",

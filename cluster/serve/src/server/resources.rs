@@ -13,7 +13,7 @@ use super::course::Course;
 use super::front::Front;
 use super::paths::accept;
 use super::read::Read;
-use crate::authz::Attributes;
+use crate::authz::{Attributes, Selectors};
 use crate::http::answer::{Wanted, answer};
 use crate::http::respond::{self, Body, method_not_allowed, not_found, page_not_found};
 use crate::http::{watch, websocket};
@@ -142,7 +142,7 @@ impl Front {
         }
         if connection.upgrades() && read {
             // A WebSocket is opened by GET, but running a command is no reading: upstream asks for both since 1.35.
-            let attributes = Attributes::request(user, Verb::Connect, &asked.target, "");
+            let attributes = Attributes::request(user, Verb::Connect, &asked.target, Selectors::default());
             self.authorizer.check(&attributes).await?;
         }
         if let Some(options) = connection.options(query, &asked.rest) {

@@ -8,11 +8,11 @@
 mod conditions;
 pub mod config;
 
-use kedge_api::selector::{FieldSelector, FieldTerm};
+use kedge_api::selector::{FieldSelector, FieldTerm, Operator, Requirement, Selector};
 use serde_json::{Map, Value, json};
 
 use self::config::Settings;
-use super::{Attributes, Decision, What};
+use super::{Attributes, Decision, Selectors, What};
 use crate::clock::Clock;
 use crate::kept::Kept;
 
@@ -104,8 +104,11 @@ fn spec(attributes: &Attributes<'_>) -> Value {
             ] {
                 resource.insert(field.to_owned(), text.into());
             }
-            if let Some(requirements) = requirements(attributes.field_selector) {
-                resource.insert("fieldSelector".to_owned(), json!({"requirements": requirements}));
+            let Selectors { fields, labels } = attributes.selectors;
+            for (name, requirements) in [("fieldSelector", of_fields(fields)), ("labelSelector", of_labels(labels))] {
+                if !requirements.is_empty() {
+                    resource.insert(name.to_owned(), json!({"requirements": requirements}));
+                }
             }
             spec.insert("resourceAttributes".to_owned(), resource.into());
         }
@@ -117,14 +120,25 @@ fn spec(attributes: &Attributes<'_>) -> Value {
     spec.into()
 }
 
-/// What a field selector demands, if it demands anything that can be read.
-fn requirements(selector: &str) -> Option<Vec<Value>> {
-    let terms = FieldSelector::parse(selector).ok()?.terms;
+/// What a field selector demands, as far as it can be read.
+fn of_fields(selector: &str) -> Vec<Value> {
+    let terms = FieldSelector::parse(selector).map(|selector| selector.terms).unwrap_or_default();
     let requirement = |term: &FieldTerm| {
         let operator = if term.equal { "In" } else { "NotIn" };
         json!({"key": term.field, "operator": operator, "values": [term.value]})
     };
-    (!terms.is_empty()).then(|| terms.iter().map(requirement).collect())
+    terms.iter().map(requirement).collect()
+}
+
+/// … and a label selector; numbers are not compared outside.
+fn of_labels(selector: &str) -> Vec<Value> {
+    let Ok(selector) = Selector::parse(selector) else { return Vec::new() };
+    let told = selector.requirements().iter().filter(|one| !matches!(one.operator(), Operator::Gt | Operator::Lt));
+    let requirement = |one: &Requirement| match one.values() {
+        [] => json!({"key": one.key(), "operator": one.operator().as_str()}),
+        values => json!({"key": one.key(), "operator": one.operator().as_str(), "values": values}),
+    };
+    told.map(requirement).collect()
 }
 
 #[cfg(test)]
