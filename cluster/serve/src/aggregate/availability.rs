@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::{Aggregator, Learned, Remote, Service, discovery, published, say_who};
 use crate::clock::Clock;
+use crate::describe::openapi::others::Spec;
 use crate::http::respond::full;
 use crate::reach::Server;
 use crate::reach::service::{self, items, text};
@@ -208,11 +209,27 @@ impl Aggregator {
                 let openapi: Option<Value> = openapi.ok().and_then(|(_, body)| serde_json::from_slice(&body).ok());
                 let document = openapi.as_ref().and_then(|index| index.get("paths")?.get(path.trim_start_matches('/')));
                 let openapi = document.map(|document| text(document, "/serverRelativeURL").to_owned());
-                Ok(Learned { resources: discovery::resources(&list).into(), openapi, fresh: list.is_object() })
+                let before = self.learned(service);
+                // Documents of version 3 are named by their content: where that is the same, so is version 2.
+                let spec = match before.spec {
+                    Some(spec) if openapi.is_some() && openapi == before.openapi => Some(spec),
+                    spec => self::spec(&server, &path, spec).await,
+                };
+                Ok(Learned { resources: discovery::resources(&list).into(), openapi, spec, fresh: list.is_object() })
             }
             Ok((code, _)) => Err(bad(&url, format!("bad status from {url}: {code}"))),
             Err(why) => Err(bad(&url, format!("Get {url:?}: {why}"))),
         }
+    }
+}
+
+/// What a server describes in OpenAPI 2, or did when it last could.
+async fn spec(server: &Server, path: &str, before: Option<Arc<Spec>>) -> Option<Arc<Spec>> {
+    match get(server, "/openapi/v2", "system:aggregator").await {
+        Ok((200, body)) => Spec::read(&body, &format!("{path}/")).map(Arc::new).or(before),
+        // It has none.
+        Ok((404, _)) => None,
+        Ok(_) | Err(_) => before,
     }
 }
 

@@ -21,6 +21,7 @@ use kedge_api::{Informer, Snapshot, User};
 use serde_json::{Value, json};
 
 use crate::authn::front_proxy;
+use crate::describe::openapi::others::Spec;
 use crate::http::respond::{self, Body};
 use crate::pki::{Pki, Profile};
 use crate::proxy::{end_to_end, forwarded, switched};
@@ -38,6 +39,8 @@ struct Learned {
     resources: Arc<[Value]>,
     /// Where its OpenAPI of version 3 is.
     openapi: Option<String>,
+    /// Its OpenAPI of version 2.
+    spec: Option<Arc<Spec>>,
     fresh: bool,
 }
 
@@ -167,6 +170,12 @@ impl Aggregator {
         }
         paths.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
         paths.dedup();
+    }
+
+    /// What other servers told of themselves for `/openapi/v2`, those before others first.
+    pub fn specs(&self) -> Vec<Arc<Spec>> {
+        let services = self.services();
+        services.iter().filter(|s| s.remote.is_some()).filter_map(|s| self.learned(s).spec).collect()
     }
 
     /// The documents of `/openapi/v3` that other servers have.

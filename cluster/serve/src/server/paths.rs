@@ -14,6 +14,7 @@ use super::front::Front;
 use crate::aggregate::discovery::Form;
 use crate::authn::token::ISSUER;
 use crate::clock::Clock;
+use crate::describe::openapi::others::Spec;
 use crate::describe::{discovery, openapi, version};
 use crate::http::chunks;
 use crate::http::respond::{self, Body, method_not_allowed, not_found, page_not_found};
@@ -82,7 +83,7 @@ impl Front {
                 None if self.catalog.has_group(group) => Err(not_found()),
                 None => Ok(page_not_found()),
             },
-            ["openapi", "v2"] => Ok(openapi_v2(&rows(), headers)),
+            ["openapi", "v2"] => Ok(openapi_v2(&rows(), &self.aggregator.specs(), headers)),
             ["openapi", "v3"] => {
                 let mut index = openapi::index(&rows());
                 self.aggregator.add_documents(&mut index);
@@ -185,9 +186,9 @@ fn reported(headers: &HeaderMap, report: impl FnOnce(metrics::Form) -> String) -
 const OPENAPI_V2: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 const OPENAPI_V3: &str = "application/com.github.proto-openapi.spec.v3.v1.0+protobuf";
 
-fn openapi_v2(rows: &[Arc<Resource>], headers: &HeaderMap) -> Response<Body> {
+fn openapi_v2(rows: &[Arc<Resource>], others: &[Arc<Spec>], headers: &HeaderMap) -> Response<Body> {
     let Some(format) = document_form(accept(headers), "v2") else { return bare(406) };
-    let (hash, parts) = openapi::v2(rows, format);
+    let (hash, parts) = openapi::v2(rows, others, format);
     streamed(parts, &hash, if format == Format::Protobuf { OPENAPI_V2 } else { respond::JSON }, headers)
 }
 

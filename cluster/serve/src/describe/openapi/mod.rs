@@ -9,6 +9,7 @@
 
 mod custom;
 mod names;
+pub mod others;
 mod parameters;
 mod paths;
 mod plain;
@@ -23,6 +24,7 @@ use kedge_api::{Resource, schema};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use self::others::Spec;
 use self::plain::Plain;
 use self::protobuf::Writer;
 use self::texts::Texts;
@@ -93,7 +95,15 @@ fn hash(rows: &[Arc<Resource>]) -> String {
             digest.update(format!(" {} {} {}", row.kind, custom.list_kind, custom.schema));
         }
     }
-    digest.finalize().iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02X}"))
+    digits(&digest.finalize())
+}
+
+fn hex(text: &[u8]) -> String {
+    digits(&Sha256::digest(text))
+}
+
+fn digits(digest: &[u8]) -> String {
+    digest.iter().take(16).fold(String::new(), |text, byte| format!("{text}{byte:02X}"))
 }
 
 /// A document as parts to be joined.
@@ -113,16 +123,18 @@ pub fn v3(rows: &[Arc<Resource>], name: &str, format: Format) -> Option<(String,
         false => json!({"title": "Kubernetes", "version": GIT_VERSION}),
     };
     let rest = json!({"openapi": "3.0.0", "info": info, "components": {"securitySchemes": {"BearerToken": bearer()}}});
-    Some((tag, document(rest, plain, own, Edition::V3, format)))
+    Some((tag, document(rest, plain, own, &[], Edition::V3, format)))
 }
 
-/// `/openapi/v2`
-pub fn v2(rows: &[Arc<Resource>], format: Format) -> (String, Parts) {
+/// `/openapi/v2`, with what other servers describe.
+pub fn v2(rows: &[Arc<Resource>], others: &[Arc<Spec>], format: Format) -> (String, Parts) {
     let custom = |name: &String| rows_of(rows, name).first().is_some_and(|row| row.custom.is_some());
     let plain = document_names(rows).iter().filter(|name| !custom(name)).map(|name| Plain::of(name)).collect();
     let rest = json!({"swagger": "2.0", "info": {"title": "Kubernetes", "version": GIT_VERSION},
         "security": [{"BearerToken": []}], "securityDefinitions": {"BearerToken": bearer()}});
-    (hash(rows), document(rest, plain, rows.to_vec(), Edition::V2, format))
+    let tags = others.iter().fold(hash(rows), |tags, spec| format!("{tags}{}", spec.tag));
+    let tag = if others.is_empty() { tags } else { hex(tags.as_bytes()) };
+    (tag, document(rest, plain, rows.to_vec(), others, Edition::V2, format))
 }
 
 fn bearer() -> Value {
@@ -132,14 +144,26 @@ fn bearer() -> Value {
 type Entry = (String, Value);
 
 /// `rest` is what there is besides paths and schemas.
-fn document(rest: Value, plain: Vec<Plain>, rows: Vec<Arc<Resource>>, edition: Edition, format: Format) -> Parts {
+fn document(
+    rest: Value,
+    plain: Vec<Plain>,
+    rows: Vec<Arc<Resource>>,
+    others: &[Arc<Spec>],
+    edition: Edition,
+    format: Format,
+) -> Parts {
     let texts = Texts::unpack();
     let closure = types::closure(&rows, &plain);
     let custom: Vec<Entry> = rows.iter().flat_map(|row| custom::schemas(row, edition, &texts)).collect();
+    let mut joined = others::join(others, |name| {
+        let of_type = || closure.iter().find(|t| t.name() == name).map(|t| types::schema(*t, edition, &texts));
+        custom.iter().find(|(known, _)| known == name).map(|(_, schema)| schema.clone()).or_else(of_type)
+    });
+    let (more_paths, more) = (std::mem::take(&mut joined.paths), std::mem::take(&mut joined.definitions));
     let plain = plain.into_iter().map(move |plain| plain.entry(edition));
-    let paths = plain.chain(rows.into_iter().flat_map(move |row| paths::of(&row, edition)));
+    let paths = plain.chain(rows.into_iter().flat_map(move |row| paths::of(&row, edition))).chain(more_paths);
     let schema = move |t: schema::Type| (t.name().to_owned(), types::schema(t, edition, &texts));
-    let schemas = closure.into_iter().map(schema).chain(custom);
+    let schemas = closure.into_iter().map(schema).chain(custom).map(move |entry| joined.with_kinds(entry)).chain(more);
     match format {
         Format::Protobuf => messages(rest, paths, schemas, edition),
         Format::Json | Format::Yaml => objects(rest, paths, schemas),

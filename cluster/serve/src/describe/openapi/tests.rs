@@ -132,7 +132,7 @@ fn the_index_names_documents_that_exist_and_the_second_edition_is_whole() {
         assert_eq!((&document["openapi"], dangling(&document)), (&json!("3.0.0"), vec![]), "{name}");
     }
     assert!(v3(&rows, "apis/nope/v1", Format::Json).is_none());
-    let (_, parts) = v2(&rows, Format::Json);
+    let (_, parts) = v2(&rows, &[], Format::Json);
     let document = parse(parts);
     assert_eq!((&document["swagger"], dangling(&document)), (&json!("2.0"), vec![]));
     let mut operations: Vec<&str> = document["paths"]
@@ -143,7 +143,7 @@ fn the_index_names_documents_that_exist_and_the_second_edition_is_whole() {
         .filter_map(|operation| operation["operationId"].as_str())
         .collect();
     // As protobuf: everything in it is of the message's fields, and no part is empty.
-    let (_, parts) = v2(&rows, Format::Protobuf);
+    let (_, parts) = v2(&rows, &[], Format::Protobuf);
     let parts: Vec<Bytes> = parts.collect();
     let schemas = document["definitions"].as_object().unwrap().len();
     assert_eq!(parts.len(), 1 + document["paths"].as_object().unwrap().len() + schemas);
