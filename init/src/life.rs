@@ -10,9 +10,10 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
 
-/// Two workers serve a machine of any size: what is slow waits in the kernel. Stacks are virtual memory until they are used.
+/// Two workers serve a machine of any size: what is slow waits in the kernel. Stacks are virtual memory until they are used; a debug
+/// build's frames are several times as large, and the deepest document that is read would not fit.
 const WORKERS: usize = 2;
-const STACK: usize = 1 << 20;
+const STACK: usize = if cfg!(debug_assertions) { 4 << 20 } else { 1 << 20 };
 /// Threads that wait in blocking calls; each gives its memory back after a while.
 const BLOCKING: usize = 16;
 const IDLE_THREAD: Duration = Duration::from_secs(5);

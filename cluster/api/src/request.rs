@@ -43,7 +43,8 @@ pub struct Options {
     pub r#continue: Option<String>,
     pub allow_watch_bookmarks: bool,
     pub send_initial_events: Option<bool>,
-    pub timeout_seconds: Option<u64>,
+    /// Zero is none; less has passed already.
+    pub timeout_seconds: Option<i64>,
     /// `All` is the only value there is; anything else is refused.
     pub dry_run: Vec<String>,
     /// `Ignore`, `Warn` or `Strict`.

@@ -22,9 +22,13 @@ pub(crate) fn patch(kind: PatchType, resource: &Resource, current: &Value, patch
         }
         PatchType::Strategic => {
             let t = schema::get(&resource.schema);
-            strategic::apply(t, current, object(patch)?).map_err(|e| match e {
+            // Nothing at all is a patch that changes nothing.
+            let nothing = Map::new();
+            let changes = if patch.is_null() { &nothing } else { object(patch)? };
+            strategic::apply(t, current, changes).map_err(|e| match e {
                 strategic::Error::Refused(why) => refused(patch, &why),
                 strategic::Error::Malformed(why) => Status::new(Reason::Unknown, why),
+                strategic::Error::Bad(why) => Status::bad_request(why),
             })
         }
         // It needs to know who owns what: `apply::Author` does it.

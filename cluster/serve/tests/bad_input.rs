@@ -215,6 +215,55 @@ async fn what_is_wrong_with_a_body_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_is_told_in_upstreams_words() {
+    let world = World::start(Bounds::default()).await;
+    let one = &format!("{MAPS}/one");
+    let made = MAP.replace(r#""generateName":"map-""#, r#""name":"one""#);
+    assert_eq!(world.ask("POST", MAPS, JSON, made.as_bytes()).await.status, 201);
+    for (method, path, kind, body, said) in [
+        (
+            "POST",
+            MAPS,
+            JSON,
+            r#"{"kind":3}"#,
+            "json: cannot unmarshal number into Go struct field .kind of type string",
+        ),
+        ("POST", MAPS, YAML, "a: b\n- c\n", "(must be of type ConfigMap): yaml: line 1: did not find expected key ("),
+        ("PATCH", one, PATCH, "[3]", "json: cannot unmarshal number into Go value of type handlers.jsonPatchOp"),
+        (
+            "PATCH",
+            one,
+            PATCH,
+            r#"[{"op":"add","path":[]}]"#,
+            "json: cannot unmarshal array into Go struct field jsonPatchOp.path of type string",
+        ),
+        ("PATCH", one, STRATEGIC, r#"{"metadata":{"$retainKeys":3}}"#, "invalid patch format of retainKeys"),
+        (
+            "PATCH",
+            one,
+            STRATEGIC,
+            r#"{"metadata":{"$retainKeys":["name"],"labels":{}}}"#,
+            "invalid patch format of retainKeys",
+        ),
+        ("GET", &format!("{MAPS}?limit=99999999999999999999"), JSON, "", "value out of range"),
+        ("GET", &format!("{MAPS}?limit=1&continue=a!"), JSON, "", "illegal base64 data at input byte 1"),
+    ] {
+        let reply = world.ask(method, path, kind, body.as_bytes()).await;
+        let status: Value = serde_json::from_str(&reply.text).unwrap_or_default();
+        let message = status["message"].as_str().unwrap_or_default();
+        assert!(reply.status == 400 && message.contains(said), "{method} {path} {body}: {reply:?}");
+    }
+    for kind in [PATCH, STRATEGIC] {
+        let reply = world.ask("PATCH", one, kind, b"null").await;
+        assert_eq!(reply.status, 200, "{kind}: {reply:?}");
+    }
+    // A watch that is to be over before it began.
+    let reply = world.ask("GET", &format!("{MAPS}?watch=1&timeoutSeconds=-1"), JSON, b"").await;
+    assert_eq!(reply.status, 200, "{reply:?}");
+    world.works().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_a_line_or_a_header_is_told() {
     let world = World::start(Bounds::default()).await;
     let (wide, wider) = ("a=b,".repeat(12_000), "x".repeat(200_000));

@@ -49,7 +49,7 @@ pub(crate) fn row() -> Row {
                 new.cut(MAX_UNAVAILABLE);
             }
         },
-        validate_create: |set, errors| validate(set, Told::OfNew, errors),
+        validate_create: |set, errors| validate(set, Told::New, errors),
         validate_update,
         validate_status,
         warnings,
@@ -92,11 +92,11 @@ fn default(set: &mut Value) {
 /// How much of a set is looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Told {
-    OfNew,
+    New,
     /// What cannot change is not looked at again.
-    OfChanged,
+    Changed,
     /// … nor the template, where the one before was no better.
-    OfTolerated,
+    Tolerated,
 }
 
 fn validate(set: &Value, told: Told, errors: &mut Errors) {
@@ -109,13 +109,13 @@ fn validate(set: &Value, told: Told, errors: &mut Errors) {
     strategy(set.look("spec.updateStrategy"), &spec.child("updateStrategy"), errors);
     retention(set.look("spec.persistentVolumeClaimRetentionPolicy"), &spec, errors);
     let list = spec.child("volumeClaimTemplates");
-    for (at, template) in set.items(CLAIMS).iter().enumerate().filter(|_| told == Told::OfNew) {
+    for (at, template) in set.items(CLAIMS).iter().enumerate().filter(|_| told == Told::New) {
         let item = list.index(at);
         claim::spec(template.look("spec"), &item.child("spec"), errors);
     }
     workload::counts(set, &["spec.replicas", "spec.minReadySeconds", "spec.ordinals.start"], errors);
     let service = set.text("spec.serviceName");
-    if !service.is_empty() && told == Told::OfNew {
+    if !service.is_empty() && told == Told::New {
         errors.all_invalid(&spec.child("serviceName"), service, names::label(service));
     }
     workload::selector(set, "empty selector is invalid for statefulset", errors);
@@ -172,7 +172,7 @@ fn template(set: &Value, is_chosen: bool, told: Told, path: &Path<'_>, errors: &
         let volumes: Vec<Value> = made.chain(own.cloned()).collect();
         template.set("spec.volumes", volumes);
     }
-    if is_chosen && told != Told::OfTolerated {
+    if is_chosen && told != Told::Tolerated {
         workload::pod_template(&template, path, errors);
     }
     if is_chosen {
@@ -192,8 +192,8 @@ fn template(set: &Value, is_chosen: bool, told: Told, path: &Path<'_>, errors: &
 
 fn validate_update(new: &Value, old: &Value, errors: &mut Errors) {
     let mut before = Errors::default();
-    validate(old, Told::OfChanged, &mut before);
-    validate(new, if before.is_empty() { Told::OfChanged } else { Told::OfTolerated }, errors);
+    validate(old, Told::Changed, &mut before);
+    validate(new, if before.is_empty() { Told::Changed } else { Told::Tolerated }, errors);
     fixed(new, old, errors);
 }
 
@@ -275,10 +275,10 @@ mod tests {
                 "resources": {"requests": {"storage": "1Gi"}}}}]}});
         default(&mut set);
         let mut errors = Errors::default();
-        validate(&set, Told::OfNew, &mut errors);
+        validate(&set, Told::New, &mut errors);
         assert!(errors.is_empty(), "{errors:?}");
         set.cut(CLAIMS);
-        validate(&set, Told::OfNew, &mut errors);
+        validate(&set, Told::New, &mut errors);
         assert_eq!(errors.len(), 1);
     }
 }

@@ -10,6 +10,8 @@ pub(crate) enum Error {
     Refused(String),
     /// The directives contradict themselves.
     Malformed(String),
+    /// A directive is none.
+    Bad(&'static str),
 }
 
 const PATCH: &str = "$patch";
@@ -38,9 +40,11 @@ fn map(
         }
     }
     if let Some(retain) = patch.get(RETAIN) {
-        let keys = retain.as_array().ok_or_else(|| Error::Malformed("$retainKeys must be a list of keys".into()))?;
-        if let Some(unlisted) = patch.keys().find(|k| !k.starts_with('$') && !keys.iter().any(|r| r == k.as_str())) {
-            return Err(Error::Malformed(format!("$retainKeys does not name the patch's own key {unlisted}")));
+        const BAD: Error = Error::Bad("invalid patch format of retainKeys");
+        let keys = retain.as_array().ok_or(BAD)?;
+        let mut own = patch.iter().filter(|(name, value)| !name.starts_with('$') && !value.is_null());
+        if own.any(|(name, _)| !keys.iter().any(|key| key == name.as_str())) {
+            return Err(BAD);
         }
         current.retain(|name, _| keys.iter().any(|k| k == name));
     }
@@ -236,7 +240,10 @@ fn arrange(
             }
             order.as_slice()
         }
-        Some(_) => return Err(Error::Malformed("$setElementOrder must be a list".into())),
+        Some(other) => {
+            let found = go_type(other);
+            return Err(Error::Malformed(format!("expected a []interface {{}}, but received a {found}")));
+        }
         None => patch,
     };
     let (mut named, mut others): (Vec<Value>, Vec<Value>) = merged.into_iter().partition(|v| place(order, v).is_some());
@@ -254,6 +261,19 @@ fn arrange(
         from = at + 1;
     }
     Ok(named)
+}
+
+/// Go's type of a decoded value.
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "%!s(<nil>)",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
 }
 
 /// As Go prints a decoded value with `%v`.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
 use base64::engine::general_purpose::{GeneralPurpose, NO_PAD};
+use base64::{DecodeError, Engine as _};
 use kedge_api::request::Payload;
 use kedge_api::status::Details;
 use kedge_api::{Answer, Key, Object, Reason, Request, Revision, Snapshot, Status};
@@ -170,7 +170,13 @@ fn encoded(rv: i64, start: String) -> Result<String, Status> {
 fn parse_token(text: &str) -> Result<Token, Status> {
     let invalid =
         |what: String| Status::bad_request(format!("invalid continue token: continue key is not valid: {what}"));
-    let bytes = BASE64.decode(text).map_err(|e| invalid(e.to_string()))?;
+    let bytes = BASE64.decode(text).map_err(|error| {
+        let at = match error {
+            DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+            DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => text.len().saturating_sub(1),
+        };
+        invalid(format!("illegal base64 data at input byte {at}"))
+    })?;
     let token: Token = serde_json::from_slice(&bytes)
         .map_err(|e| invalid(crate::gojson::error(&bytes).unwrap_or_else(|| e.to_string())))?;
     if token.v != TOKEN_VERSION {

@@ -85,7 +85,8 @@ pub(crate) async fn watch(registry: &Registry, row: &Arc<Row>, request: &Request
         }
         Err(CacheError::Closed) => return Err(Status::new(Reason::ServiceUnavailable, "the server is shutting down")),
     };
-    let timeout = options.timeout_seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs);
+    let timeout = options.timeout_seconds.filter(|seconds| *seconds != 0);
+    let timeout = timeout.map(|seconds| Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let later = FuturesUnordered::new();
     if options.allow_watch_bookmarks {

@@ -36,11 +36,12 @@ pub fn respond(
     row: Arc<Resource>,
     wanted: Wanted,
     shared: Arc<Lines>,
-    timeout: Option<u64>,
+    timeout: Option<i64>,
     spread: u64,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Response<Body> {
-    let timeout = timeout.filter(|&t| t > 0).unwrap_or(MIN_SECONDS + spread % MIN_SECONDS);
+    let asked = timeout.filter(|&seconds| seconds != 0).map(|seconds| u64::try_from(seconds).unwrap_or(0));
+    let timeout = asked.unwrap_or(MIN_SECONDS + spread % MIN_SECONDS);
     let end = async move {
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(timeout)) => {}

@@ -108,7 +108,10 @@ impl Front {
 fn object(bytes: &Bytes, format: Format, kind: &str, strict: bool) -> Result<Body, Status> {
     let decoded = decode(bytes, format, strict).map_err(|why| unrecognized(kind, &why, bytes, format))?;
     let value = match decoded.value {
-        Value::Object(_) => decoded.value,
+        Value::Object(map) => match unnamed(&map) {
+            Some(why) => return Err(unrecognized(kind, &why, bytes, format)),
+            None => Value::Object(map),
+        },
         Value::Null => Value::Object(Map::new()),
         other => {
             return Err(unrecognized(kind, &kindless(&other), bytes, format));
@@ -148,6 +151,14 @@ fn delete_options(bytes: &Bytes, format: Format) -> Result<Body, Status> {
     Ok(value.into())
 }
 
+/// Why what an object says that it is cannot be read.
+fn unnamed(object: &Map<String, Value>) -> Option<String> {
+    let odd = |name: &&str| object.get(*name).is_some_and(|value| !value.is_string() && !value.is_null());
+    let name = ["apiVersion", "kind"].into_iter().find(odd)?;
+    let found = kind_of(object.get(name)?);
+    Some(format!("json: cannot unmarshal {found} into Go struct field .{name} of type string"))
+}
+
 fn patch_body(bytes: &Bytes, kind: PatchType, format: Format, strict: bool) -> Result<(Body, Vec<String>), Status> {
     let wrong = |why: String| {
         Status::bad_request(match kind {
@@ -159,7 +170,13 @@ fn patch_body(bytes: &Bytes, kind: PatchType, format: Format, strict: bool) -> R
     let applies = kind == PatchType::Apply;
     let unread = |why: String| if applies { format!("error converting YAML to JSON: {why}") } else { why };
     let decoded = decode(bytes, format, applies && strict).map_err(|why| wrong(unread(why)))?;
-    let Decoded { value, duplicates } = decoded;
+    let Decoded { mut value, duplicates } = decoded;
+    if kind == PatchType::Json {
+        if value.is_null() {
+            value = Value::Array(Vec::new());
+        }
+        operations(&value).map_err(wrong)?;
+    }
     let fits = match kind {
         PatchType::Json => value.is_array(),
         // `null` is for the registry: it means something else to each of them.
@@ -181,6 +198,29 @@ fn patch_body(bytes: &Bytes, kind: PatchType, format: Format, strict: bool) -> R
         return Err(strict_patch(bytes, &warnings));
     }
     Ok((Body::Patch(kind, value), warnings))
+}
+
+/// Whether what a JSON patch lists are operations: what they do is for the registry to find out.
+fn operations(patch: &Value) -> Result<(), String> {
+    for operation in patch.as_array().into_iter().flatten() {
+        let Value::Object(members) = operation else {
+            if operation.is_null() {
+                continue;
+            }
+            let found = kind_of(operation);
+            return Err(format!("json: cannot unmarshal {found} into Go value of type handlers.jsonPatchOp"));
+        };
+        let odd = |(name, value): &(&String, &Value)| {
+            matches!(name.as_str(), "op" | "path" | "from") && !value.is_string() && !value.is_null()
+        };
+        if let Some((name, value)) = members.iter().find(odd) {
+            let found = kind_of(value);
+            return Err(format!(
+                "json: cannot unmarshal {found} into Go struct field jsonPatchOp.{name} of type string"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Members of operations that mean nothing, and such as stand twice.

@@ -103,16 +103,19 @@ fn brackets(bytes: &[u8]) -> usize {
     most
 }
 
-/// As Go's parser says it: the line in front, unless it is the first.
+/// As Go's parser says it: the line in front, unless it is the first, and where a construct is at fault, that of its begin. Its grammar
+/// counts lines from zero, its scanner from one.
 fn yaml_error(error: &serde_yaml::Error) -> String {
     let text = error.to_string();
-    match error.location() {
-        None => format!("yaml: {text}"),
-        Some(at) => {
-            let suffix = format!(" at line {} column {}", at.line(), at.column());
-            let text = text.strip_suffix(&suffix).unwrap_or(&text);
-            if at.line() > 1 { format!("yaml: line {}: {text}", at.line()) } else { format!("yaml: {text}") }
-        }
+    let (problem, rest) = text.split_once(" at line ").unwrap_or((&text, ""));
+    let (place, context) = rest.split_once(", ").unwrap_or((rest, ""));
+    let line = |place: &str| place.split(' ').next().and_then(|line| line.parse::<usize>().ok()).unwrap_or(1);
+    let begin = context.split_once(" at line ").map_or(1, |(_, place)| line(place));
+    let line = if begin > 1 { begin } else { line(place) };
+    let of_grammar = problem.starts_with("did not find expected");
+    match line {
+        1 => format!("yaml: {problem}"),
+        line => format!("yaml: line {}: {problem}", line - usize::from(of_grammar)),
     }
 }
 
@@ -208,6 +211,14 @@ mod tests {
         assert!(
             decode(b"a: b: c", Format::Yaml, false).unwrap_err().starts_with("yaml: mapping values are not allowed")
         );
+        for (text, why) in [
+            ("a: [", "yaml: line 1: did not find expected node content"),
+            ("a: b\nc: [\n", "yaml: line 2: did not find expected node content"),
+            ("a: b\n  c: d\n", "yaml: line 2: mapping values are not allowed in this context"),
+            ("a: &a [*a]", "yaml: recursion limit exceeded"),
+        ] {
+            assert_eq!(decode(text.as_bytes(), Format::Yaml, false).unwrap_err(), why, "{text}");
+        }
         let status = unrecognized("ConfigMap", "x", b"[]", Format::Json);
         assert!(status.message.ends_with(": x (5b5d)"), "{}", status.message);
     }

@@ -1,5 +1,7 @@
 //! Query parameters: split once, then read by those who know their names.
 
+use std::num::{IntErrorKind, ParseIntError};
+
 use kedge_api::{Options, Status};
 
 use super::path::decode;
@@ -54,7 +56,7 @@ impl Query {
             r#continue: text("continue"),
             allow_watch_bookmarks: self.flag("allowWatchBookmarks"),
             send_initial_events: self.first("sendInitialEvents").map(truth),
-            timeout_seconds: unsigned("timeoutSeconds")?,
+            timeout_seconds: self.integer("timeoutSeconds")?,
             dry_run: self.all("dryRun").map(str::to_owned).collect(),
             field_validation: text("fieldValidation"),
             field_manager: text("fieldManager"),
@@ -67,9 +69,13 @@ impl Query {
     fn integer(&self, name: &str) -> Result<Option<i64>, Status> {
         match self.first(name) {
             None | Some("") => Ok(None),
-            Some(text) => text.parse().map(Some).map_err(|_| {
+            Some(text) => text.parse().map(Some).map_err(|error: ParseIntError| {
                 // Go's words: clients show them as they are.
-                Status::bad_request(format!("strconv.ParseInt: parsing {}: invalid syntax", quoted(text)))
+                let why = match error.kind() {
+                    IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                    _ => "invalid syntax",
+                };
+                Status::bad_request(format!("strconv.ParseInt: parsing {}: {why}", quoted(text)))
             }),
         }
     }
