@@ -17,7 +17,7 @@ mod window;
 use std::sync::Arc;
 
 use kedge_api::resource::known::{NODES, PODS};
-use kedge_api::{Change, GroupResource, Key, Object, Snapshot, Status};
+use kedge_api::{Change, GroupResource, Key, Object, Reason, Snapshot, Status};
 
 use crate::controller::{Controller, Now, Plan};
 use kind::{CORDONED_BY, MACHINES, Machine, MachinePhase, Node, UPGRADES};
@@ -48,6 +48,15 @@ impl Controller for Upgrades {
             Some(object) => rollout::plan(snapshot, object, now),
             None => Ok(Plan::default()),
         }
+    }
+
+    fn failed(&self, snapshot: &Snapshot, key: &Key, _: Now, why: &Status) -> Result<Plan, Status> {
+        let mut plan = Plan::default();
+        let refused = [Reason::Invalid, Reason::Forbidden, Reason::BadRequest].contains(&why.reason);
+        if let Some(object) = snapshot.get(key).filter(|_| refused) {
+            tell::refused(object, why, &mut plan)?;
+        }
+        Ok(plan)
     }
 }
 

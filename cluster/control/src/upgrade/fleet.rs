@@ -67,12 +67,25 @@ impl Seat<'_> {
 
     /// What the machine tells about the wish that it has.
     pub fn news(&self) -> Option<&Told> {
+        let (told, digest) = self.about_source()?;
+        let found = told.digest.as_deref().is_some_and(|found| !found.is_empty());
+        let before = matches!(told.phase, Some(MachinePhase::Waiting | MachinePhase::Fetching)) && !found;
+        (before || digest.is_none_or(|digest| told.digest.as_deref() == Some(digest))).then_some(told)
+    }
+
+    /// A failure that names another digest than the wish, or none: the bundle may hold another system, or it is told about an earlier wish.
+    pub fn doubtful(&self) -> Option<&Told> {
+        let (told, _) = self.about_source()?;
+        (told.phase == Some(MachinePhase::Failed) && self.news().is_none()).then_some(told)
+    }
+
+    /// What is told about source and attempt of the wish, and the digest that it names.
+    fn about_source(&self) -> Option<(&Told, Option<&str>)> {
         let (stored, told) = (self.stored()?, self.machine.as_ref()?.1.status.upgrade.as_ref()?);
-        let text = |field: &str| stored.get(field).and_then(Value::as_str);
-        let same = told.source.as_deref() == text("source");
-        let same =
-            same && u64::from(told.attempt.unwrap_or(0)) == stored.get("attempt").and_then(Value::as_u64).unwrap_or(0);
-        (same && text("digest").is_none_or(|digest| told.digest.as_deref() == Some(digest))).then_some(told)
+        let attempt = stored.get("attempt").and_then(Value::as_u64).unwrap_or(0);
+        let same = told.source.as_deref() == stored.get("source").and_then(Value::as_str)
+            && u64::from(told.attempt.unwrap_or(0)) == attempt;
+        same.then(|| (told, stored.get("digest").and_then(Value::as_str)))
     }
 
     pub fn wish(&self, spec: &Spec, name: &str) -> Wish {
@@ -87,7 +100,7 @@ impl Seat<'_> {
             return Wish::Same { activated, exact: activated || (details && self.claimed_by() == Some(name)) };
         }
         let over = matches!(self.phase(), Some(MachinePhase::Committed | MachinePhase::Failed));
-        if activated && !over {
+        if activated && !over && self.doubtful().is_none() {
             return Wish::Busy(stored.get("source").and_then(Value::as_str).unwrap_or_default().to_owned());
         }
         Wish::Free

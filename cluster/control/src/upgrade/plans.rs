@@ -30,6 +30,8 @@ const PLANS: GroupResource = GroupResource::of(GROUP, "plans");
 const WATCHES: &[GroupResource] = &[PLANS, UPGRADES, NODES, MACHINES, DEFINITIONS];
 /// On an Upgrade: the Plan that it was made of, as `NAMESPACE/NAME`.
 const PLAN: &str = "kedge.dev/plan";
+/// On an Upgrade: a window says whether it is paused.
+const WINDOW: &str = "kedge.dev/paused-by-window";
 /// Fields of an Upgrade that are the Plan's; the others are for whoever edits it.
 const OWN: &[&str] = &["source", "nodeSelector", "concurrency", "drain", "minReadySeconds", "paused"];
 /// What an object's name may be long.
@@ -148,13 +150,20 @@ fn correct(object: &Object, translated: &Translated, plan: &mut Plan) -> Result<
         let fields = OWN.iter().filter_map(|field| Some(((*field).to_owned(), spec?.get(*field)?.clone())));
         fields.collect::<Map<_, _>>().into()
     };
-    let mut before = own(whole.get("spec"));
-    // Without a window, pausing it is for people.
-    if let (None, Some(before)) = (translated.spec.get("paused"), before.as_object_mut()) {
-        before.remove("paused");
+    let (mut before, mut after) = (own(whole.get("spec")), own(Some(&translated.spec)));
+    let had_window = object.meta.annotations.as_ref().is_some_and(|all| all.contains_key(WINDOW));
+    let has_window = translated.spec.get("paused").is_some();
+    match (before.as_object_mut(), after.as_object_mut()) {
+        // Without a window, pausing it is for people.
+        (Some(before), _) if !has_window && !had_window => drop(before.remove("paused")),
+        (_, Some(after)) if !has_window => drop(after.insert("paused".to_owned(), false.into())),
+        _ => {}
     }
-    if let Some(patch) = difference(&before, &own(Some(&translated.spec))) {
-        plan.patch(object, "", json!({"metadata": {"uid": object.uid()}, "spec": patch}));
+    let spec = difference(&before, &after);
+    if spec.is_some() || has_window != had_window {
+        let annotations = json!({WINDOW: has_window.then_some("true")});
+        let meta = json!({"uid": object.uid(), "annotations": annotations});
+        plan.patch(object, "", json!({"metadata": meta, "spec": spec.unwrap_or_else(|| json!({}))}));
     }
     Ok(())
 }

@@ -29,6 +29,8 @@ use crate::finalizer;
 
 /// Where `spec.drain.timeoutSeconds` is not given.
 pub const DRAIN_LIMIT: u32 = 600;
+/// A failure of another digest than the wish names counts when it is still told after this time.
+const DOUBT: SignedDuration = SignedDuration::from_secs(60);
 /// A node that was told to start another system is given up when it has not been Ready for so long.
 const LOST: SignedDuration = SignedDuration::from_mins(30);
 
@@ -91,13 +93,13 @@ pub fn plan(snapshot: &Snapshot, object: &Arc<Object>, now: Now) -> Result<Plan,
         rollout.go_on(&mut parts)?;
         rollout.grant(&mut parts)?;
     }
-    for part in &parts {
-        rollout.order(part, &mut plan);
-    }
+    // What is back in service is told so before something else is taken out of it.
+    parts.iter().for_each(|part| rollout.release(part, &mut plan));
     let taking_part = |seat: &Seat<'_>| parts.iter().any(|part| part.seat.name == seat.name);
     for seat in seats.iter().filter(|seat| !taking_part(seat)) {
         release(&Part::new(seat, Entry::default()), name, true, &mut plan);
     }
+    parts.iter().for_each(|part| rollout.order(part, &mut plan));
     if !over {
         let after = tell::status(&spec, status, &parts, generation, now);
         plan.status(object, &whole, &json!({"status": value(&after)?}));
@@ -171,6 +173,12 @@ impl Rollout<'_> {
         entry.stage.is_under_way() || (fetching && !self.prefetches())
     }
 
+    /// The same, or its machine starts what another wish named.
+    fn is_away(&self, part: &Part<'_>) -> bool {
+        let busy = || part.seat.is_ready() && matches!(part.seat.wish(self.spec, self.name), Wish::Busy(_));
+        self.is_under_way(&part.entry) || busy()
+    }
+
     /// Every node as far as it comes by itself.
     fn go_on(&mut self, parts: &mut [Part<'_>]) -> Result<(), Status> {
         for part in parts.iter_mut() {
@@ -219,7 +227,7 @@ impl Rollout<'_> {
         }
     }
 
-    fn wait(&self, part: &mut Part<'_>) {
+    fn wait(&mut self, part: &mut Part<'_>) {
         let (seat, now) = (part.seat, self.now);
         if let Some(rival) = self.holder(seat) {
             let phase = rival.upgrade.status.phase;
@@ -234,6 +242,14 @@ impl Rollout<'_> {
                 }
                 let told = seat.news();
                 let message = told.and_then(|told| told.message.clone()).unwrap_or_default();
+                if let Some(told) = seat.doubtful().filter(|_| !activated && part.entry.stage == Stage::Fetching) {
+                    // One that lives would have told of the new wish by then.
+                    let certain = part.entry.since(now).checked_add(DOUBT).unwrap_or(now);
+                    if certain <= now && seat.is_ready() {
+                        return part.entry.fail(Reason::MachineFailed, told.message.clone().unwrap_or_default(), now);
+                    }
+                    self.again.again_at(certain.max(now), now);
+                }
                 match told.and_then(|told| told.phase) {
                     Some(MachinePhase::Failed) => part.entry.fail(Reason::MachineFailed, message, now),
                     Some(MachinePhase::Committed) => part.entry.to(Stage::Settling, "", now),
@@ -388,8 +404,8 @@ impl Rollout<'_> {
         for i in 0..parts.len() {
             // What was begun may have failed at once.
             let Some(part) = parts.get(i).filter(|_| self.goes_on(parts)) else { break };
-            let counted = self.is_under_way(&part.entry);
-            let under_way = parts.iter().filter(|part| self.is_under_way(&part.entry)).count() - usize::from(counted);
+            let counted = self.is_away(part);
+            let under_way = parts.iter().filter(|part| self.is_away(part)).count() - usize::from(counted);
             let fetch = part.entry.stage == Stage::Pending && !self.prefetches() && part.entry.message.is_empty();
             if !fetch && part.entry.stage != Stage::Installed {
                 continue;
@@ -455,9 +471,22 @@ impl Rollout<'_> {
         })
     }
 
+    /// What of the Upgrade is to go from a node and its machine.
+    fn release(&self, part: &Part<'_>, plan: &mut Plan) {
+        let (seat, stage) = (part.seat, part.entry.stage);
+        let retried = !self.over && !self.spec.abort && part.entry.reason.is_some_and(Reason::is_before_activation);
+        let claims = part.order != Order::None || !stage.is_over() || (stage == Stage::Failed && retried);
+        let away = match stage {
+            Stage::Draining | Stage::Upgrading => true,
+            Stage::Settling | Stage::Failed => !seat.is_ready(),
+            Stage::Pending | Stage::Fetching | Stage::Installed | Stage::Completed | Stage::Aborted => false,
+        };
+        release(&Part { cordon: part.cordon || away, ..Part::new(seat, part.entry.clone()) }, self.name, !claims, plan);
+    }
+
     /// What is to be written about one node.
     fn order(&self, part: &Part<'_>, plan: &mut Plan) {
-        let (seat, stage) = (part.seat, part.entry.stage);
+        let seat = part.seat;
         if let Some((object, node)) = seat.node.as_ref().filter(|_| part.cordon) {
             let revision = object.revision.to_string();
             if !node.is_unschedulable() {
@@ -473,14 +502,6 @@ impl Rollout<'_> {
             let meta = json!({"uid": object.uid(), "resourceVersion": revision, "annotations": annotations});
             plan.patch(object, "", json!({"metadata": meta, "spec": {"upgrade": upgrade}}));
         }
-        let retried = !self.over && !self.spec.abort && part.entry.reason.is_some_and(Reason::is_before_activation);
-        let claims = part.order != Order::None || !stage.is_over() || (stage == Stage::Failed && retried);
-        let away = match stage {
-            Stage::Draining | Stage::Upgrading => true,
-            Stage::Settling | Stage::Failed => !seat.is_ready(),
-            Stage::Pending | Stage::Fetching | Stage::Installed | Stage::Completed | Stage::Aborted => false,
-        };
-        release(&Part { cordon: part.cordon || away, ..Part::new(seat, part.entry.clone()) }, self.name, !claims, plan);
         if !part.evict.is_empty() {
             plan.push(Step::Evict { targets: part.evict.clone() });
         }

@@ -5,12 +5,13 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kedge_api::Object;
 use kedge_api::event::{Severity, whole_seconds};
+use serde_json::{Value, json};
 
 use super::fleet::{self, Seat};
-use super::kind::{API_VERSION, Condition, Counts, Entry, Past, Phase, Spec, Stage, Status};
+use super::kind::{API_VERSION, Condition, Counts, Entry, Past, Phase, Spec, Stage, Status, Upgrade};
 use super::rollout::Part;
 use super::window;
-use crate::controller::Plan;
+use crate::controller::{Plan, value};
 
 pub const NOT_DRAINED: &str = "not drained: no other node could take its pods";
 /// Earlier rollouts that the status remembers.
@@ -159,6 +160,18 @@ fn about(object: &Object, api_version: &str, kind: &str) -> ObjectReference {
         uid: Some(object.uid().to_owned()),
         ..ObjectReference::default()
     }
+}
+
+/// A step that the API does not take, such as a wish that a machine does not understand: it is tried again, and people must know.
+pub fn refused(object: &Object, why: &kedge_api::Status, plan: &mut Plan) -> Result<(), kedge_api::Status> {
+    let whole: Value = object.decode()?;
+    let Upgrade { status: before, .. } = object.decode()?;
+    let message = format!("cannot go on: {}", why.message);
+    if before.message != message {
+        plan.status(object, &whole, &json!({"status": value(&Status { message: message.clone(), ..before })?}));
+        plan.tell(about(object, API_VERSION, "Upgrade"), Severity::Warning, "Refused", message);
+    }
+    Ok(())
 }
 
 /// What has changed from one status to the next, told about the Upgrade and about its nodes.

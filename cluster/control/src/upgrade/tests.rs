@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kedge_api::resource::known::{NODES, POD_DISRUPTION_BUDGETS, PODS};
 use kedge_api::{Change, GroupResource, Key, Object, Revision};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::kind::{CLAIM, CORDONED_BY, MACHINES, UPGRADES};
@@ -137,27 +138,52 @@ impl World {
         self.patch(&MACHINES, "", name, &json!({"status": {"upgrade": told}}));
     }
 
+    /// A machine goes one step on.
+    fn machine(&mut self, name: &str, fails: bool) {
+        let machine = self.get(MACHINES, name);
+        let (wish, told) = (&machine["spec"]["upgrade"], &machine["status"]["upgrade"]);
+        if wish.is_null() {
+            return;
+        }
+        let same = (&told["source"], &told["attempt"]) == (&wish["source"], &wish["attempt"]);
+        let phase = if same { told["phase"].as_str().unwrap_or("") } else { "" };
+        let activate = wish["activate"] != false;
+        let next = match phase {
+            "" | "Waiting" | "Fetching" if fails => "Failed",
+            "" | "Waiting" | "Fetching" => "Installed",
+            "Installed" if activate => "Trying",
+            "Trying" if fails => "Failed",
+            "Trying" => "Committed",
+            _ => return,
+        };
+        self.tells(name, next);
+    }
+
+    /// Whether a machine is about to start another system, or its node takes no pods because of that.
+    fn is_away(&self, name: &str) -> bool {
+        let machine = self.get(MACHINES, name);
+        let (wish, told) = (&machine["spec"]["upgrade"], &machine["status"]["upgrade"]);
+        let same = (&told["source"], &told["attempt"]) == (&wish["source"], &wish["attempt"]);
+        let starts = wish["activate"] == true && (!same || told["phase"] == "Installed" || told["phase"] == "Trying");
+        let cordoned = self.get(NODES, name)["metadata"]["annotations"][CORDONED_BY].is_string();
+        let status = self.status("u");
+        let entry = status["nodes"].as_array().into_iter().flatten().find(|entry| entry["name"] == name);
+        let stage = entry.map_or("", |entry| entry["phase"].as_str().unwrap());
+        let under_way = ["Draining", "Upgrading", "Settling"].contains(&stage);
+        let condition = self.get(NODES, name)["status"]["conditions"][0].clone();
+        let since: Time = serde_json::from_value(condition["lastTransitionTime"].clone()).unwrap();
+        let (ready, lost) = (condition["status"] == "True", at(self.now).duration_since(since.0).as_mins() >= 30);
+        // One that was given up, or is about to be, is not waited for.
+        let failed = stage == "Failed" || (same && told["phase"] == "Failed");
+        !failed && (starts || cordoned) && (ready || (under_way && !lost))
+    }
+
     /// Every machine does what it is told, but those that fail; then plans.
     fn machines(&mut self, failing: &[&str]) {
         let names: Vec<_> = self.facts.snapshot.list(&MACHINES, "").map(|object| object.key.name.to_string()).collect();
         for name in names {
-            let machine = self.get(MACHINES, &name);
-            let wish = &machine["spec"]["upgrade"];
-            if wish.is_null() {
-                continue;
-            }
-            let told = &machine["status"]["upgrade"];
-            let same = (&told["source"], &told["attempt"]) == (&wish["source"], &wish["attempt"]);
-            let phase = if same { told["phase"].as_str().unwrap_or("") } else { "" };
-            let activate = wish["activate"] != false;
-            let next = match phase {
-                "" | "Waiting" | "Fetching" => "Installed",
-                "Installed" if activate => "Trying",
-                "Trying" if failing.contains(&&*name) => "Failed",
-                "Trying" => "Committed",
-                _ => continue,
-            };
-            self.tells(&name, next);
+            let installing = self.get(MACHINES, &name)["status"]["upgrade"]["phase"] != "Trying";
+            self.machine(&name, failing.contains(&&*name) && !installing);
         }
         self.settle();
     }
@@ -755,6 +781,118 @@ fn every_plan_may_end_after_any_step() {
         }
         assert_eq!((world.phase("u").as_str(), world.is_clean()), ("Completed", true), "{most}");
         assert_eq!(world.cordoned(), BTreeSet::from(["a2".to_owned()]));
+    }
+}
+
+#[test]
+fn a_failure_of_another_digest_counts_once_it_is_surely_about_this_wish() {
+    let failed = |world: &mut World, digest: Value| {
+        let told = json!({"source": SOURCE, "digest": digest, "phase": "Failed", "message": "it holds another system"});
+        world.patch(&MACHINES, "", "a1", &json!({"status": {"upgrade": told}}));
+        world.settle();
+    };
+    for digest in [Value::Null, json!("other")] {
+        let mut world = World::of(0, 1);
+        world.patch(
+            &MACHINES,
+            "",
+            "a1",
+            &json!({"spec": {"upgrade": {"source": SOURCE, "digest": "old", "activate": true}}}),
+        );
+        failed(&mut world, digest.clone());
+        world.upgrade("u", json!({"digest": "new"}));
+        world.settle();
+        assert_eq!((world.nodes("u").as_str(), world.again.unwrap().as_secs()), ("a1 Fetching", 61));
+        // The machine lives: it tells of the new wish, and fails at it.
+        world.patch(&MACHINES, "", "a1", &json!({"status": {"upgrade": {"phase": "Fetching", "digest": null}}}));
+        world.now += 61;
+        world.settle();
+        assert_eq!(world.nodes("u"), "a1 Fetching");
+        failed(&mut world, digest);
+        assert_eq!(world.message("u"), "a1 failed: it holds another system; nothing new begins");
+    }
+}
+
+#[test]
+fn what_the_api_refuses_is_told() {
+    let mut world = World::of(0, 1);
+    world.upgrade("u", json!({}));
+    let key = Key::new(UPGRADES, "", "u");
+    let why = Status::about(Reason::Invalid, &MACHINES, "a1", "spec.upgrade.gate: no".into());
+    let plan = Upgrades.failed(&world.facts.snapshot, &key, at(0), &why).unwrap();
+    let [Step::Patch { patch, .. }, Step::Tell(note)] = &plan.steps[..] else { panic!("{plan:?}") };
+    assert_eq!(
+        (&patch["status"]["message"], note.reason.as_str()),
+        (&json!("cannot go on: spec.upgrade.gate: no"), "Refused")
+    );
+    world.patch(&UPGRADES, "", "u", &patch.clone());
+    assert_eq!(Upgrades.failed(&world.facts.snapshot, &key, at(0), &why).unwrap(), Plan::default(), "once");
+    let conflict = Status::conflict(&MACHINES, "a1", "x");
+    assert_eq!(Upgrades.failed(&world.facts.snapshot, &key, at(0), &conflict).unwrap(), Plan::default());
+    world.run(&[]);
+    assert_eq!(world.phase("u"), "Completed");
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    /// So many steps of a plan.
+    Plan(usize),
+    /// A machine goes on, or fails where it can.
+    Machine(usize, bool),
+    Ready(usize, bool),
+    Edit(usize),
+    Wait,
+}
+
+/// Edits, of which the last ones are of a whole other kind.
+const EDITS: [&str; 7] = [
+    r#"{"paused": true}"#,
+    r#"{"paused": false}"#,
+    r#"{"abort": true}"#,
+    r#"{"abort": false}"#,
+    r#"{"maxFailures": 9}"#,
+    r#"{"source": "https://example.com/2.kedge"}"#,
+    r#"{"attempt": 1}"#,
+];
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (1..6usize).prop_map(Op::Plan),
+        6 => (0..5usize, proptest::bool::weighted(0.1)).prop_map(|(machine, fails)| Op::Machine(machine, fails)),
+        1 => (0..5usize, any::<bool>()).prop_map(|(node, ready)| Op::Ready(node, ready)),
+        1 => (0..EDITS.len()).prop_map(Op::Edit),
+        1 => Just(Op::Wait),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever happens, in whatever order, and wherever plans are cut short.
+    #[test]
+    fn never_more_than_may_be_are_away_and_nothing_is_left_in_the_end(ops in proptest::collection::vec(op(), 0..120)) {
+        const NAMES: [&str; 5] = ["s1", "s2", "a1", "a2", "a3"];
+        let mut world = World::of(2, 3);
+        world.patch(&NODES, "", "a2", &json!({"spec": {"unschedulable": true}}));
+        world.pod("p", "a1", json!({}));
+        world.upgrade("u", json!({"concurrency": 2}));
+        for op in ops {
+            match op {
+                Op::Plan(most) => drop(world.plan("u", most)),
+                Op::Machine(machine, fails) => world.machine(NAMES[machine], fails),
+                Op::Ready(node, ready) => world.ready(NAMES[node], if ready { "True" } else { "False" }),
+                Op::Edit(edit) => world.edit("u", serde_json::from_str(EDITS[edit]).unwrap()),
+                Op::Wait => world.now += 700,
+            }
+            let away: Vec<_> = NAMES.iter().filter(|name| world.is_away(name)).collect();
+            prop_assert!(away.len() <= 2, "{away:?}");
+            prop_assert!(away.len() <= 1 || away.iter().all(|name| name.starts_with('a')), "{away:?}");
+            prop_assert!(world.cordoned().contains("a2"));
+        }
+        world.patch(&UPGRADES, "", "u", &json!({"metadata": {"deletionTimestamp": Time(at(9)), "finalizers": ["kedge.dev/upgrade"]}}));
+        world.settle();
+        prop_assert!(world.is_clean() && world.get(UPGRADES, "u").is_null());
+        prop_assert_eq!(world.cordoned(), BTreeSet::from(["a2".to_owned()]));
     }
 }
 

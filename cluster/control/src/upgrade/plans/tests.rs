@@ -230,6 +230,15 @@ fn a_change_of_the_plan_changes_the_upgrade_and_leaves_what_people_say() {
         (&upgraded["concurrency"], &upgraded["paused"], &upgraded["maxFailures"]),
         (&json!(2), &json!(true), &json!(2))
     );
+    // A window pauses it, and lets go of it when it is taken away.
+    let window = json!({"days": ["su"], "startTime": "1:00", "endTime": "2:00"});
+    for (window, paused) in [(window, true), (Value::Null, false)] {
+        let spec = spec(json!({"window": window}));
+        world.0.add(PLANS, json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec}));
+        world.plan();
+        assert_eq!(world.upgrade()["spec"]["paused"], json!(paused));
+        assert!(world.plan().is_empty());
+    }
     world.0.add(
         PLANS,
         json!({"metadata": {"name": "p", "namespace": "n"}, "spec": spec(json!({"prepare": {"image": "x"}}))}),
