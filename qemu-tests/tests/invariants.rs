@@ -33,6 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kedge-control", &["kedge-api"]),
     // Only what a resource is called: neither stores nor requests.
     ("kedge-encrypt", &["kedge-api"]),
+    ("kedge-fetch", &[]),
     // Throws things at every reader; nothing is built from it.
     (
         "kedge-fuzz",
@@ -74,6 +75,7 @@ const NEVER: &[(&str, &[&str])] = &[
     ("kedge-config", &["tokio", "k8s-openapi"]),
     // It reads what comes over the network; the C library would be unpacking what nobody has signed.
     ("kedge-bundle", &["tokio", "zstd-sys"]),
+    ("kedge-fetch", &["k8s-openapi", "libcontainer", "rusqlite"]),
     ("kedge-image", &["libcontainer", "rusqlite", "k8s-openapi", "hyper"]),
     // One static binary: no C library but libc, libseccomp and SQLite; TLS is rustls.
     ("kedge", &["openssl-sys", "native-tls", "aws-lc-sys"]),
