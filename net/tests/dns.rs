@@ -215,3 +215,21 @@ async fn garbage_stops_nothing() {
     tokio::io::AsyncWriteExt::write_all(&mut stream, &[0, 9, 1, 2, 3]).await.unwrap();
     assert_eq!(code(&ask(server, "web.cluster.local", 1).await), 0);
 }
+
+#[tokio::test]
+async fn the_machine_itself_looks_names_up() {
+    let (server, _upstreams) = start(names("zone"), vec![]).await;
+    let silent = "127.0.0.1:1".parse().unwrap();
+    let found = kedge_net::dns::addresses("web.zone", &[silent, server]).await.unwrap();
+    assert_eq!(found, [Ipv4Addr::new(10, 43, 0, 9)]);
+    assert_eq!(kedge_net::dns::addresses("many.zone.", &[server]).await.unwrap().len(), 200);
+    for (name, servers, told) in [
+        ("none.zone", vec![server], "Non-Existent Domain"),
+        ("_http._tcp.web.zone", vec![server], "no address"),
+        ("web.zone", vec![], "no DNS server answers"),
+        (&"x".repeat(70), vec![server], "label"),
+    ] {
+        let error = kedge_net::dns::addresses(name, &servers).await.unwrap_err().to_string();
+        assert!(error.contains(told), "{name}: {error}");
+    }
+}

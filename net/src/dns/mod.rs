@@ -3,10 +3,12 @@
 //! [`Server`] owns the sockets, `message` the wire format, `cache` what others answered, `upstream` how they are asked.
 
 mod cache;
+mod lookup;
 pub(crate) mod message;
 mod server;
 mod upstream;
 mod zone;
 
+pub use lookup::addresses;
 pub use server::{Error, Server};
 pub use zone::{Authority, Data, Record, RecordType, Zone, ZoneAnswer};
