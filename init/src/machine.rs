@@ -5,6 +5,7 @@ use crate::logs::Logs;
 use crate::reexec::Origin;
 use crate::request::{Request, Requests};
 use crate::trial::Trial;
+use kedge_api::Informer;
 use kedge_config::{BoardConfig, MachineConfig};
 use kedge_net::IpNet;
 use kedge_runtime::reaper::Reaper;
@@ -24,6 +25,10 @@ pub struct Machine {
     pub trial: watch::Sender<Option<Trial>>,
     /// Whether the agent has told since this process began that the node is Ready.
     pub node_ready: watch::Sender<bool>,
+    /// Changes when something has become of an upgrade without its doing.
+    pub upgrade: watch::Sender<u64>,
+    /// What is known of the cluster, once the API server runs here.
+    pub informer: OnceLock<Arc<dyn Informer>>,
     pub board: Option<Arc<BoardConfig>>,
     pub disk: Option<Disk>,
     /// Whether containers run here.

@@ -17,6 +17,7 @@ mod console;
 mod gpt;
 mod handout;
 mod hosted;
+mod kept;
 mod life;
 mod logs;
 mod machine;
@@ -33,6 +34,7 @@ mod snapshot;
 mod supervisor;
 mod sys;
 mod trial;
+mod upgrade;
 
 use std::process::ExitCode;
 

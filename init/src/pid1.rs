@@ -96,6 +96,8 @@ fn machine(
         config: boot.machine.get().cloned().unwrap_or_default(),
         trial: watch::Sender::new(boot.trial.get().cloned()),
         node_ready: watch::Sender::new(false),
+        upgrade: watch::Sender::new(0),
+        informer: OnceLock::new(),
         board: boot.board.get().cloned(),
         disk: boot.disk.get().cloned(),
         agent: true,

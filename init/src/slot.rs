@@ -12,7 +12,7 @@ use std::path::Path;
 
 /// This system works.
 pub fn confirm(disk: Option<&Disk>) -> anyhow::Result<()> {
-    let index = rollback_index(&fs::read_to_string(names::STAGE1_REPORT).unwrap_or_default());
+    let index = rollback_index(&report());
     change(disk, "is confirmed", |record, name| {
         let needed = record.needs_confirmation(name, index);
         if needed {
@@ -27,11 +27,44 @@ pub fn excuse(disk: Option<&Disk>) -> anyhow::Result<()> {
     change(disk, "ends on request before it was confirmed, which is not counted", Record::excuse)
 }
 
+/// The record as it stands.
+pub fn record(disk: Option<&Disk>) -> anyhow::Result<Record> {
+    Ok(Meta::open(device(disk)?)?.read()?)
+}
+
+/// Writes what `change` makes of it.
+pub fn change_record(disk: Option<&Disk>, change: impl FnOnce(&mut Record)) -> anyhow::Result<()> {
+    let meta = Meta::open(device(disk)?)?;
+    let mut record = meta.read()?;
+    change(&mut record);
+    Ok(meta.write(&mut record)?)
+}
+
+/// The slot that this system was started from, if stage 1 started it.
+pub fn booted() -> Option<SlotName> {
+    own(&report())
+}
+
+/// What stage 1 has against the slot, if it tried it in this boot.
+pub fn refusal(name: SlotName) -> String {
+    let about = format!("slot {name} ");
+    let report = report();
+    let mut said = report::parse(&report).filter(|(fact, why)| *fact == "failed" && why.starts_with(&about));
+    said.next().map(|(_, why)| why.to_owned()).unwrap_or_default()
+}
+
+fn report() -> String {
+    fs::read_to_string(names::STAGE1_REPORT).unwrap_or_default()
+}
+
+fn device(disk: Option<&Disk>) -> anyhow::Result<&Path> {
+    disk.and_then(|disk| disk.device(names::META.name)).context("no META partition")
+}
+
 fn change(disk: Option<&Disk>, told: &str, decide: impl Fn(&mut Record, SlotName) -> bool) -> anyhow::Result<()> {
     // Without a slot it was not stage 1 that started this system.
-    let Some(name) = own(&fs::read_to_string(names::STAGE1_REPORT).unwrap_or_default()) else { return Ok(()) };
-    let device = disk.and_then(|disk| disk.device(names::META.name)).context("no META partition")?;
-    if rewrite(device, name, decide)? {
+    let Some(name) = booted() else { return Ok(()) };
+    if rewrite(device(disk)?, name, decide)? {
         tracing::info!(slot = %name, "the slot's system {told}");
     }
     Ok(())

@@ -6,21 +6,15 @@
 //! ```
 //! Each step is one rename on STATE, synced; power may fail between any two. What is kept stands for all sources of the machine config.
 
-use anyhow::Context;
-use serde::de::DeserializeOwned;
+use crate::kept::Folder;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Below STATE.
 const FOLDER: &str = "config";
 const TRIAL: &str = "trial.json";
 const KEPT: &str = "kept.json";
 const REFUSED: &str = "refused.json";
-/// Longer than a config with its frame in JSON, where each byte may be escaped.
-const MOST: u64 = 8 * kedge_config::document::MAX_BYTES as u64;
 
 /// Which edit a config is: the object's `metadata.uid` and `metadata.generation`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,32 +57,31 @@ pub enum Start {
     Trying(Trial),
 }
 
-/// The folder on STATE.
-pub struct Trials(PathBuf);
+pub struct Trials(Folder);
 
 impl Trials {
     pub fn at(state: &Path) -> Self {
-        Self(state.join(FOLDER))
+        Self(Folder::new(state.join(FOLDER)))
     }
 
     /// To be begun by the next start.
     pub fn offer(&self, trial: &Trial) -> anyhow::Result<()> {
-        self.write(TRIAL, trial)
+        self.0.write(TRIAL, trial)
     }
 
     /// Once in each start. A trial that was begun before did not end well: the machine was cut off, crashed or was started again.
     pub fn begin(&self) -> anyhow::Result<Start> {
-        let kept: Option<Kept> = self.read(KEPT)?;
+        let kept: Option<Kept> = self.0.read(KEPT)?;
         let settled = |kept: Option<Kept>| kept.map_or(Start::Sources, |kept| Start::Kept(kept.config));
-        let trial = self.read::<Trial>(TRIAL).or_else(|error| {
+        let trial = self.0.read::<Trial>(TRIAL).or_else(|error| {
             tracing::error!("a trial that cannot be read is given up: {error:#}");
-            self.remove(TRIAL).map(|()| None)
+            self.0.remove(TRIAL).map(|()| None)
         });
         match trial? {
             None => Ok(settled(kept)),
             // Cut off between the two steps of `keep`.
             Some(trial) if kept.as_ref().is_some_and(|kept| kept.config == trial.config) => {
-                self.remove(TRIAL)?;
+                self.0.remove(TRIAL)?;
                 Ok(settled(kept))
             }
             Some(trial) if trial.begun => {
@@ -97,64 +90,32 @@ impl Trials {
             }
             Some(trial) => {
                 let trial = Trial { begun: true, ..trial };
-                self.write(TRIAL, &trial)?;
+                self.0.write(TRIAL, &trial)?;
                 Ok(Start::Trying(trial))
             }
         }
     }
 
     pub fn keep(&self, trial: &Trial) -> anyhow::Result<()> {
-        self.write(KEPT, &Kept { config: trial.config.clone() })?;
-        self.remove(TRIAL)
+        self.0.write(KEPT, &Kept { config: trial.config.clone() })?;
+        self.0.remove(TRIAL)
     }
 
     pub fn refuse(&self, trial: &Trial, why: &str) -> anyhow::Result<()> {
-        self.write(REFUSED, &Refused { edit: trial.edit.clone(), why: why.to_owned() })?;
-        self.remove(TRIAL)
+        self.0.write(REFUSED, &Refused { edit: trial.edit.clone(), why: why.to_owned() })?;
+        self.0.remove(TRIAL)
     }
 
     /// The last edit that was refused.
     pub fn refused(&self) -> anyhow::Result<Option<Refused>> {
-        self.read(REFUSED)
-    }
-
-    fn read<T: DeserializeOwned>(&self, name: &str) -> anyhow::Result<Option<T>> {
-        let path = self.0.join(name);
-        let mut text = String::new();
-        match File::open(&path).and_then(|file| file.take(MOST).read_to_string(&mut text)) {
-            Ok(_) => serde_json::from_str(&text).map(Some).with_context(|| format!("read {}", path.display())),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
-        }
-    }
-
-    fn write(&self, name: &str, what: &impl Serialize) -> anyhow::Result<()> {
-        let (path, new) = (self.0.join(name), self.0.join(format!("{name}.new")));
-        let write = || {
-            fs::create_dir_all(&self.0)?;
-            // It may hold secrets.
-            let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-            file.write_all(&serde_json::to_vec(what)?)?;
-            file.sync_all()?;
-            fs::rename(&new, &path)?;
-            self.sync()
-        };
-        write().with_context(|| format!("write {}", path.display()))
-    }
-
-    fn remove(&self, name: &str) -> anyhow::Result<()> {
-        let path = self.0.join(name);
-        fs::remove_file(&path).and_then(|()| self.sync()).with_context(|| format!("remove {}", path.display()))
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        File::open(&self.0)?.sync_all()
+        self.0.read(REFUSED)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn trial(generation: i64) -> Trial {
         let edit = Edit { uid: "u".into(), generation };
@@ -202,12 +163,12 @@ mod tests {
         trials.offer(&trial(1)).unwrap();
         let Start::Trying(first) = trials.begin().unwrap() else { panic!("not tried") };
         // Between the steps of keep.
-        trials.write(KEPT, &Kept { config: first.config.clone() }).unwrap();
+        trials.0.write(KEPT, &Kept { config: first.config.clone() }).unwrap();
         assert_eq!(trials.begin().unwrap(), Start::Kept(first.config.clone()));
         assert!(!own.join(TRIAL).exists() && trials.refused().unwrap().is_none());
         // Between the steps of refuse.
         trials.offer(&Trial { begun: true, ..trial(2) }).unwrap();
-        trials.write(REFUSED, &Refused { edit: trial(2).edit, why: "w".into() }).unwrap();
+        trials.0.write(REFUSED, &Refused { edit: trial(2).edit, why: "w".into() }).unwrap();
         assert_eq!(trials.begin().unwrap(), Start::Kept(first.config.clone()));
         // While a file was written.
         fs::write(own.join("trial.json.new"), "{\"edit\"").unwrap();

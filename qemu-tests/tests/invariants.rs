@@ -9,7 +9,19 @@ use serde_json::Value;
 /// Every crate and the crates of the house that it may use. A new arrow is a decision: it is made here.
 const ARROWS: &[(&str, &[&str])] = &[
     // What the machine is lies in the cluster as an object, and init writes it as any client would.
-    ("kedge", &["kedge-api", "kedge-cluster", "kedge-config", "kedge-net", "kedge-runtime", "kedge-stage1"]),
+    (
+        "kedge",
+        &[
+            "kedge-api",
+            "kedge-bundle",
+            "kedge-cluster",
+            "kedge-config",
+            "kedge-fetch",
+            "kedge-net",
+            "kedge-runtime",
+            "kedge-stage1",
+        ],
+    ),
     ("kedge-api", &[]),
     ("kedge-bundle", &["kedge-config"]),
     ("kedge-cel", &["kedge-api"]),

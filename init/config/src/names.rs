@@ -97,6 +97,8 @@ pub const RUN_DIR: &str = "/run/kedge";
 pub const RESTART: &str = "/run/kedge/restart";
 /// Written by stage 1, read by init: lines `name value`; times are nanoseconds of CLOCK_MONOTONIC.
 pub const STAGE1_REPORT: &str = "/run/kedge/stage1";
+/// Written by stage 1: the keys of [`STAGE1_KEYS`], by which bundles have to be signed as well.
+pub const RUN_KEYS: &str = "/run/kedge/keys";
 /// QEMU's firmware configuration entry that carries a machine config.
 pub const FW_CFG_MACHINE: &str = "opt/kedge/kedge.yaml";
 /// The virtio serial port by which a guest hands its host the administrator's kubeconfig.

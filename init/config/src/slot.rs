@@ -315,6 +315,11 @@ impl Record {
         *slot = Slot { verdict: Verdict::Bad, tries: 0, note: why.to_owned(), ..slot.clone() };
     }
 
+    /// The slot's system is about to be overwritten.
+    pub fn empty(&mut self, name: SlotName) {
+        *self.slot_mut(name) = Slot::empty();
+    }
+
     /// A new system was written to the slot: it boots next, `tries` times at most.
     pub fn put_on_trial(&mut self, name: SlotName, tries: u8) {
         let above = self.slot(name.other()).priority;

@@ -69,6 +69,8 @@ fn live(role: Role, options: Options) -> anyhow::Result<()> {
         config,
         trial: watch::Sender::new(None),
         node_ready: watch::Sender::new(false),
+        upgrade: watch::Sender::new(0),
+        informer: OnceLock::new(),
         board: None,
         disk: None,
         agent: !options.disable_agent,

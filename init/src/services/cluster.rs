@@ -63,6 +63,7 @@ pub fn services(machine: &Arc<Machine>) -> Vec<Service> {
     ];
     if !machine.hosted {
         table.push(row(&shared, "machine-config", &["api-server"], machine_config));
+        table.push(row(&shared, "upgrades", &["api-server"], upgrades));
     }
     if machine.controllers {
         table.extend([
@@ -323,6 +324,15 @@ async fn machine_config(shared: Arc<Shared>, handle: Handle) -> anyhow::Result<(
     let informer = plane.informer();
     handle.ready();
     until_stopped(&handle, super::config::run(machine, &*client, &*informer)).await
+}
+
+/// Upgrades of this machine, as its object asks for them.
+async fn upgrades(shared: Arc<Shared>, handle: Handle) -> anyhow::Result<()> {
+    let (machine, plane) = (&shared.machine, shared.plane()?);
+    let client = plane.client("system:apiserver", &["system:masters"]);
+    let informer = machine.informer.get_or_init(|| plane.informer());
+    handle.ready();
+    until_stopped(&handle, crate::upgrade::run(machine, &*client, &**informer)).await
 }
 
 /// Notes when the node was first Ready and the first pod first ran, for `/metrics`.

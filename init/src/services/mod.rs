@@ -3,12 +3,14 @@
 mod clock;
 mod cluster;
 mod config;
+pub mod health;
 mod modules;
 mod network;
 mod settled;
 mod watchdog;
 
 pub use cluster::ADMIN_KUBECONFIG;
+pub use config::{API_VERSION, MACHINES};
 
 use crate::machine::Machine;
 use crate::supervisor::Service;

@@ -3,6 +3,7 @@
 use crate::machine::Machine;
 use crate::slot;
 use crate::supervisor::{Handle, Phase};
+use crate::upgrade::gate;
 use kedge_config::names;
 use kedge_stage1::report;
 use std::fmt::Write;
@@ -12,18 +13,20 @@ use std::time::Duration;
 
 pub async fn run(machine: Arc<Machine>, handle: Handle) -> anyhow::Result<()> {
     handle.ready();
+    // A new system has more to show, and less time.
+    if let Some((place, trial)) = gate::trial(&machine).await? {
+        gate::run(&machine, place, trial, &handle).await?;
+        tell(&machine);
+        handle.stopped().await;
+        return Ok(());
+    }
     let mut statuses = handle.statuses();
     let all_ready = statuses.wait_for(|all| all.iter().all(|status| status.phase == Phase::Ready));
     tokio::select! {
         () = handle.stopped() => return Ok(()),
         ready = all_ready => { ready?; }
     }
-    let stage1 = fs::read_to_string(names::STAGE1_REPORT).unwrap_or_default();
-    if !machine.origin.is_successor() {
-        let table = timings(&stage1, &machine, report::now());
-        table.lines().for_each(|line| tracing::info!("{line}"));
-        crate::console::say(&table);
-    }
+    tell(&machine);
     // In rescue the services that are there are ready, and that proves nothing.
     if machine.boot.rescue.is_none() {
         let own = Arc::clone(&machine);
@@ -31,6 +34,15 @@ pub async fn run(machine: Arc<Machine>, handle: Handle) -> anyhow::Result<()> {
     }
     handle.stopped().await;
     Ok(())
+}
+
+fn tell(machine: &Machine) {
+    if !machine.origin.is_successor() {
+        let stage1 = fs::read_to_string(names::STAGE1_REPORT).unwrap_or_default();
+        let table = timings(&stage1, machine, report::now());
+        table.lines().for_each(|line| tracing::info!("{line}"));
+        crate::console::say(&table);
+    }
 }
 
 /// When each step of the start was done, since the kernel started.

@@ -287,6 +287,9 @@ fn hand_over(
     if let Err(error) = report.write() {
         say(Level::Warning, &format!("{}: {error}", names::STAGE1_REPORT));
     }
+    if let Err(error) = trust::hand_on() {
+        say(Level::Warning, &error);
+    }
     feed(&mut watchdog);
     let error = root::switch(std::env::args_os().skip(1));
     recovery::enter(&[format!("slot {name}: {error}")], Some(30), watchdog)

@@ -35,6 +35,18 @@ pub enum FetchError {
     Changed { url: String },
 }
 
+/// Whether an HTTP server at an address answers as one that is well does: with a status below 400, as the kubelet sees it.
+pub async fn probe(host: &str, port: u16, path: &str) -> Result<(), String> {
+    let nobody: Resolve = std::sync::Arc::new(|_| Box::pin(async { Err(std::io::ErrorKind::Unsupported.into()) }));
+    let tls = trusting(&[]).map_err(|error| error.to_string())?;
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    let url = Url::parse(&format!("http://{host}:{port}{slash}{path}")).map_err(|error| error.to_string())?;
+    let answered = Client::new(tls, nobody).get(&url, &http::HeaderMap::new()).await;
+    let status = answered.map_err(|error| error.to_string())?.response.status();
+    if status.as_u16() < 400 { Ok(()) } else { Err(format!("{url} answers {status}")) }
+}
+
 fn told(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(" ({message})") }
 }

@@ -119,6 +119,7 @@ fn properties(path: &str) -> Value {
 }
 
 pub fn definition() -> Value {
+    let upgrade = crate::upgrade::definition();
     let text = |description: &str| json!({"type": "string", "description": description});
     let condition = json!({"type": "object", "required": ["type", "status", "lastTransitionTime", "reason", "message"],
         "properties": {"type": text("Applied."), "status": text("True, False or Unknown."), "reason": text("As the phase."),
@@ -130,6 +131,7 @@ pub fn definition() -> Value {
         "message": text("For people."),
         "version": text("The version of Kedge."),
         "board": text("The board that the image was made for."),
+        "upgrade": upgrade.status,
         "conditions": {"type": "array", "items": condition, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}}});
     let limit = json!({"type": "integer", "default": 300, "minimum": 30, "maximum": 3600,
         "description": "Seconds that the machine has to be well with a new config: all services run, the node is Ready, it has an \
@@ -145,13 +147,13 @@ pub fn definition() -> Value {
             "versions": [{
                 "name": "v1alpha1", "served": true, "storage": true, "subresources": {"status": {}},
                 "additionalPrinterColumns": [
-                    column("Phase", ".status.phase"), column("Version", ".status.version"), column("Board", ".status.board"),
+                    column("Phase", ".status.phase"), column("Version", ".status.version"), column("Board", ".status.board"), column("Upgrade", ".status.upgrade.phase"), column("To", ".status.upgrade.version"),
                     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
                     {"name": "Message", "type": "string", "priority": 1, "jsonPath": ".status.message"}],
                 "schema": {"openAPIV3Schema": {"type": "object", "required": ["spec"],
                     "description": "A device and what it should be. Its name is the node's.",
                     "properties": {
-                        "spec": {"type": "object", "required": ["config"], "properties": {"config": config, "healthLimitSeconds": limit}},
+                        "spec": {"type": "object", "required": ["config"], "properties": {"config": config, "healthLimitSeconds": limit, "upgrade": upgrade.spec}},
                         "status": status}}},
             }],
         },

@@ -11,7 +11,9 @@ pub mod trial;
 
 use crate::machine::Machine;
 use crate::trial::Trials;
-use definition::{API_VERSION, DEFINITION, MACHINES};
+use crate::upgrade::Wish;
+use definition::DEFINITION;
+pub use definition::{API_VERSION, MACHINES};
 use edit::{Now, Phase, Step};
 use futures::StreamExt as _;
 use kedge_api::{Client, ClientExt as _, GroupResource, Informer, Key, Options, Reason, Resource, Status, Verb};
@@ -41,11 +43,14 @@ impl Rules {
 impl kedge_cluster::Rules for Rules {
     fn check(&self, resource: &Resource, new: &Value, old: Option<&Value>) -> Vec<(&'static str, String)> {
         let name = new.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        // Another machine's edit is for that machine to judge. What stays as it is was judged before.
-        if resource.id != MACHINES || name != self.name || old.is_some_and(|old| old.get("spec") == new.get("spec")) {
+        // What stays as it is was judged before.
+        if resource.id != MACHINES || old.is_some_and(|old| old.get("spec") == new.get("spec")) {
             return Vec::new();
         }
-        edit::wanted(new, &self.config).err().map(|why| ("spec.config", why)).into_iter().collect()
+        // Another machine's config is for that machine to judge; how an upgrade is asked for is the same for all.
+        let config = (name == self.name).then(|| edit::wanted(new, &self.config).err()).flatten();
+        let config = config.map(|why| ("spec.config", why));
+        config.into_iter().chain(Wish::of(new).err().map(|why| ("spec.upgrade", why))).collect()
     }
 }
 
@@ -129,7 +134,12 @@ async fn tell(
         "conditions": [{"type": "Applied", "status": applied, "reason": phase, "message": message,
             "observedGeneration": generation, "lastTransitionTime": same.unwrap_or_else(now)}],
     });
-    if object.get("status") == Some(&status) {
+    // Beside it stands what others tell.
+    let there = object.get("status").and_then(Value::as_object);
+    let told = status.as_object().into_iter().flatten();
+    if there
+        .is_some_and(|there| told.into_iter().all(|(field, value)| there.get(field).unwrap_or(&Value::Null) == value))
+    {
         return Ok(());
     }
     client.merge(&MACHINES, ("", name, "status"), json!({"status": status})).await.map(drop)

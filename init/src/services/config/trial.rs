@@ -2,7 +2,8 @@
 
 use crate::machine::Machine;
 use crate::request::Request;
-use crate::supervisor::{Handle, Phase, Status};
+use crate::services::health;
+use crate::supervisor::{Handle, Status};
 use crate::trial::{Trial, Trials};
 use kedge_stage1::report;
 use std::sync::Arc;
@@ -70,13 +71,7 @@ async fn well(machine: &Machine, trial: &Trial, handle: &Handle) {
 
 /// What a machine that is well has, and this one has not.
 fn missing(machine: &Machine, trial: &Trial, statuses: &[Status]) -> Vec<String> {
-    let rescue = machine.boot.rescue.iter().map(|why| format!("the cluster is not started ({why})"));
-    let services = statuses.iter().filter(|status| status.phase != Phase::Ready).map(|status| match &status.phase {
-        Phase::Failed { why, .. } => format!("{}: {why}", status.name),
-        _ => format!("{} is not ready", status.name),
-    });
-    let node = (!*machine.node_ready.borrow()).then(|| "the node is not Ready".to_owned());
     let address = trial.addressed && machine.network.borrow().addresses.is_empty();
     let address = address.then(|| "no address, and there was one before".to_owned());
-    rescue.chain(services).chain(node).chain(address).collect()
+    health::missing(machine, statuses).into_iter().chain(address).collect()
 }
