@@ -229,6 +229,7 @@ pub fn build(plan: &Plan, mut inputs: Inputs, progress: Progress) -> Result<Buil
     let about = slot::About {
         board: &plan.name,
         kernel_release: &release,
+        version: &plan.system_version,
         rollback_index: plan.rollback_index,
         boot_id,
         boot: &listed,

@@ -80,6 +80,9 @@ pub struct Build {
     /// The certificate of that key (PEM), which the firmware trusts
     #[arg(long, value_name = "FILE", requires = "secure_boot_key")]
     secure_boot_cert: Option<PathBuf>,
+    /// What the system is called, as upgrades tell it [default: the version of kedge]
+    #[arg(long, value_name = "WORD", default_value = kedge_config::VERSION)]
+    system_version: String,
     /// Devices that ran a system with a higher one refuse this one
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     rollback_index: u64,
@@ -126,6 +129,7 @@ impl Build {
             trust,
             secure_boot_key,
             secure_boot_cert,
+            system_version,
             rollback_index,
             out,
             kernel,
@@ -146,6 +150,7 @@ impl Build {
             sign_key,
             trust,
             secure_boot: secure_boot_key.zip(secure_boot_cert).map(|(key, certificate)| Owner { key, certificate }),
+            system_version,
             rollback_index,
             out,
             kernel,

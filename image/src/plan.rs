@@ -45,6 +45,7 @@ pub struct Options {
     pub sign_key: Option<PathBuf>,
     pub trust: Vec<PathBuf>,
     pub secure_boot: Option<Owner>,
+    pub system_version: String,
     pub rollback_index: u64,
     pub out: Option<PathBuf>,
     pub kernel: Option<PathBuf>,
@@ -124,6 +125,7 @@ pub struct Plan {
     /// Whose firmware shall start it.
     pub secure_boot: Option<Owner>,
     /// A device that ran a system with a higher one takes none with a lower one.
+    pub system_version: String,
     pub rollback_index: u64,
     /// Seconds since 1970; `None` until a lock file is written.
     pub epoch: Option<u32>,
@@ -190,6 +192,7 @@ impl Plan {
             sign_key: options.sign_key.clone(),
             trust: options.trust.clone(),
             secure_boot: options.secure_boot.clone(),
+            system_version: options.system_version.clone(),
             rollback_index: options.rollback_index,
             epoch: epoch(options.source_date_epoch.as_deref(), &|| commit_time(&board.path), locked)?,
             command_line: boot::command_line(config),
@@ -244,6 +247,7 @@ impl Plan {
         rows.push(["signed by".into(), self.sign_key.as_deref().map_or("a development key".into(), path)]);
         rows.extend(self.trust.iter().map(|file| ["trusted as well".into(), path(file)]));
         rows.extend(self.secure_boot.iter().map(|owner| ["Secure Boot by".into(), path(&owner.certificate)]));
+        rows.push(["system version".into(), self.system_version.clone()]);
         rows.push(["rollback index".into(), self.rollback_index.to_string()]);
         rows.extend(self.images.iter().map(|image| ["container image".into(), path(&image.path)]));
         rows.push(["time".into(), self.epoch.map_or("the lock file's".into(), |epoch| epoch.to_string())]);

@@ -45,6 +45,13 @@ pub fn booted() -> Option<SlotName> {
     own(&report())
 }
 
+/// What the system that was started is called; as its program, where stage 1 does not say.
+pub fn version() -> String {
+    let report = report();
+    let mut said = report::parse(&report).filter(|(fact, _)| *fact == report::VERSION);
+    said.next().map_or_else(|| kedge_config::VERSION.to_owned(), |(_, version)| version.to_owned())
+}
+
 /// What stage 1 has against the slot, if it tried it in this boot.
 pub fn refusal(name: SlotName) -> String {
     let about = format!("slot {name} ");

@@ -22,6 +22,7 @@ pub enum SlotError {
 pub struct About<'a> {
     pub board: &'a str,
     pub kernel_release: &'a str,
+    pub version: &'a str,
     pub rollback_index: u64,
     pub boot_id: Digest,
     pub boot: &'a [BootFile],
@@ -47,7 +48,7 @@ pub fn seal(system: &Path, about: &About<'_>, key: &SigningKey) -> Result<Slot, 
     let blocks = system_bytes.div_ceil(BLOCK);
     let manifest = SlotManifest {
         board: about.board.to_owned(),
-        version: kedge_config::VERSION.to_owned(),
+        version: about.version.to_owned(),
         kernel_release: about.kernel_release.to_owned(),
         rollback_index: about.rollback_index,
         boot_id: about.boot_id,
@@ -139,6 +140,7 @@ mod tests {
         let about = About {
             board: "test",
             kernel_release: "6.1",
+            version: "1",
             rollback_index: 3,
             boot_id: Digest([4; 32]),
             boot: &[BootFile {

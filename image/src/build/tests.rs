@@ -46,6 +46,7 @@ fn plan(out: &Path, images: Vec<Wanted>, board: &str) -> Plan {
         sign_key: Some(key(out)),
         trust: Vec::new(),
         secure_boot: None,
+        system_version: kedge_config::VERSION.into(),
         rollback_index: 2,
         epoch: Some(1_700_000_000),
         command_line: String::new(),

@@ -281,6 +281,7 @@ fn hand_over(
 ) -> ! {
     report.fact("slot", &name.to_string());
     report.fact(report::ROLLBACK_INDEX, &manifest.rollback_index.to_string());
+    report.fact(report::VERSION, &manifest.version);
     report.fact("root-hash", &manifest.root_hash.to_string());
     reasons.iter().for_each(|reason| report.fact("failed", reason));
     report.stamp("stage1-end");

@@ -10,6 +10,9 @@ use std::time::Duration;
 /// The fact that tells the rollback index of the system that was booted.
 pub const ROLLBACK_INDEX: &str = "rollback-index";
 
+/// The fact that tells what the system that was booted is called.
+pub const VERSION: &str = "version";
+
 /// Lines `name value`, in the order in which they happened.
 #[derive(Debug, Default)]
 pub struct Report {

@@ -129,7 +129,7 @@ pub fn definition() -> Value {
         "observedGeneration": {"type": "integer", "description": "The edit that the rest is about."},
         "phase": text("Kept: the machine runs with it. Trying: it is on trial. Refused: the machine runs as before, see message."),
         "message": text("For people."),
-        "version": text("The version of Kedge."),
+        "version": text("What the system that runs is called: the version of Kedge, where its image says nothing else."),
         "board": text("The board that the image was made for."),
         "upgrade": upgrade.status,
         "conditions": {"type": "array", "items": condition, "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}}});

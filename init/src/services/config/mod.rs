@@ -17,7 +17,7 @@ pub use definition::{API_VERSION, MACHINES};
 use edit::{Now, Phase, Step};
 use futures::StreamExt as _;
 use kedge_api::{Client, ClientExt as _, GroupResource, Informer, Key, Options, Reason, Resource, Status, Verb};
-use kedge_config::{MachineConfig, VERSION};
+use kedge_config::MachineConfig;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -129,7 +129,7 @@ async fn tell(
     let now = || jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string().into();
     let phase = format!("{phase:?}");
     let status = json!({
-        "observedGeneration": generation, "phase": phase, "message": message, "version": VERSION,
+        "observedGeneration": generation, "phase": phase, "message": message, "version": crate::slot::version(),
         "board": machine.board.as_ref().map(|board| board.name.as_str()),
         "conditions": [{"type": "Applied", "status": applied, "reason": phase, "message": message,
             "observedGeneration": generation, "lastTransitionTime": same.unwrap_or_else(now)}],
