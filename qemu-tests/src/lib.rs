@@ -9,3 +9,4 @@ pub mod guest;
 pub mod kubectl;
 pub mod report;
 pub mod scenario;
+pub mod server;

@@ -40,6 +40,13 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         times: u32,
     },
+    /// Kill QEMU at random moments of an upgrade: each time a system must come up with all that was acknowledged
+    UpgradeCuts {
+        #[command(flatten)]
+        at: Where,
+        #[arg(long, default_value_t = 50)]
+        times: u32,
+    },
 }
 
 #[derive(Args)]
@@ -85,6 +92,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bake(at) => bake::bake(&at.into()),
         Command::Demo { at, at_rest } => scenario::demo::run(&at.into(), std::time::Duration::from_secs(at_rest)),
         Command::Test { at, filter } => scenario::run(&at.into(), filter.as_deref().unwrap_or_default()),
+        Command::UpgradeCuts { at, times } => scenario::upgrade::cuts(&at.into(), times),
         Command::Powercut { at, times } => scenario::powercut::run(&at.into(), times),
     }
 }

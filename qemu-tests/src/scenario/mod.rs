@@ -13,6 +13,7 @@ mod refuse;
 mod secure_boot;
 mod streams;
 mod survive;
+pub mod upgrade;
 mod verified;
 mod watchdog;
 
@@ -62,6 +63,9 @@ const TESTS: &[Test] = &[
     Test { name: "secure-boot", machine: Machine::Virtual, run: secure_boot::run },
     Test { name: "full-state", machine: Machine::Virtual, run: full::run },
     Test { name: "machine-config", machine: Machine::Virtual, run: config::run },
+    Test { name: "upgrade-succeeds", machine: Machine::Virtual, run: upgrade::succeeds },
+    Test { name: "upgrade-refused", machine: Machine::Virtual, run: upgrade::refused },
+    Test { name: "upgrade-fails", machine: Machine::Virtual, run: upgrade::fails },
     Test { name: "has-a-card-for-the-firmware", machine: Machine::None, run: card::inspect },
     Test { name: "starts-from-its-card", machine: Machine::AsBuilt, run: card::run },
 ];
