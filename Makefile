@@ -40,7 +40,7 @@ STATIC   = LIBSECCOMP_LINK_TYPE=static LIBSECCOMP_LIB_PATH=/usr/lib/$(TRIPLE) \
            CARGO_TARGET_$(shell echo '$(HOST)' | tr a-z- A-Z_)_RUSTFLAGS='-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs'
 
 # Needed to build, to bake, to boot and to test; nothing here is needed on the device.
-PACKAGES = build-essential ca-certificates libseccomp-dev e2fsprogs qemu-utils $(PACKAGES.$(ARCH)) python3-pip busybox-static iproute2 nftables dnsmasq-base bind9-dnsutils bmap-tools dosfstools cryptsetup-bin openssl sbsigntool git curl
+PACKAGES = build-essential ca-certificates libseccomp-dev e2fsprogs qemu-utils $(PACKAGES.$(ARCH)) python3-pip busybox-static iproute2 nftables dnsmasq-base bind9-dnsutils bmap-tools dosfstools cryptsetup-bin openssl sbsigntool docker-registry skopeo git curl
 
 .PHONY: help
 help: ## this text

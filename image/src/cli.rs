@@ -436,6 +436,9 @@ pub struct Bundle {
     /// File to write [default: the image's name, ending in .kedge]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+    /// Write it also as an OCI layout, for "skopeo copy oci:DIR:VERSION docker://..."
+    #[arg(long, value_name = "DIR")]
+    pub oci: Option<PathBuf>,
     #[arg(long, short, value_enum, default_value = "table")]
     pub output: Output,
 }

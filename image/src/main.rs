@@ -101,6 +101,9 @@ fn keys(args: &Keys) -> Result<()> {
 fn bundle(args: &Bundle) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(|| args.image.with_extension("kedge"));
     let written = kedge_image::bundle::write(&args.image, &args.earlier, &out, Progress::for_stderr())?;
+    if let Some(folder) = &args.oci {
+        kedge_image::bundle::artifact::write(&written, folder)?;
+    }
     match args.output {
         Output::Json => json(&written),
         Output::Table => say(&written.show()),

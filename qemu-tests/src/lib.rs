@@ -7,6 +7,7 @@
 pub mod bake;
 pub mod guest;
 pub mod kubectl;
+pub mod registry;
 pub mod report;
 pub mod scenario;
 pub mod server;

@@ -1,5 +1,6 @@
 //! Upgrade bundles: the format is [`kedge_bundle`]'s; here it is written, and the differences to earlier versions are found.
 
+pub mod artifact;
 mod difference;
 mod system;
 

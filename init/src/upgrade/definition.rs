@@ -45,6 +45,7 @@ pub fn definition() -> Schemas {
         "properties": {
             "source": {"type": "string", "minLength": 1, "maxLength": 2048,
                 "description": "Where the bundle lies: http://, https://, or oci://HOST/REPOSITORY:TAG (oci+http:// without TLS). {board} stands for the board's name."},
+            "certificateAuthorities": text("PEM: whose certificate the server may show, beside those that everybody trusts. The bundle's own signature is checked in any case."),
             "digest": {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "Of the slot manifest that is meant; any, if it is not said."},
             "attempt": number("A higher number asks once more for what failed."),
             "activate": flag("false: it is fetched and lies ready, and is started when this becomes true. true, if it is not said."),

@@ -26,8 +26,6 @@ use tokio::sync::watch;
 
 /// A range is asked for so often before the whole is put off.
 const TRIES: u32 = 4;
-/// Whose certificates servers may show: a host's own list, where it has one.
-const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 /// The longest that one is held back without a look at whether it is still wanted.
 const NAP: Duration = Duration::from_millis(250);
 
@@ -166,8 +164,7 @@ fn try_to(
     now: &str,
     known: &mut (Option<String>, Option<String>),
 ) -> anyhow::Result<Done> {
-    let authorities = fs::read(AUTHORITIES).unwrap_or_default();
-    let tls = kedge_fetch::trusting(&[&authorities])?;
+    let tls = kedge_fetch::trusting(&[wish.certificate_authorities.as_deref().unwrap_or_default().as_bytes()])?;
     let handle = Handle::current();
     let remote = handle.block_on(Remote::open(&wish.source_for(&place.board), tls, resolve))?;
     let mut source = Ranges { handle, remote, unwanted: Arc::clone(&pace.unwanted) };

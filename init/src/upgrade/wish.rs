@@ -15,6 +15,9 @@ const BOARD: &str = "{board}";
 pub struct Wish {
     /// Where the bundle lies, see [`kedge_fetch`].
     pub source: String,
+    /// Authorities (PEM) that the server's certificate may be of, beside those that everybody trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_authorities: Option<String>,
     /// Of the slot manifest that is meant, SHA-256 in hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub digest: Option<String>,

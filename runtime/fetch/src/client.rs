@@ -34,9 +34,9 @@ const MOST_WORDS: usize = 200;
 /// The addresses of a host's name.
 pub type Resolve = Arc<dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
 
-/// A client's TLS that believes the authorities in `bundles` (PEM). What is no certificate there is passed over.
+/// A client's TLS that believes the authorities that browsers believe, and those in `bundles` (PEM). What is no certificate there is passed over.
 pub fn trusting(bundles: &[&[u8]]) -> Result<ClientConfig, rustls::Error> {
-    let mut roots = RootCertStore::empty();
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for bundle in bundles {
         let certificates = rustls::pki_types::CertificateDer::pem_slice_iter(bundle).filter_map(Result::ok);
         let (_added, _ignored) = roots.add_parsable_certificates(certificates);

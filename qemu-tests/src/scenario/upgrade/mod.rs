@@ -48,10 +48,15 @@ fn bundle(setup: &Setup, name: &str, options: &[&str]) -> Result<PathBuf> {
 fn pack(setup: &Setup, image: &Path, bundle: &Path) -> Result<()> {
     let old = setup.out.join(format!("{}.img", setup.board));
     let mut command = std::process::Command::new(setup.bin.join("kedge-image"));
-    command.arg("bundle").arg(image).arg("--from").arg(old).arg("--out").arg(bundle);
+    command.arg("bundle").arg(image).arg("--from").arg(old).arg("--out").arg(bundle).arg("--oci").arg(layout(bundle));
     let status = command.status().context("kedge-image bundle")?;
     ensure!(status.success(), "{command:?}: {status}");
     Ok(())
+}
+
+/// Where the same bundle lies for registries.
+fn layout(bundle: &Path) -> PathBuf {
+    bundle.with_extension("oci")
 }
 
 /// `status` of a machine's object, as far as it is looked at.

@@ -7,8 +7,9 @@ use kedge_config::slot::Verdict;
 use serde_json::json;
 
 use super::super::{BOOT, SOON, boot};
-use super::{UPGRADED, Wisher, bundle, record};
+use super::{UPGRADED, Wisher, bundle, layout, record};
 use crate::guest::{Guest, Setup, fresh_disk};
+use crate::registry::Registry;
 use crate::report::step;
 use crate::server::Server;
 
@@ -58,8 +59,9 @@ pub fn run(setup: &Setup, dir: &Path) -> Result<()> {
         kubectl.until(SOON, &["get", "configmap", "kept", "-o", "jsonpath={.data.a}"], |text| text == "b").map(drop)
     })?;
     println!("{}", kubectl.run(&["get", "machines"])?);
-    step("what runs already is not fetched again", || {
-        let again = server.serve("again.kedge", &bundle);
+    step("what runs already is not fetched again, from a registry this time", || {
+        let registry = Registry::start(dir)?;
+        let again = registry.push(&layout(&bundle), "two", "fleet/kedge")?;
         machine.wish(&json!({"source": again}))?;
         let status = machine.until(&guest, &again, "Committed", SOON)?;
         ensure!(status.message == "it is what runs", "{status:?}");
