@@ -72,6 +72,7 @@ fn end(machine: &Machine, place: &Place, mut trial: Trial, failed: Option<String
         }
         None => {
             slot::confirm(machine.disk.as_ref())?;
+            place.tell("the new system is started", |firmware| firmware.commit(place.own));
             let mut book = books.read();
             book.end(Outcome::Committed, "", &super::now());
             if let Err(error) = books.write(&book) {
@@ -84,6 +85,7 @@ fn end(machine: &Machine, place: &Place, mut trial: Trial, failed: Option<String
             tracing::error!(version, "the new system is given up: {why}");
             crate::console::say(&format!("\nkedge: the new system is given up: {why}\n"));
             place.change(|record| record.condemn(place.own, &why))?;
+            place.tell("the old system is started", |firmware| firmware.commit(place.idle()));
             let mut book = books.read();
             book.end(Outcome::Failed, &why, &super::now());
             if let Err(error) = books.write(&book) {

@@ -5,6 +5,7 @@ use super::wish::Wish;
 use crate::machine::Machine;
 use crate::slot;
 use anyhow::Context;
+use kedge_bundle::files::Files;
 use kedge_bundle::install::{self, Far, Running};
 use kedge_bundle::open::{Bundle, InstallError, Source};
 use kedge_config::names;
@@ -13,6 +14,7 @@ use kedge_config::slot::{Record, SlotName};
 use kedge_config::slot_manifest::{AREA_BYTES, Sealed, SlotManifest, area_offset};
 use kedge_fetch::{FetchError, File as Remote, Resolve};
 use kedge_stage1::disk::Disk;
+use kedge_stage1::transport::{Transport, TransportError};
 use sha2::{Digest as _, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
@@ -87,14 +89,30 @@ impl Place {
         slot::change_record(Some(&self.disk), decide)
     }
 
+    /// A boot loader that cannot be told costs a restart: stage 1 tells it then.
+    pub fn tell(&self, what: &str, tell: impl FnOnce(&Transport) -> Result<(), TransportError>) {
+        if let Err(error) = tell(&Transport::of(&self.disk)) {
+            tracing::warn!("telling the boot loader that {what}: {error}");
+        }
+    }
+
     fn device(&self, slot: SlotName) -> anyhow::Result<PathBuf> {
         let name = slot.partition();
         self.disk.device(name).map(PathBuf::from).with_context(|| format!("no partition {name} on {}", self.disk.name))
     }
 
+    /// The manifest in the slot that does not run.
+    pub fn ready(&self) -> anyhow::Result<SlotManifest> {
+        self.sealed(self.idle()).map(|(.., manifest)| manifest)
+    }
+
     /// What runs, and the manifest that stage 1 believed.
     fn running(&self) -> anyhow::Result<(File, Sealed, SlotManifest)> {
-        let path = self.device(self.own)?;
+        self.sealed(self.own)
+    }
+
+    fn sealed(&self, slot: SlotName) -> anyhow::Result<(File, Sealed, SlotManifest)> {
+        let path = self.device(slot)?;
         let at = || format!("read the slot manifest on {}", path.display());
         let file = File::open(&path).with_context(at)?;
         let size = (&file).seek(SeekFrom::End(0)).with_context(at)?;
@@ -134,10 +152,12 @@ fn may_pass(error: &anyhow::Error) -> bool {
         Some(InstallError::Running(_) | InstallError::Slot(_) | InstallError::Stopped(_)) => true,
         Some(
             InstallError::Bundle(_)
+            | InstallError::BootFile(_)
             | InstallError::Manifest(_)
             | InstallError::Board { .. }
             | InstallError::NotKept { .. },
         ) => false,
+        None if error.downcast_ref::<TransportError>().is_some_and(TransportError::lasts) => false,
         None => !error.is::<Refusal>() && error.downcast_ref::<FetchError>().is_none_or(FetchError::may_pass),
     }
 }
@@ -151,8 +171,6 @@ enum Refusal {
     Another { found: String, wanted: String },
     #[error("its rollback index is {found}; a system with {least} has proved itself here, and none below is taken")]
     Rollback { found: u64, least: u64 },
-    #[error("it brings another kernel, and this machine's comes from elsewhere")]
-    Kernel,
 }
 
 fn try_to(
@@ -186,9 +204,8 @@ fn try_to(
     if found < least {
         return Err(Refusal::Rollback { found, least }.into());
     }
-    if (bundle.manifest.kernel, bundle.manifest.initramfs) != (manifest.kernel, manifest.initramfs) {
-        return Err(Refusal::Kernel.into());
-    }
+    let transport = Transport::of(&place.disk);
+    transport.check(&bundle.manifest, &manifest)?;
     // What lies there now is given up before its first block goes.
     if book.installed.take().is_some() {
         books.write(&book)?;
@@ -197,9 +214,21 @@ fn try_to(
     let path = place.device(place.idle())?;
     let target =
         File::options().read(true).write(true).open(&path).with_context(|| format!("open {}", path.display()))?;
+    let mut bytes = 0;
+    if let Some(staged) = transport.stage(place.idle(), &bundle.manifest, &manifest)? {
+        let old = staged.running.as_ref().map(|files| Files::new(&manifest, files));
+        let old = old.as_ref().map(|files| Running { bytes: files, manifest: &manifest });
+        let mut ask = |far: &Far| pace.take(far, wish);
+        bytes = install::boot(&bundle, &mut source, &staged.files, old.as_ref(), &mut ask)?;
+        staged.finish()?;
+    }
     let old = Running { bytes: &running, manifest: &manifest };
-    let mut ask = |far: &Far| pace.take(far, wish);
-    let bytes = install::system(&bundle, &mut source, &target, Some(&old), &mut ask)?;
+    let before = bytes;
+    let mut ask = |far: &Far| {
+        let whole = Far { fetched: before + far.fetched, to_fetch: before + far.to_fetch, next: far.next };
+        pace.take(&whole, wish)
+    };
+    bytes += install::system(&bundle, &mut source, &target, Some(&old), &mut ask)?;
     let system =
         Installed { wish: wish.named(), digest, version, slot: place.idle().into(), started: now.to_owned(), bytes };
     let book = Book { installed: Some(system.clone()), ..books.read() };

@@ -29,6 +29,7 @@ use kedge_api::{Client, ClientExt as _, Informer, Key};
 use kedge_bundle::install::Far;
 use kedge_config::slot::Verdict;
 use kedge_fetch::Resolve;
+use kedge_stage1::transport::Transport;
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -171,17 +172,22 @@ impl Upgrader<'_> {
             match &found {
                 Found::Nothing | Found::OnTrial | Found::Leaving => {}
                 Found::NotBegun => {
+                    place.tell("the old system is started", |firmware| firmware.commit(place.own));
                     book.trial = None;
                     books.write(&book)?;
                 }
                 Found::Over(outcome, why) => {
                     if *outcome == Outcome::Failed {
                         tracing::error!("the upgrade failed, and the old system runs: {why}");
+                        place.tell("the old system is started", |firmware| firmware.commit(place.own));
                         place.change(|record| {
                             if record.slot(place.idle()).verdict != Verdict::Bad {
                                 record.condemn(place.idle(), why);
                             }
                         })?;
+                    }
+                    if *outcome == Outcome::Committed {
+                        place.tell("the new system is started", |firmware| firmware.commit(place.own));
                     }
                     book.end(*outcome, why, &now());
                     books.write(&book)?;
@@ -332,6 +338,8 @@ impl Upgrader<'_> {
             let boot_id = std::fs::read_to_string(book::BOOT_ID)?;
             let trial = Trial { system, gate: wish.gate, boot_id, passed: 0 };
             let book = books.read();
+            let manifest = place.ready()?;
+            Transport::of(&place.disk).try_next(place.idle(), &manifest)?;
             books.write(&Book { trial: Some(trial), ..book.clone() })?;
             let told = place.change(|record| record.put_on_trial(place.idle(), TRIES));
             if told.is_err() {

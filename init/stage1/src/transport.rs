@@ -66,6 +66,16 @@ pub enum TransportError {
     Full { partition: &'static str, needed: u64, source: io::Error },
 }
 
+impl TransportError {
+    /// Whether it says something of bundle and machine, and not only of this moment.
+    pub fn lasts(&self) -> bool {
+        match self {
+            Self::Direct | Self::Unsigned | Self::Partition { .. } => true,
+            Self::Io { .. } | Self::NoEntry { .. } | Self::Full { .. } => false,
+        }
+    }
+}
+
 /// What starts kernels on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

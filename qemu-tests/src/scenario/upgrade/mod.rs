@@ -115,6 +115,9 @@ impl<'k> Wisher<'k> {
                 if last.source == source && last.phase == phase {
                     return Ok(last);
                 }
+                if last.source == source && last.phase == "Failed" {
+                    bail!("the upgrade failed: {last:?}; {}", guest.tail());
+                }
             }
             if start.elapsed() > limit {
                 bail!("the upgrade did not come to {phase} within {limit:?}: {last:?}; {}", guest.tail());
