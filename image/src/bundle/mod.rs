@@ -4,6 +4,7 @@ pub mod artifact;
 mod difference;
 mod system;
 
+use crate::digest;
 use crate::inspect::InspectError;
 use crate::parallel;
 use crate::progress::Progress;
@@ -67,6 +68,8 @@ pub struct Written {
     pub version: String,
     pub bytes: u64,
     pub root_hash: String,
+    /// SHA-256 of the slot manifest: how a wish names this very bundle.
+    pub digest: String,
     /// One an earlier version.
     pub upgrades: Vec<Upgrade>,
 }
@@ -85,8 +88,14 @@ pub struct Upgrade {
 impl Written {
     pub fn show(&self) -> String {
         let percent = |bytes: u64| format!("{:.1} %", 100.0 * bytes as f64 / self.bytes.max(1) as f64);
-        let mut text =
-            format!("{}: {} for {}, {}\n", self.bundle.display(), self.version, self.board, show::size(self.bytes));
+        let mut text = format!(
+            "{}: {} for {}, {}\ndigest {}\n",
+            self.bundle.display(),
+            self.version,
+            self.board,
+            show::size(self.bytes),
+            self.digest
+        );
         for upgrade in &self.upgrades {
             text += &format!(
                 "from {} ({}): {} to fetch, {}\n",
@@ -163,6 +172,7 @@ fn pack(
         version: system.manifest.version.clone(),
         bytes: head.pieces_at() + pieces.0.len() as u64,
         root_hash: system.manifest.root_hash.to_string(),
+        digest: digest::of_bytes(system.sealed.as_bytes()),
         upgrades: upgrades.collect(),
     })
 }
