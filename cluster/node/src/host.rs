@@ -4,7 +4,7 @@ use kedge_api::metrics::Text;
 
 /// The machine's side of the node's API: `POST machine/ACTION`, and its own lines of `/metrics`.
 pub trait Host: Send + Sync {
-    /// Starts `poweroff`, `reboot`, `reexec` or `crash`; or says why not.
+    /// Starts `poweroff`, `reboot`, `reexec`, `reset`, `reset-all` or `crash`; or says why not.
     fn ask(&self, action: &str) -> Result<(), String>;
 
     /// Adds what it measures.

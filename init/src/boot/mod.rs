@@ -14,6 +14,7 @@ mod hostname;
 mod identity;
 mod kernel;
 mod mounts;
+pub mod reset;
 mod state;
 
 pub use clock::save as save_clock;
@@ -129,6 +130,14 @@ pub const PHASES: &[Phase] = &[
         run: state::mount,
     },
     Phase {
+        name: "reset",
+        after: &["state"],
+        when: ColdStart,
+        limit: seconds(120),
+        on_failure: Rescue,
+        run: reset::run,
+    },
+    Phase {
         name: "grow-state",
         after: &["state"],
         when: ColdStart,
@@ -138,7 +147,7 @@ pub const PHASES: &[Phase] = &[
     },
     Phase {
         name: "state-usable",
-        after: &["disk", "state"],
+        after: &["disk", "reset"],
         when: Always,
         limit: seconds(10),
         on_failure: Rescue,
@@ -146,7 +155,7 @@ pub const PHASES: &[Phase] = &[
     },
     Phase {
         name: "clock",
-        after: &["state"],
+        after: &["reset"],
         when: ColdStart,
         limit: seconds(5),
         on_failure: Continue,
@@ -305,7 +314,9 @@ mod tests {
             ("disk", "grow-partition"),
             ("grow-partition", "grow-state"),
             ("state", "grow-state"),
-            ("state", "clock"),
+            ("state", "reset"),
+            ("reset", "clock"),
+            ("reset", "machine"),
             ("disk", "machine"),
             ("state-usable", "machine"),
             ("machine", "identity"),

@@ -53,5 +53,23 @@ pub fn run(setup: &Setup, dir: &Path) -> Result<()> {
             std::thread::sleep(Duration::from_millis(100));
         }
         Ok(())
+    })?;
+    step("a reset empties STATE, and another cluster begins", || {
+        kubectl.until(BOOT, &["get", "configmap", "kept", "-o", "name"], |t| t == "configmap/kept\n")?;
+        let boots = guest.starts();
+        survive::machine(&kubectl, "machine/reset")?;
+        let start = std::time::Instant::now();
+        while guest.starts() <= boots || !guest.console().contains("STATE was emptied") {
+            ensure!(start.elapsed() < BOOT, "STATE was not emptied; {}", guest.tail());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        // The kubeconfig of the new cluster comes behind that of the old one: a fresh start has it alone.
+        guest.kill()?;
+        let mut guest = Guest::boot(setup, &disk, dir, "")?;
+        let kubectl = guest.kubectl(BOOT)?;
+        boot::ready(&kubectl)?;
+        let there = kubectl.run(&["get", "configmaps", "-o", "name"])?;
+        ensure!(!there.contains("configmap/kept"), "{there}");
+        Ok(())
     })
 }

@@ -1,7 +1,8 @@
 //! The machine behind the node's API: its end on request, and what it costs.
 
+use crate::boot::reset::{self, Identity};
 use crate::machine::Machine;
-use crate::request::Request;
+use crate::request::{Refused, Request};
 use kedge_cluster::Host;
 use kedge_cluster::metrics::{Kind, Text};
 use kedge_config::names;
@@ -12,12 +13,22 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-const ACTIONS: [(&str, Request); 4] = [
-    ("poweroff", Request::PowerOff),
-    ("reboot", Request::Reboot),
-    ("reexec", Request::Reexec),
-    ("crash", Request::Crash),
+const ACTIONS: [(&str, Action); 6] = [
+    ("poweroff", Action::End(Request::PowerOff)),
+    ("reboot", Action::End(Request::Reboot)),
+    ("reexec", Action::End(Request::Reexec)),
+    ("reset", Action::Reset(Identity::Kept)),
+    ("reset-all", Action::Reset(Identity::Forgotten)),
+    ("crash", Action::End(Request::Crash)),
 ];
+
+#[derive(Clone, Copy)]
+enum Action {
+    End(Request),
+    /// STATE is emptied on the way.
+    Reset(Identity),
+}
+
 /// `/sys/class/block/NAME/stat` counts sectors of this size (Documentation/block/stat.rst).
 const SECTOR: u64 = 512;
 
@@ -59,11 +70,19 @@ impl MachineHost {
 impl Host for MachineHost {
     fn ask(&self, action: &str) -> Result<(), String> {
         let known = ACTIONS.iter().find(|(name, _)| *name == action);
-        let (_, request) = known.ok_or_else(|| {
+        let (_, action) = known.ok_or_else(|| {
             let names: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
             format!("the machine knows no action {action:?}, but {}", names.join(", "))
         })?;
-        self.machine.requests.ask(*request).map_err(|refused| refused.to_string())
+        let request = match action {
+            Action::End(request) => *request,
+            Action::Reset(_) if self.machine.hosted => return Err(Refused::Hosted.to_string()),
+            Action::Reset(identity) => {
+                reset::ask(&self.machine.state, *identity).map_err(|error| format!("{error:#}"))?;
+                Request::Reboot
+            }
+        };
+        self.machine.requests.ask(request).map_err(|refused| refused.to_string())
     }
 
     fn tell(&self, text: &mut Text) {
