@@ -31,7 +31,7 @@ pub fn run(setup: &Setup, dir: &Path) -> Result<()> {
     let machine = Wisher::new(&kubectl)?;
     let gate = json!({
         "pods": [{"namespace": "default", "selector": {"matchLabels": {"app": "web"}}}],
-        "probe": {"tcpSocket": {"port": 30080}}, "soakSeconds": 5, "limitSeconds": 300, "coldBoot": true,
+        "probe": {"httpGet": {"host": "10.0.2.15", "port": 30080}}, "soakSeconds": 5, "limitSeconds": 300, "coldBoot": true,
     });
     step("it is fetched and lies ready until it is to be started", || {
         machine.wish(&json!({"source": source, "activate": false, "gate": gate}))?;
