@@ -167,7 +167,8 @@ pub fn build(plan: &Plan, mut inputs: Inputs, progress: Progress) -> Result<Buil
     let initramfs_path = out("initramfs");
     let pack = |early: &Tree| {
         let mut archive = Vec::new();
-        cpio::write(early, epoch, &mut archive).map_err(io(&initramfs_path)).map(|()| archive)
+        // Of no time: one with the same files is the same, and need not come again with an upgrade.
+        cpio::write(early, EARLIEST, &mut archive).map_err(io(&initramfs_path)).map(|()| archive)
     };
     let mut boot = Boot {
         loader: inputs.loader,
