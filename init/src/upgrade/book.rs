@@ -58,6 +58,9 @@ pub struct Ended {
     pub digest: Option<String>,
     pub version: Option<String>,
     pub outcome: Outcome,
+    /// It was started: what became of it is the system's own doing, and not that of a server or of a file that was cut off.
+    #[serde(default)]
+    pub tried: bool,
     pub why: String,
     pub started: String,
     pub finished: String,
@@ -167,6 +170,7 @@ impl Book {
                 digest: Some(system.digest),
                 version: Some(system.version),
                 outcome,
+                tried: true,
                 why: why.to_owned(),
                 started: system.started,
                 finished: now.to_owned(),
@@ -189,7 +193,7 @@ impl Book {
 
     /// Why what has this digest is not tried again, unless it is asked for by a new attempt.
     pub fn failed(&self, digest: &str, attempt: u32) -> Option<&Ended> {
-        let newest = self.ended.iter().rev().find(|ended| ended.digest.as_deref() == Some(digest))?;
+        let newest = self.ended.iter().rev().find(|ended| ended.tried && ended.digest.as_deref() == Some(digest))?;
         (newest.outcome == Outcome::Failed && attempt <= newest.wish.attempt).then_some(newest)
     }
 }
@@ -253,6 +257,10 @@ mod tests {
         book.end(Outcome::Failed, "why", "now");
         assert_eq!((book.trial.is_none(), book.of(&named(0)).unwrap().why.as_str()), (true, "why"));
         assert!(book.failed("d", 0).is_some() && book.failed("e", 0).is_none() && book.failed("d", 1).is_none());
+        // A file that is damaged says nothing of the system that it should have been.
+        let damaged = Ended { tried: false, digest: Some("e".into()), ..book.ended[0].clone() };
+        book.note(damaged);
+        assert!(book.failed("e", 0).is_none() && book.failed("d", 0).is_some());
         book.trial = Some(Trial { system: Installed { wish: named(1), ..trial().system }, ..trial() });
         book.end(Outcome::Committed, "", "later");
         assert!(book.failed("d", 0).is_none());

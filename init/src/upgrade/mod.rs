@@ -320,7 +320,7 @@ impl Upgrader<'_> {
             }
         };
         let (wish, started) = (job.wish.named(), job.started.clone());
-        let ended = Ended { wish, digest, version, outcome, why, started, finished: now(), bytes: 0 };
+        let ended = Ended { wish, digest, version, outcome, tried: false, why, started, finished: now(), bytes: 0 };
         let books = self.books();
         tokio::task::spawn_blocking(move || {
             let mut book = books.read();
