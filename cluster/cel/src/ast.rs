@@ -68,7 +68,13 @@ pub(crate) enum FoldKind {
     Collect,
     /// `transformMap`: a map of the same keys.
     CollectMap,
+    /// `transformMapEntry`: a map of the entries that were made.
+    CollectEntries,
 }
+
+/// What `optMap` holds, and what `sortBy` sorts: names that no one can write.
+pub(crate) const HELD: &str = "@optional";
+pub(crate) const SORTED: &str = "@__sortBy_input__";
 
 /// `cel.bind(variable, value, body)`
 #[derive(Clone, Debug, PartialEq)]

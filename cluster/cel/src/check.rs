@@ -222,7 +222,7 @@ impl<'a> Checker<'a> {
             let operator = match fold.kind {
                 FoldKind::All => "_&&_",
                 FoldKind::Exists => "_||_",
-                FoldKind::ExistsOne | FoldKind::Collect | FoldKind::CollectMap => "_?_:_",
+                FoldKind::ExistsOne | FoldKind::Collect | FoldKind::CollectMap | FoldKind::CollectEntries => "_?_:_",
             };
             let what = format!("found no matching overload for '{operator}' applied to '(bool, {found})'");
             return self.wrong(if fold.kind == FoldKind::Collect { at } else { at_filter }, what);
@@ -230,6 +230,13 @@ impl<'a> Checker<'a> {
         match fold.kind {
             FoldKind::All | FoldKind::Exists | FoldKind::ExistsOne => Type::Bool,
             FoldKind::Collect => Type::list(transform.unwrap_or(first)),
+            FoldKind::CollectEntries => match transform.unwrap_or(Type::Dyn) {
+                made @ (Type::Map(..) | Type::Dyn | Type::Open) => made,
+                other => {
+                    let applied = format!("(map(dyn, dyn), {other})");
+                    self.wrong(at, format!("found no matching overload for 'cel.@mapInsert' applied to '{applied}'"))
+                }
+            },
             FoldKind::CollectMap => {
                 Type::map(if matches!(range, Type::List(_)) { Type::Int } else { key }, transform.unwrap_or(Type::Dyn))
             }

@@ -8,8 +8,14 @@ fn tenth(size: u64) -> u64 {
 }
 
 /// Of a call, by the sizes of its arguments.
-pub(crate) fn of_call(function: &str, sizes: &[u64]) -> u64 {
-    let size = |at: usize| sizes.get(at).copied().unwrap_or(0);
+pub(crate) fn of_call(function: &str, args: &[Value]) -> u64 {
+    let size = |at: usize| args.get(at).map_or(0, Value::size);
+    let number = |at: usize| match args.get(at) {
+        Some(Value::Int(number)) => u64::try_from(*number).unwrap_or(0),
+        _ => 0,
+    };
+    // To look at each for each, and what makes a list.
+    let squared = |at: usize| size(at).saturating_mul(size(at)).saturating_mul(2).saturating_add(LIST);
     let more = match function {
         "startsWith" | "endsWith" => tenth(size(1)),
         "_==_" | "_!=_" => tenth(size(0).min(size(1))),
@@ -20,6 +26,12 @@ pub(crate) fn of_call(function: &str, sizes: &[u64]) -> u64 {
         "matches" | "find" | "findAll" => tenth(size(0).saturating_add(1)).saturating_mul(size(1).div_ceil(4).max(1)),
         "@in" => size(1),
         "isSorted" | "sum" | "min" | "max" | "indexOf" | "lastIndexOf" => size(0),
+        "slice" => number(2).saturating_sub(number(1)).saturating_add(LIST),
+        "lists.range" => number(0).saturating_add(LIST),
+        "flatten" => size(0).saturating_mul(if args.len() > 1 { number(1) } else { 1 }).saturating_add(LIST),
+        "reverse" => size(0).saturating_add(LIST),
+        "distinct" | "sort" => squared(0),
+        "@sortByAssociatedKeys" => squared(1),
         "sets.contains" | "sets.equivalent" | "sets.intersects" => size(0).saturating_mul(size(1)),
         "replace" | "split" | "substring" | "join" | "lowerAscii" | "upperAscii" | "trim" | "format" | "url"
         | "isURL" | "quantity" | "isQuantity" | "ip" | "isIP" | "cidr" | "isCIDR" | "semver" | "isSemver"
@@ -31,6 +43,9 @@ pub(crate) fn of_call(function: &str, sizes: &[u64]) -> u64 {
     };
     1_u64.saturating_add(more)
 }
+
+/// What it costs that a list is made.
+const LIST: u64 = 10;
 
 /// What a call makes or looks through, in bytes; no more than `most` is counted.
 pub(crate) fn room(function: &str, args: &[Value], most: u64) -> u64 {
@@ -53,6 +68,13 @@ pub(crate) fn room(function: &str, args: &[Value], most: u64) -> u64 {
         ("sets.contains" | "sets.equivalent" | "sets.intersects", [a @ List(x), b @ List(y)]) => {
             let all = spread(a, most).saturating_mul(y.len() as u64);
             all.saturating_add(spread(b, most).saturating_mul(x.len() as u64))
+        }
+        ("lists.range", [Value::Int(end)]) => u64::try_from(*end).unwrap_or(0).saturating_mul(ITEM),
+        ("flatten", [list @ List(_), ..]) => spread(list, most).saturating_mul(ITEM),
+        ("slice" | "reverse", [list @ List(_), ..]) => length(list),
+        ("distinct", [list @ List(items)]) => spread(list, most).saturating_mul(items.len() as u64),
+        ("sort", [keys @ List(items)]) | ("@sortByAssociatedKeys", [_, keys @ List(items)]) => {
+            spread(keys, most).saturating_mul(u64::from(items.len().max(2).ilog2()) + 1).saturating_add(length(keys))
         }
         ("replace", [String(text), String(from), String(to), ..]) => {
             times(text, from).saturating_mul(to.len() as u64).saturating_add(text.len() as u64)

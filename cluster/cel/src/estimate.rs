@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::slice::Iter;
 use std::sync::Arc;
 
-use crate::ast::{Bind, Expr, Fold, FoldKind, How, Node, Select};
+use crate::ast::{Bind, Expr, Fold, FoldKind, HELD, How, Node, Select};
 use crate::types::{CIDR, FORMAT, IP, Type};
 use crate::value::Value;
 
@@ -178,8 +178,8 @@ impl<'a> Estimator<'a> {
 
     fn bind(&mut self, bind: &'a Bind, plain: Found<'a>) -> Found<'a> {
         let value = self.walk(&bind.value);
-        // What no one can name is written out wherever it is used.
-        let written_out = bind.variable.starts_with('@');
+        // What an optional value holds is written out wherever it is used.
+        let written_out = bind.variable == HELD;
         let cost = if written_out { 0 } else { LIST.saturating_add(value.cost) };
         let named = if written_out { value.cost } else { 1 };
         self.scope.push((&bind.variable, Found { cost: named, ..value }));
@@ -217,12 +217,13 @@ impl<'a> Estimator<'a> {
             FoldKind::ExistsOne => (condition.saturating_add(2), 2),
             FoldKind::Collect => (condition.saturating_add(made.cost).saturating_add(LIST + 2), LIST + 1),
             FoldKind::CollectMap => (condition.saturating_add(made.cost).saturating_add(3), MAP + 1),
+            FoldKind::CollectEntries => (condition.saturating_add(made.cost).saturating_add(2), MAP + 1),
         };
         let cost = range.cost.saturating_add(range.most().saturating_mul(step)).saturating_add(rest);
         match fold.kind {
             FoldKind::All | FoldKind::Exists | FoldKind::ExistsOne => Found { cost, size: Some(ONE), ..plain },
             FoldKind::Collect => Found { cost, size: Some(range.range()), element: Some((0, made.most())), ..plain },
-            FoldKind::CollectMap => Found { cost, size: Some(range.range()), ..plain },
+            FoldKind::CollectMap | FoldKind::CollectEntries => Found { cost, size: Some(range.range()), ..plain },
         }
     }
 
@@ -246,6 +247,9 @@ impl<'a> Estimator<'a> {
                 return Found { cost: total(&walked, 1), size: of.element, place, ..plain };
             }
             _ => {}
+        }
+        if let Some((cost, size)) = listed(function, args, &walked) {
+            return Found { cost: total(&walked, cost), size: Some(size), ..plain };
         }
         let (more, size) = self.price(function, target.is_some(), &walked);
         let element = match (function, walked.as_slice()) {
@@ -348,6 +352,33 @@ impl<'a> Estimator<'a> {
         let place = list.and_then(|list| list.place).and_then(|place| place.element.as_deref());
         place.map_or(UNKNOWN, |place| (0, place.most))
     }
+}
+
+/// What functions cost that make a list of a list, and its size.
+fn listed(function: &str, args: &[Expr], walked: &[Found<'_>]) -> Option<(u64, Range)> {
+    let range = |at: usize| walked.get(at).map_or(UNKNOWN, Found::range);
+    let number = |at: usize, unknown: u64| match args.get(at).map(|arg| &arg.node) {
+        Some(Node::Literal(Value::Int(number))) => u64::try_from(*number).unwrap_or(0),
+        _ => unknown,
+    };
+    let exactly = |size: u64| (size, size);
+    // Texts are looked at, too.
+    let compared = |at: usize| match walked.get(at).map(|found| found.of) {
+        Some(Type::List(of)) if is_text(of) || is_open(of) => 2.1,
+        Some(Type::List(_)) => 2.0,
+        _ => 2.1,
+    };
+    let (factor, size) = match function {
+        "slice" => (1.0, exactly(number(1, range(0).1).wrapping_sub(number(0, 0)))),
+        "lists.range" => (1.0, exactly(number(0, u64::MAX))),
+        "reverse" => (1.0, range(0)),
+        "flatten" => (number(0, if args.is_empty() { 1 } else { u64::MAX }) as f64, range(0)),
+        "distinct" => (2.0, product(range(0), range(0))),
+        "sort" => (compared(0), product(range(0), range(0))),
+        "@sortByAssociatedKeys" => (compared(1), product(range(1), range(1))),
+        _ => return None,
+    };
+    Some((times(size.1, factor).saturating_add(LIST + 1), size))
 }
 
 fn total(parts: &[Found<'_>], more: u64) -> u64 {

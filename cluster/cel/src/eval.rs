@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use crate::ast::{Bind, Expr, Fold, FoldKind, How, Node, Select};
 use crate::cost;
 use crate::library::call;
+use crate::library::operators::shown;
 use crate::value::{Key, Value};
 
 /// What one evaluation may make and look through: bytes, or steps that take as long.
@@ -186,7 +187,7 @@ impl<'a> Evaluator<'a> {
             values.push(self.value(arg)?);
         }
         self.take(cost::room(function, &values, self.room))?;
-        self.pay(cost::of_call(function, &values.iter().map(Value::size).collect::<Vec<_>>()))?;
+        self.pay(cost::of_call(function, &values))?;
         call::call(function, &values)
     }
 
@@ -246,7 +247,7 @@ impl<'a> Evaluator<'a> {
             FoldKind::Exists => false.into(),
             FoldKind::ExistsOne => (walk.count == 1).into(),
             FoldKind::Collect => walk.list.into(),
-            FoldKind::CollectMap => walk.map.into(),
+            FoldKind::CollectMap | FoldKind::CollectEntries => walk.map.into(),
         })
     }
 
@@ -280,8 +281,17 @@ impl<'a> Evaluator<'a> {
                 let value = fold.transform.as_ref().map(|t| self.value(t)).transpose()?.unwrap_or(first);
                 walk.map.insert(key, value);
             }
-            (FoldKind::All, true)
-            | (FoldKind::Exists | FoldKind::ExistsOne | FoldKind::Collect | FoldKind::CollectMap, false) => {}
+            (FoldKind::CollectEntries, true) => {
+                let Some(Value::Map(made)) = fold.transform.as_ref().map(|t| self.value(t)).transpose()? else {
+                    return Err(Failure::NoOverload);
+                };
+                for (key, value) in made.iter() {
+                    if walk.map.insert(key.clone(), value.clone()).is_some() {
+                        return Err(failed(format!("insert failed: key {} already exists", shown(&of_key(key)))));
+                    }
+                }
+            }
+            (FoldKind::All, true) | (_, false) => {}
         }
         Ok(None)
     }

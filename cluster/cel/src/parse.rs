@@ -1,7 +1,8 @@
 //! From tokens to the tree; macros become folds on the way. Depth is bounded, so that no text can exhaust the stack.
 
-use crate::ast::{Bind, Expr, Fold, FoldKind, How, Node, Select};
+use crate::ast::{Bind, Expr, Fold, FoldKind, HELD, How, Node, SORTED, Select};
 use crate::lex::{Spot, Token, lex};
+use crate::library::overloads;
 use crate::source::Wrong;
 use crate::value::Value;
 
@@ -21,9 +22,6 @@ const BINARY: [&[(&str, &str)]; 5] = [
     &[("+", "_+_"), ("-", "_-_")],
     &[("*", "_*_"), ("/", "_/_"), ("%", "_%_")],
 ];
-
-/// What stands before the dot of functions that are called on nothing.
-const NAMESPACES: [&str; 6] = ["optional", "sets", "strings", "format", "ip", "jsonpatch"];
 
 pub(crate) fn parse(text: &str) -> Result<Expr, Vec<Wrong>> {
     if text.len() > LONGEST {
@@ -378,10 +376,12 @@ fn member(at: usize, of: Expr, function: String, args: Vec<Expr>) -> Parsed {
     if function == "bind" && matches!(&of.node, Node::Ident(name) if name == "cel") && args.len() == 3 {
         return bind(at, args);
     }
+    // A function that is called on nothing, with a dot in its name.
     if let Node::Ident(space) = &of.node
-        && NAMESPACES.contains(&space.as_str())
+        && let qualified = format!("{space}.{function}")
+        && overloads(&qualified).is_some()
     {
-        return Ok(Expr::new(at, Node::Call { function: format!("{space}.{function}"), target: None, args }));
+        return Ok(Expr::new(at, Node::Call { function: qualified, target: None, args }));
     }
     let (kind, least) = match function.as_str() {
         "all" => (FoldKind::All, 2),
@@ -390,12 +390,14 @@ fn member(at: usize, of: Expr, function: String, args: Vec<Expr>) -> Parsed {
         "map" | "filter" => (FoldKind::Collect, 2),
         "transformList" => (FoldKind::Collect, 3),
         "transformMap" => (FoldKind::CollectMap, 3),
+        "transformMapEntry" => (FoldKind::CollectEntries, 3),
+        "sortBy" if args.len() == 2 => return sort_by(at, of, args),
         "optMap" | "optFlatMap" if args.len() == 2 => return optional(at, of, &function, args),
         _ => return Ok(Expr::new(at, Node::Call { function, target: Some(Box::new(of)), args })),
     };
     let most = match function.as_str() {
         "filter" => 2,
-        "transformList" | "transformMap" => 4,
+        "transformList" | "transformMap" | "transformMapEntry" => 4,
         _ => 3,
     };
     if !(least..=most).contains(&args.len()) {
@@ -403,22 +405,29 @@ fn member(at: usize, of: Expr, function: String, args: Vec<Expr>) -> Parsed {
     }
     let pairs = match function.as_str() {
         "map" | "filter" => false,
-        "transformList" | "transformMap" => true,
+        "transformList" | "transformMap" | "transformMapEntry" => true,
         _ => args.len() == 3,
+    };
+    let unnamed = match function.as_str() {
+        "map" | "filter" => "argument is not an identifier",
+        _ => "argument must be a simple name",
     };
     let mut args = args.into_iter();
     let mut variable = || match args.next().map(|arg| (arg.at, arg.node)) {
-        Some((_, Node::Ident(name))) => Ok(name),
-        Some((at, _)) => Err(Wrong::new(at, "argument must be a simple name")),
-        None => Err(Wrong::new(at, "argument must be a simple name")),
+        Some((at, Node::Ident(name))) => Ok((name, at)),
+        Some((at, _)) => Err(Wrong::new(at, unnamed)),
+        None => Err(Wrong::new(at, unnamed)),
     };
-    let first = variable()?;
-    let second = if pairs { Some(variable()?) } else { None };
+    let (first, _) = variable()?;
+    let second = match pairs.then(&mut variable).transpose()? {
+        Some((name, at)) if name == first => return Err(Wrong::new(at, format!("duplicate variable name: {name}"))),
+        other => other.map(|(name, _)| name),
+    };
     let (one, two) = (args.next(), args.next());
     let (filter, transform) = match (function.as_str(), one, two) {
-        ("map" | "transformList" | "transformMap", Some(filter), Some(transform)) => (Some(filter), Some(transform)),
-        ("map" | "transformList" | "transformMap", transform, None) => (None, transform),
-        (_, filter, _) => (filter, None),
+        ("filter" | "all" | "exists" | "exists_one" | "existsOne", filter, _) => (filter, None),
+        (_, Some(filter), Some(transform)) => (Some(filter), Some(transform)),
+        (_, transform, _) => (None, transform),
     };
     let fold = Fold { kind, range: of, variable: first, second, filter, transform };
     Ok(Expr::new(at, Node::Fold(Box::new(fold))))
@@ -433,18 +442,30 @@ fn bind(at: usize, args: Vec<Expr>) -> Parsed {
     }
 }
 
+/// `l.sortBy(v, e)` sorts a list as the list of its keys is sorted.
+fn sort_by(at: usize, of: Expr, args: Vec<Expr>) -> Parsed {
+    if matches!(of.node, Node::Literal(_) | Node::Map(_)) {
+        let why = "sortBy can only be applied to a list, identifier, comprehension, call or select expression";
+        return Err(Wrong::new(of.at, why));
+    }
+    let input = || Expr::new(at, Node::Ident(SORTED.to_owned()));
+    let keys = member(at, input(), "map".to_owned(), args)?;
+    let function = "@sortByAssociatedKeys".to_owned();
+    let body = Expr::new(at, Node::Call { function, target: Some(Box::new(input())), args: vec![keys] });
+    Ok(Expr::new(at, Node::Bind(Box::new(Bind { variable: SORTED.to_owned(), value: of, body }))))
+}
+
 /// `o.optMap(v, e)` is `o.hasValue() ? optional.of(e with v = o.value()) : optional.none()`.
 fn optional(at: usize, of: Expr, function: &str, args: Vec<Expr>) -> Parsed {
     let Ok([Expr { node: Node::Ident(variable), .. }, body]) = <[Expr; 2]>::try_from(args) else {
         return Err(Wrong::new(at, format!("{function}() variable name must be a simple identifier")));
     };
-    // No one can write this name.
-    let held = || Expr::new(at, Node::Ident("@optional".to_owned()));
+    let held = || Expr::new(at, Node::Ident(HELD.to_owned()));
     let on = |function: &str| {
         Expr::new(at, Node::Call { function: function.to_owned(), target: Some(Box::new(held())), args: Vec::new() })
     };
     let bound = Expr::new(at, Node::Bind(Box::new(Bind { variable, value: on("value"), body })));
     let some = if function == "optMap" { Expr::call(at, "optional.of", vec![bound]) } else { bound };
     let body = Expr::call(at, "_?_:_", vec![on("hasValue"), some, Expr::call(at, "optional.none", Vec::new())]);
-    Ok(Expr::new(at, Node::Bind(Box::new(Bind { variable: "@optional".to_owned(), value: of, body }))))
+    Ok(Expr::new(at, Node::Bind(Box::new(Bind { variable: HELD.to_owned(), value: of, body }))))
 }

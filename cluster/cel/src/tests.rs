@@ -52,6 +52,10 @@ fn expressions_mean_what_the_language_says() {
         "'%s is %d, %.2f, %x'.format(['a', 3, 1.5, 255]) == 'a is 3, 1.50, ff'",
         "'abc'.matches('^a.c$') && 'a1b22'.findAll('[0-9]+') == ['1', '22'] && 'a1'.find('[0-9]') == '1'",
         "[1, 2].isSorted() && [1, 2].sum() == 3 && [3, 1].min() == 1 && [3, 1].max() == 3 && [1, 2].indexOf(2) == 1",
+        "[[1], [2, 3], []].flatten() == [1, 2, 3] && [dyn(1), dyn([dyn(2), dyn([dyn(3), dyn([4])])])].flatten(2) == [1, 2, 3, dyn([4])] && [1, 2, 1].distinct() == [1, 2]",
+        "[duration('2s'), duration('1s')].sort()[0] == duration('1s') && [3, 1, 2].sort().reverse() == [3, 2, 1]",
+        "{'a': 'b', 'c': 'd'}.transformMapEntry(k, v, {v: k}) == {'b': 'a', 'd': 'c'}",
+        "[1, 2].transformMapEntry(i, v, v > 1, {v: i}) == {2: 1} && cel.bind(lists, [1], lists.size()) == 1",
         "sets.contains([1, 2], [2]) && sets.equivalent([1, 1], [1]) && sets.intersects([1], [1, 2])",
         "quantity('1Gi').isGreaterThan(quantity('1G')) && quantity('500m').add(quantity('500m')) == quantity('1') && isQuantity('1k')",
         "quantity('2').asInteger() == 2 && !quantity('1500m').isInteger() && quantity('-1').sign() == -1",
@@ -69,6 +73,47 @@ fn expressions_mean_what_the_language_says() {
         "[dyn(1), 'a', null].size() == 3 && {1: 'a'}[1] == 'a'",
         "true || 1 / 0 == 1",
         "[0, 1].exists(x, 1 / x == 1)",
+    ] {
+        assert_eq!(run(text), Ok(Value::Bool(true)), "{text}");
+    }
+}
+
+/// Those that upstream itself checks.
+#[test]
+fn lists_are_taken_apart_and_put_in_order() {
+    for text in [
+        "lists.range(4) == [0,1,2,3]",
+        "lists.range(0) == []",
+        "[5,1,2,3].reverse() == [3,2,1,5]",
+        "[].reverse() == []",
+        "[1].reverse() == [1]",
+        "['are', 'you', 'as', 'bored', 'as', 'I', 'am'].reverse() == ['am', 'I', 'as', 'bored', 'as', 'you', 'are']",
+        "[false, true, true].reverse().reverse() == [false, true, true]",
+        "[1,2,3,4].slice(0, 4) == [1,2,3,4]",
+        "[1,2,3,4].slice(0, 0) == []",
+        "[1,2,3,4].slice(1, 1) == []",
+        "[1,2,3,4].slice(4, 4) == []",
+        "[1,2,3,4].slice(1, 3) == [2, 3]",
+        "dyn([]).flatten() == []",
+        "dyn([1,2,3,4]).flatten() == [1,2,3,4]",
+        "[].sort() == []",
+        "[1].sort() == [1]",
+        "[4, 3, 2, 1].sort() == [1, 2, 3, 4]",
+        r#"["d", "a", "b", "c"].sort() == ["a", "b", "c", "d"]"#,
+        "[].sortBy(e, e) == []",
+        r#"["a"].sortBy(e, e) == ["a"]"#,
+        "[-3, 1, -5, -2, 4].sortBy(e, -(e * e)) == [-5, 4, -3, -2, 1]",
+        "[-3, 1, -5, -2, 4].map(e, e * 2).sortBy(e, -(e * e)) == [-10, 8, -6, -4, 2]",
+        "lists.range(3).sortBy(e, -e) == [2, 1, 0]",
+        r#"["a", "c", "b", "first"].sortBy(e, e == "first" ? "" : e) == ["first", "a", "b", "c"]"#,
+        "[{'name': 'foo'}, {'name': 'bar'}, {'name': 'baz'}].sortBy(e, e.name) == [{'name': 'bar'}, {'name': 'baz'}, {'name': 'foo'}]",
+        "[].distinct() == []",
+        "[1].distinct() == [1]",
+        "[-2, 5, -2, 1, 1, 5, -2, 1].distinct() == [-2, 5, 1]",
+        "['c', 'a', 'a', 'b', 'a', 'b', 'c', 'c'].distinct() == ['c', 'a', 'b']",
+        "[[1], [1], [2]].distinct() == [[1], [2]]",
+        "[{'name': 'a'}, {'name': 'b'}, {'name': 'a'}].distinct() == [{'name': 'a'}, {'name': 'b'}]",
+        "[[1],[2],[3,4]].flatten() == [1,2,3,4]",
     ] {
         assert_eq!(run(text), Ok(Value::Bool(true)), "{text}");
     }
@@ -102,6 +147,19 @@ fn errors_are_cel_gos() {
             "ERROR: <input>:1:4: Syntax error: mismatched input '<EOF>' expecting {'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}\n | n +\n | ...^",
         ),
         ("n n", "ERROR: <input>:1:3: Syntax error: extraneous input 'n' expecting <EOF>\n | n n\n | ..^"),
+        (
+            "[1].flatten() == [1]",
+            "ERROR: <input>:1:12: found no matching overload for 'flatten' applied to 'list(int).()'\n | [1].flatten() == [1]\n | ...........^",
+        ),
+        (
+            "{'a': 1}.sortBy(e, e)",
+            "ERROR: <input>:1:1: sortBy can only be applied to a list, identifier, comprehension, call or select expression\n | {'a': 1}.sortBy(e, e)\n | ^",
+        ),
+        ("[1].map(2, 1)", "ERROR: <input>:1:9: argument is not an identifier\n | [1].map(2, 1)\n | ........^"),
+        (
+            "[1].all(x, x, true)",
+            "ERROR: <input>:1:12: duplicate variable name: x\n | [1].all(x, x, true)\n | ...........^",
+        ),
         ("(n", "ERROR: <input>:1:3: Syntax error: missing ')' at '<EOF>'\n | (n\n | ..^"),
     ] {
         assert_eq!(run(text), Err(message.to_owned()), "{text}");
@@ -113,6 +171,13 @@ fn errors_are_cel_gos() {
         ("self.m['x']", "no such key: x"),
         ("int('x')", "type conversion error from 'string' to 'int': x"),
         ("any.x[2] + 1", "no such overload"),
+        ("self.l.slice(2, 1)", "cannot slice(2, 1), start index must be less than or equal to end index"),
+        ("self.l.slice(-1, 1)", "cannot slice(-1, 1), negative indexes not supported"),
+        ("self.l.slice(0, 9)", "cannot slice(0, 9), list is length 3"),
+        ("dyn([1]).flatten(-1)", "level must be non-negative"),
+        ("any.x.sort()", "list elements must have the same type"),
+        ("[1, 1].transformMapEntry(i, v, {v: i})", "insert failed: key 1 already exists"),
+        ("lists.range(9223372036854775807)", "operation cancelled: actual cost limit exceeded"),
         ("optional.none().value()", "optional.none() dereference"),
     ] {
         assert_eq!(run(text), Err(message.to_owned()), "{text}");

@@ -74,6 +74,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         "'%s is %d, %.2f, %x %e %b %o'.format(['a', 3, 1.5, 255, 1.0, true, 8])",
         "'abc'.matches('^a.c$') && 'a1b22'.findAll('[0-9]+', 1) == ['1'] && 'a1'.find('[0-9]') == '1'",
         "[1, 2].isSorted() && [1, 2].sum() == 3 && [3, 1].min() == 1 && [3, 1].max() == 3 && [1, 2].indexOf(2) == 1",
+        "[[1], [2, 3]].flatten().sort().reverse().slice(0, 2).distinct() == lists.range(2) && [2, 1].sortBy(e, -e)[0] == 2",
+        "{'a': 'b'}.transformMapEntry(k, v, k != v, {v: k}).size() == 1",
         "sets.contains([1, 2], [2]) && sets.equivalent([1, 1], [1]) && sets.intersects([1], [1, 2])",
         "quantity('1Gi').add(quantity('1G')).sub(5).isGreaterThan(quantity('1')) && isQuantity('1k') && quantity('1').asInteger() == 1",
         "url('https://[::1]:80/p?a=1&a=2').getQuery() == {'a': ['1', '2']} && isURL('/x')",
