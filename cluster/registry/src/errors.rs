@@ -86,6 +86,27 @@ impl Kind {
     }
 }
 
+/// A rule that came when objects that break it were stored already: one that broke it before may go on breaking it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// The values that a selector compares labels with are values that labels can have.
+    SelectedValues,
+    SelectedNodeValues,
+    SpreadSelector,
+    TokenPath,
+    WholePages,
+    SharedParameters,
+    /// Users of its own do not go with devices.
+    OwnUsersDevices,
+    /// A container that comes first is not started again for an amount.
+    InitRestart,
+    DeletionCost,
+    SourceGroup,
+    TargetVersion,
+    MetricVersion,
+    SomeReplicas,
+}
+
 /// All that is wrong with one object, as far as it is told: a small object may be wrong in very many places, or in one of a very long name.
 #[derive(Debug, Default)]
 pub(crate) struct Errors {
@@ -94,6 +115,8 @@ pub(crate) struct Errors {
     bytes: usize,
     /// Counted, and kept no more.
     more: usize,
+    broken: Vec<Late>,
+    tolerated: Vec<Late>,
 }
 
 const MOST: usize = 1000;
@@ -112,6 +135,27 @@ impl Errors {
     #[cfg(test)]
     pub(crate) fn told(&self) -> Vec<String> {
         self.causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    /// For the successor of what was found to be wrong: it may break the late rules that were broken.
+    pub(crate) fn tolerating(before: Self) -> Self {
+        Self { tolerated: before.broken, ..Self::default() }
+    }
+
+    pub(crate) const fn breaks_late_rules(&self) -> bool {
+        !self.broken.is_empty()
+    }
+
+    /// What `check` tells is against a late rule.
+    pub(crate) fn late(&mut self, rule: Late, check: impl FnOnce(&mut Self)) {
+        if self.tolerated.contains(&rule) {
+            return;
+        }
+        let before = self.len();
+        check(self);
+        if self.len() > before {
+            self.broken.push(rule);
+        }
     }
 
     fn has_room(&self) -> bool {
@@ -245,6 +289,7 @@ impl Errors {
     pub(crate) fn append(&mut self, other: Self) {
         other.causes.into_iter().for_each(|cause| self.keep(cause));
         self.more += other.more;
+        self.broken.extend(other.broken);
     }
 
     /// The same, with the path to the root in front of their own.

@@ -31,6 +31,8 @@ mod ingress;
 mod ingress_class;
 mod ip_address;
 mod job;
+#[cfg(test)]
+mod late;
 mod lease;
 mod limit_range;
 pub(crate) mod namespace;

@@ -93,6 +93,23 @@ pub(crate) struct Strategy {
 }
 
 impl Strategy {
+    /// What is wrong with an object that takes another's place.
+    pub(crate) fn validate_change(&self, new: &Value, old: &Value, errors: &mut Errors) {
+        let check = |object: &Value, mut errors: Errors| {
+            (self.validate)(object, &mut errors);
+            (self.validate_update)(object, old, &mut errors);
+            errors
+        };
+        let mut found = check(new, Errors::default());
+        if found.breaks_late_rules() {
+            let before = check(old, Errors::default());
+            if before.breaks_late_rules() {
+                found = check(new, Errors::tolerating(before));
+            }
+        }
+        errors.append(found);
+    }
+
     pub(crate) const PLAIN: Self = Self {
         name: names::subdomain,
         metadata_checks: (1, 0),

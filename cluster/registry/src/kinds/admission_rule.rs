@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use kedge_cel::{Environment, Type};
 use serde_json::{Value, json};
 
-use super::pod::affinity::label_selector;
+use super::pod::affinity::{label_selector, tolerant_label_selector};
 use crate::errors::{Errors, Path};
 use crate::expressions::compile;
 use crate::names;
@@ -54,15 +54,20 @@ pub(super) fn validate_match_policy(place: &Value, path: &Path<'_>, errors: &mut
     validate_choice(place, "matchPolicy", MATCH_POLICIES, path, errors);
 }
 
+const SELECTORS: [&str; 2] = ["namespaceSelector", "objectSelector"];
+
+/// Of a webhook, of which some were stored before there was a rule for what they compare with.
 pub(super) fn validate_selectors(place: &Value, path: &Path<'_>, errors: &mut Errors) {
-    for field in ["namespaceSelector", "objectSelector"] {
-        label_selector(place.look(field), &path.child(field), errors);
+    for field in SELECTORS {
+        tolerant_label_selector(place.look(field), &path.child(field), errors);
     }
 }
 
 pub(super) fn validate_resources(resources: &Value, path: &Path<'_>, errors: &mut Errors) {
     validate_match_policy(resources, path, errors);
-    validate_selectors(resources, path, errors);
+    for field in SELECTORS {
+        label_selector(resources.look(field), &path.child(field), errors);
+    }
     for list in ["resourceRules", "excludeResourceRules"] {
         let here = path.child(list);
         for (at, rule) in resources.items(list).iter().enumerate() {

@@ -56,10 +56,7 @@ pub(crate) fn updated(row: &Row, old: &Value, cases: &[Case<'_>]) {
     for (at, value, expected) in cases {
         let mut new = changed(row, old, at, value.clone());
         (strategy.prepare_update)(&mut new, &before);
-        let told = told(|errors| {
-            (strategy.validate)(&new, errors);
-            (strategy.validate_update)(&new, &before, errors);
-        });
+        let told = told(|errors| strategy.validate_change(&new, &before, errors));
         let lines: Vec<&str> = told.iter().map(|text| text.lines().next().unwrap_or_default()).collect();
         assert_eq!(lines, *expected, "{at} {value}");
     }

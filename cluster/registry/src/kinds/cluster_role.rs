@@ -29,7 +29,7 @@ fn validate(role: &Value, errors: &mut Errors) {
     }
     for (at, selector) in selectors.iter().enumerate() {
         let path = path.index(at);
-        affinity::label_selector(selector, &path, errors);
+        affinity::tolerant_label_selector(selector, &path, errors);
         let typed = serde_json::from_value(selector.clone()).ok();
         if typed.is_none_or(|typed| Selector::from_label_selector(Some(&typed)).is_err()) {
             errors.invalid(&path, Value::Null, "invalid label selector.");

@@ -109,7 +109,7 @@ fn validate(set: &Value, errors: &mut Errors) {
     let selector = set.look("spec.selector");
     let path = Path::root("spec.selector");
     let parts = selector.entries("matchLabels").count() + selector.items("matchExpressions").len();
-    affinity::label_selector(selector, &path, errors);
+    affinity::tolerant_label_selector(selector, &path, errors);
     workload::chosen_if_read(set, errors);
     if selector.is_object() && parts == 0 {
         errors.invalid_json(&path, &workload::shown(selector), "empty selector is invalid for daemonset");

@@ -75,7 +75,7 @@ fn validate(budget: &Value, errors: &mut Errors) {
         workload::int_or_percent(spec.look(field), &path.child(field), errors);
         workload::not_over_hundred(spec.look(field), &path.child(field), errors);
     }
-    affinity::label_selector(spec.look("selector"), &path.child("selector"), errors);
+    affinity::tolerant_label_selector(spec.look("selector"), &path.child("selector"), errors);
     if let Some(policy) = spec.look("unhealthyPodEvictionPolicy").as_str().filter(|p| !POLICIES.contains(p)) {
         errors.not_supported(&path.child("unhealthyPodEvictionPolicy"), policy, POLICIES);
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::pod::resources;
 use super::{STATUS, resource, workload};
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Late, Path};
 use crate::strategy::Strategy;
 use crate::table::{Alias, Row};
 use crate::value::{Fill as _, Look as _};
@@ -91,11 +91,16 @@ fn validate(scaler: &Value, errors: &mut Errors) {
     specified(scaler.look("spec"), scaler.text("spec.scaleTargetRef.kind") == "ReplicationController", errors);
 }
 
+const TOO_FEW: &str = "must be greater than or equal to 1";
+
 fn specified(spec: &Value, core: bool, errors: &mut Errors) {
     let path = Path::root("spec");
     let (min, max) = (spec.int("minReplicas").unwrap_or(1), spec.int("maxReplicas").unwrap_or(0));
-    if min < 1 {
-        errors.invalid(&path.child("minReplicas"), min, "must be greater than or equal to 1");
+    let least = path.child("minReplicas");
+    if min == 0 {
+        errors.late(Late::SomeReplicas, |errors| errors.invalid(&least, min, TOO_FEW));
+    } else if min < 0 {
+        errors.invalid(&least, min, TOO_FEW);
     }
     let here = path.child("maxReplicas");
     if max == 0 {
@@ -106,7 +111,8 @@ fn specified(spec: &Value, core: bool, errors: &mut Errors) {
     if max < min {
         errors.invalid(&here, max, "must be greater than or equal to `minReplicas`");
     }
-    metrics::reference(spec.look("scaleTargetRef"), core, &path.child("scaleTargetRef"), errors);
+    let target = metrics::Target { core, rule: Late::TargetVersion };
+    metrics::reference(spec.look("scaleTargetRef"), target, &path.child("scaleTargetRef"), errors);
     metrics::validate(spec.items("metrics"), min, &path.child("metrics"), errors);
     let behavior = path.child("behavior");
     for direction in ["scaleUp", "scaleDown"] {

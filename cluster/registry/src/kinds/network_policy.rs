@@ -6,7 +6,7 @@ use kedge_api::Resource;
 use kedge_api::resource::Column;
 use serde_json::{Value, json};
 
-use super::pod::affinity::label_selector;
+use super::pod::affinity::tolerant_label_selector;
 use super::{address, columns, resource};
 use crate::errors::{Errors, Path};
 use crate::names;
@@ -46,7 +46,7 @@ fn default(policy: &mut Value) {
 
 fn validate(policy: &Value, errors: &mut Errors) {
     let spec = Path::root("spec");
-    label_selector(policy.look("spec.podSelector"), &spec.child("podSelector"), errors);
+    tolerant_label_selector(policy.look("spec.podSelector"), &spec.child("podSelector"), errors);
     for (direction, other) in DIRECTIONS {
         let list = spec.child(direction);
         for (at, rule) in policy.items(&format!("spec.{direction}")).iter().enumerate() {
@@ -110,7 +110,7 @@ fn number(number: i64, path: &Path<'_>, errors: &mut Errors) {
 fn validate_peer(peer: &Value, path: &Path<'_>, errors: &mut Errors) {
     let selectors = ["podSelector", "namespaceSelector"];
     for field in selectors {
-        label_selector(peer.look(field), &path.child(field), errors);
+        tolerant_label_selector(peer.look(field), &path.child(field), errors);
     }
     let block = peer.look("ipBlock");
     if !block.is_null() {

@@ -254,7 +254,7 @@ fn node_affinity(affinity: &Value, path: &Path<'_>, errors: &mut Errors) {
     match affinity.look("required") {
         _ if affinity.is_null() => {}
         Value::Null => errors.required(&path.child("required"), "must specify required node constraints"),
-        required => affinity::node_selector(required, &path.child("required"), errors),
+        required => affinity::tolerant_node_selector(required, &path.child("required"), errors),
     }
 }
 

@@ -10,7 +10,7 @@ use super::pod::affinity;
 use super::pod::resources::{is_native, parse};
 use super::pod::warnings::fraction;
 use super::{STATUS, columns, persistent_volume as volume, resource};
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Late, Path};
 use crate::golang;
 use crate::names;
 use crate::strategy::Strategy;
@@ -113,7 +113,7 @@ pub(crate) fn spec(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     if spec.items("accessModes").is_empty() {
         errors.required(&path.child("accessModes"), "at least 1 access mode is required");
     }
-    affinity::label_selector(spec.look("selector"), &path.child("selector"), errors);
+    affinity::tolerant_label_selector(spec.look("selector"), &path.child("selector"), errors);
     volume::access_modes(spec, path, errors);
     let resources = path.child("resources");
     let storage = resources.key("storage");
@@ -155,7 +155,9 @@ fn data_source(source: &Value, path: &Path<'_>, errors: &mut Errors) {
             errors.invalid(path, source.text("kind"), why);
         }
         "" => {}
-        group => errors.all_invalid(&path.child("apiGroup"), group, names::subdomain(group)),
+        group => errors.late(Late::SourceGroup, |errors| {
+            errors.all_invalid(&path.child("apiGroup"), group, names::subdomain(group));
+        }),
     }
     let namespace = source.text("namespace");
     if !namespace.is_empty() {

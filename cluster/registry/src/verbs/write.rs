@@ -124,8 +124,7 @@ pub(crate) async fn replace(
             (strategy.prepare_update)(&mut new, old);
             _allocation = allocation::allocate(registry, row, &mut new, Some(old), writer.dry_run)?;
             metadata::validate_update(&new, old, &row.resource, strategy, false, &mut errors);
-            (strategy.validate)(&new, &mut errors);
-            (strategy.validate_update)(&new, old, &mut errors);
+            strategy.validate_change(&new, old, &mut errors);
             if let Some(custom) = &row.custom {
                 custom.validate(&new, Some(old), &mut errors);
                 rules::check(registry.options.rules.as_deref(), &row.resource, &new, Some(old), &mut errors);

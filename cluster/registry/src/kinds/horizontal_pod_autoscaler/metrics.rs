@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Late, Path};
 use crate::kinds::pod::resources::{self, parse};
 use crate::names;
 use crate::value::Look as _;
@@ -18,8 +18,15 @@ const SOURCES: &[(&str, &str)] = &[
 
 const TYPES: &[&str] = &["ContainerResource", "External", "Object", "Pods", "Resource"];
 
-/// An object of any kind. `core`: it may be of the core group.
-pub(super) fn reference(object: &Value, core: bool, path: &Path<'_>, errors: &mut Errors) {
+pub(super) struct Target {
+    /// It may be of the core group.
+    pub(super) core: bool,
+    /// Whose version it is that has to be one.
+    pub(super) rule: Late,
+}
+
+/// An object of any kind.
+pub(super) fn reference(object: &Value, target: Target, path: &Path<'_>, errors: &mut Errors) {
     for field in ["kind", "name"] {
         let text = object.text(field);
         if text.is_empty() {
@@ -29,11 +36,12 @@ pub(super) fn reference(object: &Value, core: bool, path: &Path<'_>, errors: &mu
     }
     let version = object.text("apiVersion");
     let here = path.child("apiVersion");
-    match version.split('/').collect::<Vec<_>>().as_slice() {
-        [_] | ["", _] if !core => errors.invalid(&here, version, "apiVersion must specify API group"),
-        [_] | [_, _] => {}
-        _ => errors.invalid(&here, version, &format!("unexpected GroupVersion string: {version}")),
-    }
+    let why = match version.split('/').collect::<Vec<_>>().as_slice() {
+        [_] | ["", _] if !target.core => "apiVersion must specify API group".to_owned(),
+        [_] | [_, _] => return,
+        _ => format!("unexpected GroupVersion string: {version}"),
+    };
+    errors.late(target.rule, |errors| errors.invalid(&here, version, &why));
 }
 
 /// A part of a request's path.
@@ -90,7 +98,8 @@ fn sources(metric: &Value, kind: &str, path: &Path<'_>, errors: &mut Errors) {
 fn source(source: &Value, kind: &str, path: &Path<'_>, errors: &mut Errors) {
     let of_resource = kind == "resource" || kind == "containerResource";
     if kind == "object" {
-        reference(source.look("describedObject"), true, &path.child("describedObject"), errors);
+        let target = Target { core: true, rule: Late::MetricVersion };
+        reference(source.look("describedObject"), target, &path.child("describedObject"), errors);
     }
     if of_resource {
         let (name, container) = (source.text("name"), source.text("container"));

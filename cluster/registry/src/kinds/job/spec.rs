@@ -70,7 +70,7 @@ pub(super) fn specified(job: &Value, errors: &mut Errors) {
     if selector.is_null() {
         errors.required(&path, "");
     } else {
-        pod::affinity::label_selector(selector, &path, errors);
+        pod::affinity::tolerant_label_selector(selector, &path, errors);
     }
     workload::chosen_if_read(job, errors);
 }

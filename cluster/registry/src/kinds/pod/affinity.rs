@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Late, Path};
 use crate::names;
 use crate::value::{Fill as _, Look as _};
 
@@ -37,38 +37,61 @@ fn weight(term: &Value, path: &Path<'_>, errors: &mut Errors) {
 fn node_affinity(node: &Value, path: &Path<'_>, errors: &mut Errors) {
     let required = node.look("requiredDuringSchedulingIgnoredDuringExecution");
     if required.is_object() {
-        node_selector(required, &path.child("requiredDuringSchedulingIgnoredDuringExecution"), errors);
+        let path = path.child("requiredDuringSchedulingIgnoredDuringExecution");
+        tolerant_node_selector(required, &path, errors);
     }
     let list = path.child("preferredDuringSchedulingIgnoredDuringExecution");
     for (at, term) in node.items("preferredDuringSchedulingIgnoredDuringExecution").iter().enumerate() {
         let item = list.index(at);
         weight(term, &item, errors);
-        node_term(term.look("preference"), false, &item.child("preference"), errors);
+        node_term(term.look("preference"), Told::NoValues, &item.child("preference"), errors);
     }
+}
+
+/// What of a term is looked at.
+#[derive(Clone, Copy, PartialEq)]
+enum Told {
+    /// Not what it compares labels with: what would be nice has always been taken as it came.
+    NoValues,
+    Values,
+    /// … those with toleration for such as were stored.
+    StoredValues,
 }
 
 /// Which nodes: any that one of the terms fits.
 pub(crate) fn node_selector(selector: &Value, path: &Path<'_>, errors: &mut Errors) {
+    node_terms(selector, Told::Values, path, errors);
+}
+
+pub(crate) fn tolerant_node_selector(selector: &Value, path: &Path<'_>, errors: &mut Errors) {
+    node_terms(selector, Told::StoredValues, path, errors);
+}
+
+fn node_terms(selector: &Value, told: Told, path: &Path<'_>, errors: &mut Errors) {
     let list = path.child("nodeSelectorTerms");
     let terms = selector.items("nodeSelectorTerms");
     if terms.is_empty() {
         errors.required(&list, "must have at least one node selector term");
     }
     for (at, term) in terms.iter().enumerate() {
-        node_term(term, true, &list.index(at), errors);
+        node_term(term, told, &list.index(at), errors);
     }
 }
 
-/// What must hold compares with what labels can be; what would be nice has always been taken as it came.
-fn node_term(term: &Value, must: bool, path: &Path<'_>, errors: &mut Errors) {
+fn node_term(term: &Value, told: Told, path: &Path<'_>, errors: &mut Errors) {
     let list = path.child("matchExpressions");
     for (at, expression) in term.items("matchExpressions").iter().enumerate() {
         let item = list.index(at);
         operator(expression, &item, errors);
         let key = expression.text("key");
         errors.all_invalid(&item.child("key"), key, names::qualified(key));
-        if must {
-            label_values(expression, &item.child("values"), errors);
+        let values = item.child("values");
+        match told {
+            Told::NoValues => {}
+            Told::Values => label_values(expression, &values, errors),
+            Told::StoredValues => {
+                errors.late(Late::SelectedNodeValues, |errors| label_values(expression, &values, errors));
+            }
         }
     }
     let list = path.child("matchFields");
@@ -114,8 +137,9 @@ fn operator(expression: &Value, path: &Path<'_>, errors: &mut Errors) {
 }
 
 fn pod_term(term: &Value, path: &Path<'_>, errors: &mut Errors) {
-    label_selector(term.look("labelSelector"), &path.child("labelSelector"), errors);
-    label_selector(term.look("namespaceSelector"), &path.child("namespaceSelector"), errors);
+    for field in ["labelSelector", "namespaceSelector"] {
+        tolerant_label_selector(term.look(field), &path.child(field), errors);
+    }
     let list = path.child("namespace");
     for name in term.items("namespaces") {
         let text = name.as_str().unwrap_or_default();
@@ -129,8 +153,21 @@ fn pod_term(term: &Value, path: &Path<'_>, errors: &mut Errors) {
     errors.all_invalid(&path.child("topologyKey"), key, names::qualified(key));
 }
 
-/// The rules of `matchLabels` and `matchExpressions`, wherever they stand.
+/// The rules of `matchLabels` and `matchExpressions`.
 pub(crate) fn label_selector(selector: &Value, path: &Path<'_>, errors: &mut Errors) {
+    requirements(selector, label_values, path, errors);
+}
+
+/// The same where selectors with values that no label can have may be stored.
+pub(crate) fn tolerant_label_selector(selector: &Value, path: &Path<'_>, errors: &mut Errors) {
+    let values = |expression: &Value, path: &Path<'_>, errors: &mut Errors| {
+        errors.late(Late::SelectedValues, |errors| label_values(expression, path, errors));
+    };
+    requirements(selector, values, path, errors);
+}
+
+fn requirements(selector: &Value, values: fn(&Value, &Path<'_>, &mut Errors), path: &Path<'_>, errors: &mut Errors) {
+    let check_values = values;
     crate::metadata::labels(selector.look("matchLabels"), &path.child("matchLabels"), errors);
     let list = path.child("matchExpressions");
     for (at, expression) in selector.items("matchExpressions").iter().enumerate() {
@@ -151,7 +188,7 @@ pub(crate) fn label_selector(selector: &Value, path: &Path<'_>, errors: &mut Err
         }
         let key = expression.text("key");
         errors.all_invalid(&item.child("key"), key, names::qualified(key));
-        label_values(expression, &item.child("values"), errors);
+        check_values(expression, &item.child("values"), errors);
     }
 }
 

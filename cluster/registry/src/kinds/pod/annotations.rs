@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::volumes::relative;
 use super::{os, security, spec};
-use crate::errors::{Errors, Path, quote};
+use crate::errors::{Errors, Late, Path, quote};
 use crate::value::{Fill as _, Look as _};
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -40,7 +40,8 @@ pub(crate) fn validate(object: &Value, path: &Path<'_>, errors: &mut Errors) {
         }
     }
     if let Some(cost) = value(object, DELETION_COST).filter(|cost| !is_cost(cost)) {
-        errors.invalid(&path.key(DELETION_COST), cost, "must be a 32bit integer");
+        let path = path.key(DELETION_COST);
+        errors.late(Late::DeletionCost, |errors| errors.invalid(&path, cost, "must be a 32bit integer"));
     }
     for (key, value) in object.entries("metadata.annotations") {
         let value = value.as_str().unwrap_or_default();

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::volumes::Known;
 use super::{resources, security};
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Late, Path};
 use crate::kinds::endpoints::PROTOCOLS;
 use crate::names;
 use crate::value::Look as _;
@@ -204,7 +204,9 @@ fn init_hooks(container: &Value, spec: &Value, path: &Path<'_>, errors: &mut Err
         if policy.text("restartPolicy") == "RestartContainer" {
             let item = list.index(at);
             let why = "must not be set to 'RestartContainer' for non-sidecar initContainers";
-            errors.invalid(&item.child("restartPolicy"), "RestartContainer", why);
+            errors.late(Late::InitRestart, |errors| {
+                errors.invalid(&item.child("restartPolicy"), "RestartContainer", why);
+            });
         }
     }
 }

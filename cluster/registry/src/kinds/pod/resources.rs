@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use kedge_api::quantity::Quantity;
 use serde_json::Value;
 
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Late, Path};
 use crate::names;
 use crate::value::Look as _;
 
@@ -100,7 +100,8 @@ fn whole_pages(name: &str, amount: &Value, path: &Path<'_>, errors: &mut Errors)
     let fits = size > Quantity::ZERO && size.milli() % 1000 == 0 && parse(amount).value() % size.value() == 0;
     if !fits {
         let shown = amount.as_str().unwrap_or_default();
-        errors.invalid(path, shown, &format!("{shown} is not positive integer multiple of {name}"));
+        let why = format!("{shown} is not positive integer multiple of {name}");
+        errors.late(Late::WholePages, |errors| errors.invalid(path, shown, &why));
     }
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::os;
 use super::volumes::relative;
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Late, Path};
 use crate::golang;
 use crate::names;
 use crate::value::Look as _;
@@ -93,7 +93,8 @@ fn sysctls(spec: &Value, list: &Path<'_>, errors: &mut Errors) {
             errors.duplicate(&here, name);
         }
         if let Some(field) = namespace(name).filter(|field| spec.flag(field)) {
-            errors.invalid(&here, name, &format!("may not be specified when '{field}' is true"));
+            let why = format!("may not be specified when '{field}' is true");
+            errors.late(Late::SharedParameters, |errors| errors.invalid(&here, name, &why));
         }
     }
 }

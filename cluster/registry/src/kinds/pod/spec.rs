@@ -6,7 +6,7 @@ use kedge_api::selector;
 use serde_json::Value;
 
 use super::{affinity, annotations, containers, os, resources, security, volumes};
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Late, Path};
 use crate::kinds::address;
 use crate::names;
 use crate::value::Look as _;
@@ -87,7 +87,7 @@ fn own_users(spec: &Value, path: &Path<'_>, errors: &mut Errors) {
     }
     os::each_container(spec, path, |container, here| {
         if !container.items("volumeDevices").is_empty() {
-            errors.forbidden(&here.child("volumeDevices"), WHY);
+            errors.late(Late::OwnUsersDevices, |errors| errors.forbidden(&here.child("volumeDevices"), WHY));
         }
     });
 }
@@ -249,7 +249,9 @@ fn topology(constraints: &[Value], path: &Path<'_>, errors: &mut Errors) {
             }
         }
         affinity::label_keys(constraint, &item, errors);
-        affinity::label_selector(constraint.look("labelSelector"), &item.child("labelSelector"), errors);
+        errors.late(Late::SpreadSelector, |errors| {
+            affinity::label_selector(constraint.look("labelSelector"), &item.child("labelSelector"), errors);
+        });
     }
 }
 

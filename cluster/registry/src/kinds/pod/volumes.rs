@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::containers;
 use super::spec::In;
-use crate::errors::{Errors, Path};
+use crate::errors::{Errors, Late, Path};
 use crate::names;
 use crate::value::Look as _;
 
@@ -169,7 +169,11 @@ fn projected(source: &Value, path: &Path<'_>, errors: &mut Errors) {
                 let why = "may not specify a duration larger than 2^32 seconds";
                 errors.invalid(&here.child("expirationSeconds"), seconds, why);
             }
-            descending(token.text("path"), &path.child("path"), errors);
+            let path = path.child("path");
+            match token.text("path") {
+                "" => errors.required(&path, ""),
+                text => errors.late(Late::TokenPath, |errors| descending(text, &path, errors)),
+            }
         }
         if part.as_object().is_some_and(|p| p.len() > 1) {
             errors.forbidden(&item, "may not specify more than 1 volume type per source");

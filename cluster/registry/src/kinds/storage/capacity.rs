@@ -30,7 +30,7 @@ pub(crate) fn row() -> Row {
 }
 
 fn validate(capacity: &Value, errors: &mut Errors) {
-    affinity::label_selector(capacity.look("nodeTopology"), &Path::root("nodeTopology"), errors);
+    affinity::tolerant_label_selector(capacity.look("nodeTopology"), &Path::root("nodeTopology"), errors);
     let class = capacity.text("storageClassName");
     errors.all_invalid(&Path::root("storageClassName"), class, names::subdomain(class));
     resources::negative(capacity.look("capacity"), &Path::root("capacity"), errors);
