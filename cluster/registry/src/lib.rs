@@ -210,6 +210,7 @@ impl Registry {
 /// kinds that are answered and not kept.
 pub fn body(resource: &Resource, request: &mut Request) -> Result<(Value, Vec<String>), Status> {
     use verbs::incoming::{self, Expected, Incoming, Strictness};
+    verbs::options::write(&request.options, "CreateOptions")?;
     let (value, duplicates) = incoming::body(request);
     let strictness = Strictness::of(&request.options);
     let Incoming { value, warnings, .. } = incoming::conform(value, duplicates, &Expected::of(resource), strictness)?;

@@ -218,12 +218,26 @@ pub fn body_type(content_type: Option<&str>, patch: bool) -> Result<BodyType, St
             }
         });
     }
-    match media {
-        "" | "application/json" => Ok(BodyType::Object(Format::Json)),
+    let given = content_type.filter(|given| !given.is_empty()).unwrap_or("application/json");
+    match media_type(given).ok_or_else(unsupported)?.as_str() {
+        "application/json" => Ok(BodyType::Object(Format::Json)),
         "application/yaml" => Ok(BodyType::Object(Format::Yaml)),
         MEDIA_TYPE => Ok(BodyType::Object(Format::Protobuf)),
         _ => Err(unsupported()),
     }
+}
+
+/// Without its parameters, which have to be some.
+fn media_type(text: &str) -> Option<String> {
+    let (media, rest) = text.split_once(';').unwrap_or((text, ""));
+    let is_parameter = |part: &str| {
+        part.trim_start().split_once('=').is_some_and(|(name, value)| {
+            let odd = |c: char| c.is_whitespace() || c.is_control() || "()<>@,;:\\\"/[]?=".contains(c);
+            !name.is_empty() && !name.contains(odd) && !value.is_empty()
+        })
+    };
+    let rest = rest.trim_end_matches([';', ' ']);
+    (rest.is_empty() || rest.split(';').all(is_parameter)).then(|| media.trim().to_ascii_lowercase())
 }
 
 const OBJECT_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
@@ -298,5 +312,25 @@ mod tests {
         for (content_type, patch) in [(None, true), (Some("application/json"), true), (Some("text/plain"), false)] {
             assert_eq!(body_type(content_type, patch).unwrap_err().reason, Reason::UnsupportedMediaType);
         }
+    }
+
+    #[test]
+    fn what_a_body_is_may_be_written_in_capitals_and_with_parameters() {
+        for (given, json) in [
+            ("", true),
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/json;", true),
+            ("application/json; charset=\"utf-8\"; a=b", true),
+            ("application/json;x", false),
+            ("application/json; =x", false),
+            (";", false),
+            ("json", false),
+            ("application/json,application/yaml", false),
+        ] {
+            assert_eq!(body_type(Some(given), false).is_ok(), json, "{given:?}");
+        }
+        assert!(body_type(None, false).is_ok());
+        assert!(body_type(Some("APPLICATION/MERGE-PATCH+JSON"), true).is_err());
     }
 }
