@@ -227,7 +227,9 @@ fn own_kernel(
     };
     match book.record.way(name, forced, fits, firmware) {
         Way::Boot => {
-            say(Level::Warning, &format!("slot {name} is booted by another's kernel, which is of its release"))
+            let told = format!("slot {name} is booted by another's kernel, which is of its release");
+            say(Level::Warning, &told);
+            shout(&format!("kedge: {told}\n"));
         }
         Way::Switch => {
             book.record.count_switch();
