@@ -244,6 +244,10 @@ fn own_kernel(
             return Err(Refusal::new(name, &format_args!("restart: {error}"), false));
         }
         Way::Condemn => {
+            // Where firmware was told for good, it is told again.
+            if let Err(error) = transport.commit(name.other()) {
+                say(Level::Warning, &error.to_string());
+            }
             return Err(Refusal::new(name, &"its kernel was started, and did not come up", true));
         }
         Way::Pass => return Err(Refusal::new(name, &kernel.told(manifest), false)),

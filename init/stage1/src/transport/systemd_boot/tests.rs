@@ -294,7 +294,10 @@ fn boot(esp: &Esp, record: &mut Record) -> (SlotName, usize) {
                     }
                     break;
                 }
-                Way::Condemn => record.condemn(name, "did not come up"),
+                Way::Condemn => {
+                    esp.apply(&commit(&esp.found(), name.other()).unwrap());
+                    record.condemn(name, "did not come up");
+                }
                 Way::Pass => panic!("passed over"),
             }
         }
