@@ -20,6 +20,8 @@ pub enum InitramfsError {
     Tree(#[from] TreeError),
 }
 
+/// A watchdog that counts fewer is left to the system: finding the disk, and what the system's start takes until it feeds it, may take longer.
+const LEAST_SECONDS: u32 = 30;
 /// What stage 1 needs on every board.
 const ALWAYS: [&str; 1] = ["dm_verity"];
 
@@ -48,7 +50,7 @@ pub fn tree(
     }
     tree.file(names::STAGE1_MODULES, 0o644, Content::bytes(list), &generated)?;
     tree.file(names::STAGE1_KEYS, 0o644, Content::bytes(Key::to_list(keys)), &generated)?;
-    if let Some(watchdog) = &board.watchdog {
+    if let Some(watchdog) = board.watchdog.as_ref().filter(|watchdog| watchdog.timeout_seconds >= LEAST_SECONDS) {
         let line = format!("{} {}\n", watchdog.device, watchdog.timeout_seconds);
         tree.file(names::STAGE1_WATCHDOG, 0o644, Content::bytes(line), &generated)?;
     }

@@ -67,7 +67,7 @@ pub const STAGE1_MODULES: &str = "/modules.load";
 pub const STAGE1_KEYS: &str = "/keys";
 /// In the initramfs: the [`crate::slot_manifest::SlotManifest::boot_id`] of the system that it belongs to, in hexadecimal.
 pub const STAGE1_BOOT_ID: &str = "/boot-id";
-/// In the initramfs of a board with a watchdog: its device, a space, and after how many seconds it resets.
+/// In the initramfs of a board whose watchdog is armed before the system begins: its device, a space, and after how many seconds it resets.
 pub const STAGE1_WATCHDOG: &str = "/watchdog";
 /// In the system image, below `/usr/lib/modules/KERNEL-RELEASE/`: the same for the modules that init loads; paths are relative to that folder.
 pub const SYSTEM_MODULES: &str = "kedge.modules";
