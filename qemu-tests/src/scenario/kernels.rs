@@ -6,11 +6,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use kedge_config::boot_files::Role;
-use kedge_config::names;
 use kedge_config::slot::{SlotName, Verdict};
 use kedge_config::slot_manifest::{Blob, Digest};
+use kedge_config::{autoboot, boot_entry, names};
 use kedge_image::assemble::cpio;
-use kedge_image::disk::esp::{self, LABEL, Volume};
+use kedge_image::disk::esp::{self, Volume};
+use kedge_image::disk::layout::Table;
 use kedge_image::inspect::Disk;
 use kedge_image::tree::{Content, Tree};
 use kedge_stage1::transport::{KERNEL_TRIES, systemd_boot};
@@ -42,12 +43,20 @@ fn card(setup: &Setup, dir: &Path, more: &[(&str, &str)]) -> Result<Card> {
             cpio::write(&tree, 0, &mut bytes)?;
         }
         file.blob = Blob { bytes: bytes.len() as u64, sha256: Digest::of_bytes(&bytes) };
-        files.push((format!("kedge/b/{}", file.path), bytes));
+        files.push((file.path.clone(), bytes));
     }
     card.sign(SlotName::B, &own_key(setup)?, |signed| *signed = manifest)?;
-    change_esp(&card, dir, |folder| {
-        std::fs::create_dir_all(folder.join("kedge/b"))?;
-        files.iter().try_for_each(|(path, bytes)| std::fs::write(folder.join(path), bytes)).map_err(Into::into)
+    let (partition, folder, label) = match disk.table() {
+        Table::Gpt => (names::ESP, boot_entry::slot_folder(SlotName::B), esp::LABEL),
+        Table::Mbr => (names::BOOT_B, String::new(), esp::LABEL_B),
+    };
+    change_fat(&card, dir, (partition.name, label), |root| {
+        for (path, bytes) in &files {
+            let path = root.join(&folder).join(path);
+            std::fs::create_dir_all(path.parent().context("a file of no folder")?)?;
+            std::fs::write(path, bytes)?;
+        }
+        Ok(())
     })?;
     Ok(card)
 }
@@ -65,15 +74,26 @@ fn try_next(card: &Card, dir: &Path) -> Result<()> {
 
 /// Has `change` change the files of the EFI system partition, in a folder.
 fn change_esp(card: &Card, dir: &Path, change: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let (disk, folder) = (Disk::open(&card.path)?, dir.join("esp"));
-    let place = disk.place(names::ESP.name)?;
+    change_fat(card, dir, (names::ESP.name, esp::LABEL), change)
+}
+
+/// The same on any FAT partition.
+fn change_fat(
+    card: &Card,
+    dir: &Path,
+    (partition, label): (&'static str, esp::Label),
+    change: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
+    let (disk, folder) = (Disk::open(&card.path)?, dir.join("fat"));
+    let place = disk.place(partition)?;
     if folder.exists() {
         std::fs::remove_dir_all(&folder)?;
     }
-    for file in esp_files(&disk)? {
+    std::fs::create_dir_all(&folder)?;
+    for file in files_on(&disk, partition)? {
         let to = folder.join(file.trim_start_matches('/'));
         std::fs::create_dir_all(to.parent().context("a file of no folder")?)?;
-        std::fs::write(to, disk.esp_file(&file)?)?;
+        std::fs::write(to, disk.fat_file(partition, &file)?)?;
     }
     change(&folder)?;
     let mut tree = Tree::new();
@@ -91,20 +111,20 @@ fn change_esp(card: &Card, dir: &Path, change: impl FnOnce(&Path) -> Result<()>)
     let size = place.end - place.start;
     let file = std::fs::OpenOptions::new().write(true).open(&card.path)?;
     file.write_all_at(&vec![0; usize::try_from(size)?], place.start)?;
-    for (at, bytes) in esp::make(&tree, size, Volume { id: 1, label: LABEL, start: place.start })? {
+    for (at, bytes) in esp::make(&tree, size, Volume { id: 1, label, start: place.start })? {
         file.write_all_at(&bytes, place.start + at)?;
     }
     Ok(())
 }
 
-fn esp_files(disk: &Disk) -> Result<Vec<String>> {
+fn files_on(disk: &Disk, partition: &str) -> Result<Vec<String>> {
     let files = disk.report()?.boot_files;
-    Ok(files.into_iter().filter(|file| file.partition == names::ESP.name).map(|file| file.path).collect())
+    Ok(files.into_iter().filter(|file| file.partition == partition).map(|file| file.path).collect())
 }
 
 /// The entries by which slots are started, in the order of their names.
-fn entries(card: &Card) -> Result<Vec<String>> {
-    let files = esp_files(&Disk::open(&card.path)?)?;
+pub fn entries(disk: &Path) -> Result<Vec<String>> {
+    let files = files_on(&Disk::open(disk)?, names::ESP.name)?;
     let name = |file: &String| Some(file.strip_prefix("/loader/entries/")?.to_owned());
     let mut names: Vec<String> = files.iter().filter_map(name).filter(|name| !name.ends_with("-force.conf")).collect();
     names.sort();
@@ -122,7 +142,7 @@ pub fn own(setup: &Setup, dir: &Path) -> Result<()> {
     })?;
     guest.kill()?;
     step("and what systemd-boot has counted is taken back by stage 1", || {
-        let found = entries(&card)?;
+        let found = entries(&card.path)?;
         ensure!(found == ["kedge-a.conf".to_owned(), format!("kedge-b+{KERNEL_TRIES}.conf")], "{found:?}");
         Ok(())
     })?;
@@ -191,5 +211,38 @@ pub fn unloadable(setup: &Setup, dir: &Path) -> Result<()> {
     step("slot a is back", || {
         boot::ready(&guest.kubectl(BOOT)?)?;
         card.until(&guest, "b is bad", |record| record.b.verdict == Verdict::Bad && record.a.unconfirmed == 0)
+    })
+}
+
+/// On a Raspberry Pi's card, by a kernel that cannot have the other slot tried once: `autoboot.txt` names the slot whose kernel is to be started.
+/// QEMU is that firmware whenever it starts; a restart within it starts the same kernel again, and the model has none before the system begins.
+pub fn on_a_card(setup: &Setup, dir: &Path) -> Result<()> {
+    let card = card(setup, dir, &[("other", "here")])?;
+    let named = |slot: SlotName| -> Result<()> {
+        let found = Disk::open(&card.path)?.fat_file(names::ESP.name, autoboot::FILE)?;
+        ensure!(found == autoboot::text(slot).as_bytes(), "{}", String::from_utf8_lossy(&found));
+        Ok(())
+    };
+    let switched = |slot: SlotName, what: &str| -> Result<()> {
+        let mut guest = Guest::boot(setup, &card.path, dir, "")?;
+        step(what, || {
+            guest.wait_console(&format!("slot {slot} has a kernel of its own: restarting with it"), BOOT)?;
+            guest.kill()?;
+            named(slot)
+        })
+    };
+    named(SlotName::A)?;
+    card.record(|record| record.put_on_trial(SlotName::B, 3))?;
+    switched(SlotName::B, "slot b is on trial: stage 1 has its kernel started")?;
+    let guest = Guest::boot(setup, &card.path, dir, "")?;
+    step("it is, and slot b is booted", || {
+        card.until(&guest, "b was tried", |record| record.b.tries == 2 && record.switches == 0)
+    })?;
+    drop(guest);
+    card.record(|record| record.b.tries = 0)?;
+    switched(SlotName::A, "its tries are used up: slot b's stage 1 has slot a's kernel started")?;
+    let guest = Guest::boot(setup, &card.path, dir, "")?;
+    step("it is, and slot a is booted", || {
+        card.until(&guest, "a was tried", |record| record.a.unconfirmed > 0 && record.switches == 0)
     })
 }

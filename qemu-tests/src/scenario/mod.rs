@@ -67,6 +67,7 @@ const TESTS: &[Test] = &[
     Test { name: "upgrade-refused", machine: Machine::Virtual, run: upgrade::refused },
     Test { name: "upgrade-fails", machine: Machine::Virtual, run: upgrade::fails },
     Test { name: "has-a-card-for-the-firmware", machine: Machine::None, run: card::inspect },
+    Test { name: "kernels-on-a-card", machine: Machine::AsBuilt, run: kernels::on_a_card },
     Test { name: "starts-from-its-card", machine: Machine::AsBuilt, run: card::run },
 ];
 
