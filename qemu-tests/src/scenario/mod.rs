@@ -66,6 +66,8 @@ const TESTS: &[Test] = &[
     Test { name: "upgrade-succeeds", machine: Machine::Virtual, run: upgrade::succeeds },
     Test { name: "upgrade-refused", machine: Machine::Virtual, run: upgrade::refused },
     Test { name: "upgrade-fails", machine: Machine::Virtual, run: upgrade::fails },
+    Test { name: "upgrade-kernel", machine: Machine::Virtual, run: upgrade::kernel },
+    Test { name: "upgrade-signed-kernel", machine: Machine::Virtual, run: upgrade::signed_kernel },
     Test { name: "has-a-card-for-the-firmware", machine: Machine::None, run: card::inspect },
     Test { name: "kernels-on-a-card", machine: Machine::AsBuilt, run: kernels::on_a_card },
     Test { name: "starts-from-its-card", machine: Machine::AsBuilt, run: card::run },

@@ -18,39 +18,18 @@ const CERTIFICATE: &str = "/usr/share/ovmf/PkKek-1-snakeoil.pem";
 const KEY: &str = "/usr/share/ovmf/PkKek-1-snakeoil.key";
 
 pub fn run(setup: &Setup, dir: &Path) -> Result<()> {
-    let board = kedge_image::plan::find_board(&setup.board)?;
-    let ours = board.config.qemu.is_some_and(|qemu| qemu.machine == "q35");
-    if !ours || ![CODE, VARIABLES, CERTIFICATE, KEY].iter().all(|path| Path::new(path).exists()) {
-        eprintln!(
-            "  left out: Debian's ovmf, which has a firmware with test keys, is for q35 machines, and must be installed"
-        );
-        return Ok(());
-    }
-    std::fs::create_dir_all(dir)?;
-    let signed = Setup { out: dir.join("signed"), ..setup.clone() };
-    std::fs::create_dir_all(&signed.out)?;
-    step("bake with the owner's key", || {
-        let key = dir.join("owner.key");
-        let mut open = Command::new("openssl");
-        open.args(["pkcs8", "-topk8", "-nocrypt", "-passin", "pass:snakeoil", "-in", KEY, "-out"]).arg(&key);
-        let status = open.stderr(Stdio::inherit()).status().context("openssl")?;
-        ensure!(status.success(), "openssl pkcs8: {status}");
-        let key = key.display().to_string();
-        bake::bake_with(&signed, &["--secure-boot-key", &key, "--secure-boot-cert", CERTIFICATE])
-    })?;
-    let start = |setup: &Setup, spoil: &dyn Fn(&Path) -> Result<()>| {
+    let Some((signed, _)) = signed(setup, dir)? else { return Ok(()) };
+    let spoilt = |setup: &Setup, spoil: &dyn Fn(&Path) -> Result<()>| {
         let disk = fresh_disk(setup, dir)?;
         spoil(&disk)?;
-        let variables = dir.join("variables.fd");
-        std::fs::copy(VARIABLES, &variables)?;
-        Guest::boot_secured(setup, &disk, dir, Path::new(CODE), &variables)
+        start(setup, &disk, dir)
     };
-    let mut guest = start(&signed, &|_| Ok(()))?;
+    let mut guest = spoilt(&signed, &|_| Ok(()))?;
     let kubectl = step("signed: firmware, systemd-boot, kernel, API", || guest.kubectl(BOOT))?;
     step("the node is Ready", || boot::ready(&kubectl))?;
     guest.kill()?;
 
-    let mut guest = start(setup, &|_| Ok(()))?;
+    let mut guest = spoilt(setup, &|_| Ok(()))?;
     step("without signatures the firmware refuses the boot loader", || {
         guest.wait_console("Access Denied", SOON)?;
         ensure!(guest.starts() == 0, "it started; {}", guest.tail());
@@ -58,12 +37,44 @@ pub fn run(setup: &Setup, dir: &Path) -> Result<()> {
     })?;
     guest.kill()?;
 
-    let mut guest = start(&signed, &|disk| flip(disk, b"kedge-stage1: "))?;
+    let mut guest = spoilt(&signed, &|disk| flip(disk, b"kedge-stage1: "))?;
     step("a changed byte in the initramfs: the firmware refuses the kernel", || {
         guest.wait_console("kedge.efi: Access denied", SOON)?;
         ensure!(guest.starts() == 0, "it started; {}", guest.tail());
         Ok(())
     })
+}
+
+/// The setup baked with the owner's key, and the options that did it; none where there is no firmware for it.
+pub fn signed(setup: &Setup, dir: &Path) -> Result<Option<(Setup, Vec<String>)>> {
+    let board = kedge_image::plan::find_board(&setup.board)?;
+    let ours = board.config.qemu.is_some_and(|qemu| qemu.machine == "q35");
+    if !ours || ![CODE, VARIABLES, CERTIFICATE, KEY].iter().all(|path| Path::new(path).exists()) {
+        eprintln!(
+            "  left out: Debian's ovmf, which has a firmware with test keys, is for q35 machines, and must be installed"
+        );
+        return Ok(None);
+    }
+    let signed = Setup { out: dir.join("signed"), ..setup.clone() };
+    std::fs::create_dir_all(&signed.out)?;
+    let key = dir.join("owner.key");
+    step("bake with the owner's key", || {
+        let mut open = Command::new("openssl");
+        open.args(["pkcs8", "-topk8", "-nocrypt", "-passin", "pass:snakeoil", "-in", KEY, "-out"]).arg(&key);
+        let status = open.stderr(Stdio::inherit()).status().context("openssl")?;
+        ensure!(status.success(), "openssl pkcs8: {status}");
+        let key = key.display().to_string();
+        let options = ["--secure-boot-key", &key, "--secure-boot-cert", CERTIFICATE];
+        bake::bake_with(&signed, &options)?;
+        Ok(Some((signed, options.map(str::to_owned).to_vec())))
+    })
+}
+
+/// Starts `disk` by firmware that trusts the owner.
+pub fn start(setup: &Setup, disk: &Path, dir: &Path) -> Result<Guest> {
+    let variables = dir.join("variables.fd");
+    std::fs::copy(VARIABLES, &variables)?;
+    Guest::boot_secured(setup, disk, dir, Path::new(CODE), &variables)
 }
 
 /// Changes one bit where the disk first holds `text`.

@@ -2,11 +2,13 @@
 
 mod cuts;
 mod fails;
+mod kernel;
 mod refused;
 mod succeeds;
 
 pub use cuts::run as cuts;
 pub use fails::run as fails;
+pub use kernel::{run as kernel, signed as signed_kernel};
 pub use refused::run as refused;
 pub use succeeds::run as succeeds;
 
