@@ -79,6 +79,8 @@ pub(crate) const SORTED: &str = "@__sortBy_input__";
 /// `cel.bind(variable, value, body)`
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Bind {
+    /// Where `cel` stands, if that is how it is written.
+    pub(crate) written: Option<usize>,
     pub(crate) variable: String,
     pub(crate) value: Expr,
     pub(crate) body: Expr,

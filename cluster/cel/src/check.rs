@@ -73,6 +73,10 @@ impl<'a> Checker<'a> {
             }
             Node::Fold(fold) => self.fold(fold, expr.at),
             Node::Bind(bind) => {
+                if let Some(at) = bind.written.filter(|_| !self.environment.binds) {
+                    self.wrong(at, "undeclared reference to 'cel' (in container '')".to_owned());
+                    return self.wrong(expr.at, "undeclared reference to 'bind' (in container '')".to_owned());
+                }
                 let value = self.infer(&bind.value);
                 self.within(vec![(&bind.variable, value)], |checker| checker.infer(&bind.body))
             }

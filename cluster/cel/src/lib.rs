@@ -36,11 +36,18 @@ pub use value::Value;
 #[derive(Clone, Debug, Default)]
 pub struct Environment {
     pub(crate) variables: BTreeMap<String, Type>,
+    pub(crate) binds: bool,
 }
 
 impl Environment {
     pub fn with(mut self, name: &str, of: Type) -> Self {
         self.variables.insert(name.to_owned(), of);
+        self
+    }
+
+    /// Expressions may have variables of their own, by `cel.bind`.
+    pub fn with_bindings(mut self) -> Self {
+        self.binds = true;
         self
     }
 }

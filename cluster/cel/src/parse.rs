@@ -374,7 +374,7 @@ fn has(at: usize, args: Vec<Expr>) -> Parsed {
 /// A call on something: a macro, or what it says.
 fn member(at: usize, of: Expr, function: String, args: Vec<Expr>) -> Parsed {
     if function == "bind" && matches!(&of.node, Node::Ident(name) if name == "cel") && args.len() == 3 {
-        return bind(at, args);
+        return bind(at, of.at, args);
     }
     // A function that is called on nothing, with a dot in its name.
     if let Node::Ident(space) = &of.node
@@ -433,10 +433,10 @@ fn member(at: usize, of: Expr, function: String, args: Vec<Expr>) -> Parsed {
     Ok(Expr::new(at, Node::Fold(Box::new(fold))))
 }
 
-fn bind(at: usize, args: Vec<Expr>) -> Parsed {
+fn bind(at: usize, written: usize, args: Vec<Expr>) -> Parsed {
     match <[Expr; 3]>::try_from(args) {
         Ok([Expr { node: Node::Ident(variable), .. }, value, body]) => {
-            Ok(Expr::new(at, Node::Bind(Box::new(Bind { variable, value, body }))))
+            Ok(Expr::new(at, Node::Bind(Box::new(Bind { written: Some(written), variable, value, body }))))
         }
         _ => Err(Wrong::new(at, "cel.bind() variable names must be simple identifiers")),
     }
@@ -452,7 +452,7 @@ fn sort_by(at: usize, of: Expr, args: Vec<Expr>) -> Parsed {
     let keys = member(at, input(), "map".to_owned(), args)?;
     let function = "@sortByAssociatedKeys".to_owned();
     let body = Expr::new(at, Node::Call { function, target: Some(Box::new(input())), args: vec![keys] });
-    Ok(Expr::new(at, Node::Bind(Box::new(Bind { variable: SORTED.to_owned(), value: of, body }))))
+    Ok(Expr::new(at, Node::Bind(Box::new(Bind { written: None, variable: SORTED.to_owned(), value: of, body }))))
 }
 
 /// `o.optMap(v, e)` is `o.hasValue() ? optional.of(e with v = o.value()) : optional.none()`.
@@ -464,8 +464,8 @@ fn optional(at: usize, of: Expr, function: &str, args: Vec<Expr>) -> Parsed {
     let on = |function: &str| {
         Expr::new(at, Node::Call { function: function.to_owned(), target: Some(Box::new(held())), args: Vec::new() })
     };
-    let bound = Expr::new(at, Node::Bind(Box::new(Bind { variable, value: on("value"), body })));
+    let bound = Expr::new(at, Node::Bind(Box::new(Bind { written: None, variable, value: on("value"), body })));
     let some = if function == "optMap" { Expr::call(at, "optional.of", vec![bound]) } else { bound };
     let body = Expr::call(at, "_?_:_", vec![on("hasValue"), some, Expr::call(at, "optional.none", Vec::new())]);
-    Ok(Expr::new(at, Node::Bind(Box::new(Bind { variable: HELD.to_owned(), value: of, body }))))
+    Ok(Expr::new(at, Node::Bind(Box::new(Bind { written: None, variable: HELD.to_owned(), value: of, body }))))
 }

@@ -13,7 +13,11 @@ fn environment() -> Environment {
         ("m", Type::map(Type::String, Type::String)),
     ];
     let fields: BTreeMap<String, Type> = fields.into_iter().map(|(name, of)| (name.to_owned(), of)).collect();
-    Environment::default().with("self", Type::object("object", fields)).with("n", Type::Int).with("any", Type::Dyn)
+    Environment::default()
+        .with("self", Type::object("object", fields))
+        .with("n", Type::Int)
+        .with("any", Type::Dyn)
+        .with_bindings()
 }
 
 fn run(text: &str) -> Result<Value, String> {
@@ -68,6 +72,8 @@ fn expressions_mean_what_the_language_says() {
         "optional.of(1).value() == 1 && !optional.none().hasValue() && self.?a.orValue(5) == 1 && self.m.?x.orValue('d') == 'd'",
         "self.m[?'k'].hasValue() && optional.of(2).optMap(x, x + 1).value() == 3 && [?optional.none(), ?optional.of(1)].size() == 1",
         "cel.bind(x, 2, x + x) == 4",
+        "self.l.first() == optional.of(1) && self.l.last().value() == 3 && ![].first().hasValue()",
+        "optional.unwrap([optional.of(4), optional.none()]) == [4] && [optional.of(1)].unwrapOpt() == [1]",
         "type(1) == int && type('a') != int && dyn(1) == 1.0",
         "any.x[1] == 2.5 && any.x[2] == 'y'",
         "[dyn(1), 'a', null].size() == 3 && {1: 'a'}[1] == 'a'",
@@ -117,6 +123,12 @@ fn lists_are_taken_apart_and_put_in_order() {
     ] {
         assert_eq!(run(text), Ok(Value::Bool(true)), "{text}");
     }
+}
+
+#[test]
+fn not_everyone_may_bind() {
+    let wrong = Program::compile("cel.bind(x, 1, x)", &Environment::default()).unwrap_err();
+    assert!(wrong.0.starts_with("ERROR: <input>:1:1: undeclared reference to 'cel' (in container '')\n"), "{wrong}");
 }
 
 #[test]
@@ -203,7 +215,8 @@ fn little_text_makes_nothing_large() {
         let binds = (1..count).map(|n| format!("cel.bind(v{n}, [v{0}, v{0}], ", n - 1)).collect::<String>();
         format!("cel.bind(v0, [1, 1], {binds}{inner}{}", ")".repeat(count))
     };
-    let environment = Environment::default().with("big", Type::String).with("many", Type::list(Type::Int));
+    let environment =
+        Environment::default().with_bindings().with("big", Type::String).with("many", Type::list(Type::Int));
     let many: Vec<Value> = (0..1000).map(Value::Int).collect();
     let variables = Variables::default().with("big", "x".repeat(1 << 20).into()).with("many", many.into());
     for text in [

@@ -23,6 +23,9 @@ pub(crate) fn call(function: &str, args: &[Value]) -> Option<Evaluated> {
         ("sort", [List(items)]) => by_keys(items, items),
         ("@sortByAssociatedKeys", [List(items), List(keys)]) => by_keys(items, keys),
         ("lists.range", [Int(end)]) => Ok((0..*end).map(Int).collect::<Vec<_>>().into()),
+        ("first", [List(items)]) => Ok(Value::optional(items.first().cloned())),
+        ("last", [List(items)]) => Ok(Value::optional(items.last().cloned())),
+        ("optional.unwrap" | "unwrapOpt", [List(items)]) => unwrap(items),
         ("reverse", [List(items)]) => Ok(items.iter().rev().cloned().collect::<Vec<_>>().into()),
         ("distinct", [List(items)]) => Ok(distinct(items).into()),
         ("sets.contains", [List(all), List(some)]) => Ok(some.iter().all(|item| all.contains(item)).into()),
@@ -54,6 +57,18 @@ fn sum(items: &[Value]) -> Evaluated {
     rest.iter().try_fold(first.clone(), |sum, item| {
         operators::call("_+_", &[sum, item.clone()]).unwrap_or(Err(Failure::NoOverload))
     })
+}
+
+/// What optional values hold, as far as they hold something.
+fn unwrap(items: &[Value]) -> Evaluated {
+    let mut out = Vec::new();
+    for item in items {
+        let Value::Optional(held) = item else {
+            return Err(failed(format!("value {} is not optional", operators::shown(item))));
+        };
+        out.extend(held.as_deref().cloned());
+    }
+    Ok(out.into())
 }
 
 fn slice(items: &[Value], start: i64, end: i64) -> Evaluated {

@@ -19,7 +19,11 @@ fn environment() -> Environment {
     ];
     let fields: BTreeMap<String, Type> = fields.into_iter().map(|(name, of)| (name.to_owned(), of)).collect();
     let this = Type::object("object", fields);
-    Environment::default().with("self", this.clone()).with("oldSelf", Type::optional(this)).with("any", Type::Dyn)
+    Environment::default()
+        .with("self", this.clone())
+        .with("oldSelf", Type::optional(this))
+        .with("any", Type::Dyn)
+        .with_bindings()
 }
 
 fn variables() -> Variables {

@@ -23,7 +23,7 @@ fn environment() -> Environment {
         ("capacity".to_owned(), by_domain(Type::Library("kubernetes.Quantity"))),
         ("allowMultipleAllocations".to_owned(), Type::Bool),
     ]);
-    Environment::default().with("device", Type::object("kubernetes.DRADevice", fields))
+    Environment::default().with("device", Type::object("kubernetes.DRADevice", fields)).with_bindings()
 }
 
 /// How large a device can be.
