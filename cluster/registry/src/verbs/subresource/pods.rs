@@ -135,7 +135,12 @@ pub(super) async fn change(registry: &Registry, row: &Arc<Row>, mut request: Req
             resize::take(&wanted, pod);
             resize::validate(pod, &before, &mut errors);
         } else {
-            pod.set("spec.ephemeralContainers", wanted.items("spec.ephemeralContainers").to_vec());
+            match wanted.items("spec.ephemeralContainers") {
+                [] => {
+                    pod.cut("spec.ephemeralContainers");
+                }
+                some => pod.set("spec.ephemeralContainers", some.to_vec()),
+            }
             rules::ephemeral(pod, &before, &mut errors);
         }
         errors.of(&row.resource, &object.key.name)?;
