@@ -97,6 +97,11 @@ powercut-test: PROFILE = boot
 powercut-test: image ## kill QEMU twenty times during writes; every acknowledged write must be there
 	$(BIN)/kedge-qemu powercut $(WHERE) --memory $(MEMORY) --times 20
 
+.PHONY: upgrade-cuts
+upgrade-cuts: PROFILE = boot
+upgrade-cuts: image ## kill QEMU fifty times in the middle of upgrades; each time a system must come up with all that was acknowledged
+	$(BIN)/kedge-qemu upgrade-cuts $(WHERE) --memory $(MEMORY) --times 50
+
 .PHONY: api-bench
 api-bench: setup ## the API server's speed and size with 21,000 objects and 1,000 watchers, beside their bars and upstream
 	cargo bench --locked -p kedge --bench api

@@ -49,6 +49,12 @@ impl Guest {
         Self::start(setup, disk, dir, &["--append", append], &|line| line)
     }
 
+    /// As a board without a clock does.
+    pub fn boot_in_1970(setup: &Setup, disk: &Path, dir: &Path) -> Result<Self> {
+        let clock = ["-rtc", "base=1970-01-01T00:00:00"].map(str::to_owned);
+        Self::start(setup, disk, dir, &[], &move |line| line.into_iter().chain(clock.clone()).collect())
+    }
+
     /// As a machine would: UEFI firmware finds the boot loader on the disk, and that the kernel.
     pub fn boot_through_firmware(setup: &Setup, disk: &Path, dir: &Path) -> Result<Self> {
         Self::start(setup, disk, dir, &["--firmware", "uefi"], &|line| line)

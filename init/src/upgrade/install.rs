@@ -28,6 +28,8 @@ use tokio::sync::watch;
 
 /// A range is asked for so often before the whole is put off.
 const TRIES: u32 = 4;
+/// The least that is asked for at once where it is held back, in bytes.
+const LEAST_STEP: u64 = 4096;
 /// The longest that one is held back without a look at whether it is still wanted.
 const NAP: Duration = Duration::from_millis(250);
 
@@ -185,7 +187,7 @@ fn try_to(
     let tls = kedge_fetch::trusting(&[wish.certificate_authorities.as_deref().unwrap_or_default().as_bytes()])?;
     let handle = Handle::current();
     let remote = handle.block_on(Remote::open(&wish.source_for(&place.board), tls, resolve))?;
-    let mut source = Ranges { handle, remote, unwanted: Arc::clone(&pace.unwanted) };
+    let mut source = Ranges { handle, remote, pace, wish };
     let bundle = Bundle::open(&mut source, &place.keys, &place.board)?;
     let (digest, version) = (digest(&bundle.sealed), bundle.manifest.version.clone());
     *known = (Some(digest.clone()), Some(version.clone()));
@@ -237,42 +239,65 @@ fn try_to(
 }
 
 impl Pace {
-    /// Before each request: tells how far it is, and holds it back as was asked for.
+    /// Before each request: tells how far it is.
     fn take(&self, far: &Far, wish: &Wish) -> Result<(), String> {
         self.progress.send_replace(*far);
-        let rate = wish.bytes_per_second.map_or(0.0, |rate| far.next as f64 / rate as f64);
-        let mut left = Duration::try_from_secs_f64(rate).unwrap_or(Duration::MAX);
-        loop {
-            if self.unwanted.load(Ordering::Relaxed) {
-                return Err("it is not wanted any more".into());
-            }
-            if wish.open_at(super::clock()).is_err() {
-                return Err("its window has closed; what is fetched stays".into());
-            }
-            if left.is_zero() {
-                return Ok(());
-            }
+        self.wanted(wish)
+    }
+
+    fn wanted(&self, wish: &Wish) -> Result<(), String> {
+        if self.unwanted.load(Ordering::Relaxed) {
+            return Err("it is not wanted any more".into());
+        }
+        if wish.open_at(super::clock()).is_err() {
+            return Err("its window has closed; what is fetched stays".into());
+        }
+        Ok(())
+    }
+
+    /// The time that so many bytes are to take, as long as they are wanted.
+    fn hold(&self, bytes: u64, wish: &Wish) -> Result<(), String> {
+        let seconds = wish.bytes_per_second.map_or(0.0, |rate| bytes as f64 / rate as f64);
+        let mut left = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+        while !left.is_zero() {
+            self.wanted(wish)?;
             let nap = left.min(NAP);
             std::thread::sleep(nap);
             left -= nap;
         }
+        Ok(())
     }
 }
 
-/// A remote file, with patience.
-struct Ranges {
+/// A remote file, with patience, at the pace that is asked for.
+struct Ranges<'r> {
     handle: Handle,
     remote: Remote,
-    unwanted: Arc<AtomicBool>,
+    pace: &'r Pace,
+    wish: &'r Wish,
 }
 
-impl Source for Ranges {
+impl Source for Ranges<'_> {
     fn read(&mut self, at: u64, length: u64) -> io::Result<Vec<u8>> {
+        // What is held back comes in parts of a second each.
+        let step = self.wish.bytes_per_second.map_or(length, |rate| rate.max(LEAST_STEP)).max(1);
+        let mut bytes = Vec::new();
+        for from in (0..length).step_by(usize::try_from(step).unwrap_or(usize::MAX)) {
+            let part = step.min(length - from);
+            self.pace.hold(part, self.wish).map_err(io::Error::other)?;
+            bytes.extend(self.range(at + from, part)?);
+        }
+        Ok(bytes)
+    }
+}
+
+impl Ranges<'_> {
+    fn range(&mut self, at: u64, length: u64) -> io::Result<Vec<u8>> {
         let mut tried = 1;
         loop {
             match self.handle.block_on(self.remote.read(at, length)) {
                 Ok(bytes) => return Ok(bytes),
-                Err(error) if !error.may_pass() || tried == TRIES || self.unwanted.load(Ordering::Relaxed) => {
+                Err(error) if !error.may_pass() || tried == TRIES || self.pace.unwanted.load(Ordering::Relaxed) => {
                     return Err(io::Error::other(error));
                 }
                 Err(error) => {

@@ -10,7 +10,7 @@ use crate::kubectl::Kubectl;
 use crate::report::step;
 
 /// A pod that can write to STATE past every limit.
-const FILLER: &str = r#"
+pub const FILLER: &str = r#"
 apiVersion: v1
 kind: Pod
 metadata: {name: filler}

@@ -65,6 +65,8 @@ const TESTS: &[Test] = &[
     Test { name: "machine-config", machine: Machine::Virtual, run: config::run },
     Test { name: "upgrade-succeeds", machine: Machine::Virtual, run: upgrade::succeeds },
     Test { name: "upgrade-refused", machine: Machine::Virtual, run: upgrade::refused },
+    Test { name: "upgrade-by-firmware", machine: Machine::Virtual, run: upgrade::by_firmware },
+    Test { name: "upgrade-without-room-or-clock", machine: Machine::Virtual, run: upgrade::odd },
     Test { name: "upgrade-fails", machine: Machine::Virtual, run: upgrade::fails },
     Test { name: "upgrade-kernel", machine: Machine::Virtual, run: upgrade::kernel },
     Test { name: "upgrade-signed-kernel", machine: Machine::Virtual, run: upgrade::signed_kernel },

@@ -7,7 +7,7 @@ use kedge_config::slot::Verdict;
 use serde_json::{Value, json};
 
 use super::super::{BOOT, boot};
-use super::{UPGRADED, Wisher, bundle, record};
+use super::{UPGRADED, Wisher, broken, bundle_of, record};
 use crate::guest::{Guest, Setup, fresh_disk};
 use crate::report::step;
 use crate::server::Server;
@@ -17,6 +17,8 @@ struct Failure {
     /// Of the new system's build, `DIR` standing for the test's folder.
     options: &'static [&'static str],
     gate: fn() -> Value,
+    /// Its `kedge` is no init.
+    crashes: bool,
     told: &'static str,
 }
 
@@ -25,18 +27,21 @@ const FAILURES: &[Failure] = &[
         name: "its API never becomes healthy",
         options: &["--machine", "DIR/no-api.yaml"],
         gate: || json!({"limitSeconds": 60, "soakSeconds": 2}),
+        crashes: false,
         told: "not well within 60 s",
     },
     Failure {
         name: "pods that are asked for are never Ready",
         options: &["--machine", "DIR/well.yaml"],
         gate: || json!({"limitSeconds": 60, "soakSeconds": 2, "pods": [{"namespace": "default", "selector": {"matchLabels": {"app": "nobody"}}}]}),
+        crashes: false,
         told: "there is no such pod in default",
     },
     Failure {
         name: "its PID 1 crashes",
-        options: &["--kedge", "DIR/crashes"],
+        options: &[],
         gate: || json!({"limitSeconds": 60, "soakSeconds": 2}),
+        crashes: true,
         told: "did not come to the end of its trial",
     },
 ];
@@ -45,8 +50,7 @@ pub fn run(setup: &Setup, dir: &Path) -> Result<()> {
     let disk = fresh_disk(setup, dir)?;
     std::fs::write(dir.join("no-api.yaml"), "cluster: {audit: {policyFile: /nowhere}}\n")?;
     std::fs::write(dir.join("well.yaml"), "node: {labels: {system: well}}\n")?;
-    // A program that is none for PID 1: it ends, and the kernel with it.
-    std::fs::copy(setup.bin.join("kedge-image"), dir.join("crashes"))?;
+    let crashes = broken(setup, dir, "kedge")?;
     let server = Server::start()?;
     let mut guest = Guest::boot(setup, &disk, dir, "")?;
     let kubectl = step("the API answers", || guest.kubectl(BOOT))?;
@@ -58,7 +62,8 @@ pub fn run(setup: &Setup, dir: &Path) -> Result<()> {
         let folder = dir.to_string_lossy();
         let options: Vec<String> = failure.options.iter().map(|word| word.replace("DIR", &folder)).collect();
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        let bundle = bundle(setup, &format!("failure-{n}"), &options)?;
+        let programs = if failure.crashes { &crashes } else { &setup.programs };
+        let bundle = bundle_of(setup, &format!("failure-{n}"), programs, &options)?;
         let source = server.serve(&format!("failure-{n}.kedge"), &bundle);
         step(failure.name, || {
             let starts = guest.starts();

@@ -1,14 +1,18 @@
 //! Upgrades: a bundle comes over the network into the other slot and is tried; what is well stays, what is not gives way to the old system.
 
+mod by_firmware;
 mod cuts;
 mod fails;
 mod kernel;
+mod odd;
 mod refused;
 mod succeeds;
 
+pub use by_firmware::run as by_firmware;
 pub use cuts::run as cuts;
 pub use fails::run as fails;
 pub use kernel::{run as kernel, signed as signed_kernel};
+pub use odd::run as odd;
 pub use refused::run as refused;
 pub use succeeds::run as succeeds;
 
@@ -31,11 +35,16 @@ const UPGRADED: Duration = Duration::from_secs(400);
 
 /// Bakes a further system of this setup's, signed by the same key; gives its bundle, with differences to what tests boot.
 fn bundle(setup: &Setup, name: &str, options: &[&str]) -> Result<PathBuf> {
+    bundle_of(setup, name, &setup.programs, options)
+}
+
+/// The same with other programs: `kedge` and `kedge-stage1` of a folder.
+fn bundle_of(setup: &Setup, name: &str, programs: &Path, options: &[&str]) -> Result<PathBuf> {
     let out = setup.out.join("systems").join(name);
     std::fs::create_dir_all(&out).with_context(|| format!("creating {}", out.display()))?;
     let key = setup.out.join(signing::DEVELOPMENT);
     let key = key.to_str().context("the output folder's name is not UTF-8")?;
-    let own = Setup { out: out.clone(), ..setup.clone() };
+    let own = Setup { out: out.clone(), programs: programs.to_owned(), ..setup.clone() };
     let mut all = vec!["--system-version", name];
     if !options.contains(&"--sign-key") {
         all.extend(["--sign-key", key]);
@@ -45,6 +54,17 @@ fn bundle(setup: &Setup, name: &str, options: &[&str]) -> Result<PathBuf> {
     let file = out.join("upgrade.kedge");
     pack(setup, &out.join(format!("{}.img", setup.board)), &file)?;
     Ok(file)
+}
+
+/// A folder with the device's programs, of which the one called `broken` ends at once: as init, it takes the kernel along.
+fn broken(setup: &Setup, dir: &Path, broken: &str) -> Result<PathBuf> {
+    let folder = dir.join(format!("broken-{broken}"));
+    std::fs::create_dir_all(&folder)?;
+    for name in ["kedge", "kedge-stage1"] {
+        let from = if name == broken { setup.bin.join("kedge-image") } else { setup.programs.join(name) };
+        std::fs::copy(from, folder.join(name))?;
+    }
+    Ok(folder)
 }
 
 fn pack(setup: &Setup, image: &Path, bundle: &Path) -> Result<()> {
