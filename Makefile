@@ -97,9 +97,10 @@ powercut-test: PROFILE = boot
 powercut-test: image ## kill QEMU twenty times during writes; every acknowledged write must be there
 	$(BIN)/kedge-qemu powercut $(WHERE) --memory $(MEMORY) --times 20
 
-.PHONY: upgrade-cuts
-upgrade-cuts: PROFILE = boot
-upgrade-cuts: image ## kill QEMU fifty times in the middle of upgrades; each time a system must come up with all that was acknowledged
+.PHONY: upgrade-test
+upgrade-test: PROFILE = boot
+upgrade-test: image ## every boot test of upgrades, and QEMU killed fifty times in the middle of one
+	$(BIN)/kedge-qemu test $(WHERE) --memory $(MEMORY) upgrade
 	$(BIN)/kedge-qemu upgrade-cuts $(WHERE) --memory $(MEMORY) --times 50
 
 .PHONY: api-bench
