@@ -44,6 +44,7 @@ pub fn ask(state: &Path, identity: Identity) -> anyhow::Result<()> {
 pub fn run(_: &super::Boot) -> anyhow::Result<()> {
     if obey(Path::new(STATE_DIR))? {
         tracing::warn!("STATE was emptied, as was asked for");
+        crate::console::say("\nkedge: STATE was emptied, as was asked for\n");
     }
     Ok(())
 }
