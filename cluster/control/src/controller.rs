@@ -138,10 +138,20 @@ impl Plan {
 
     /// Brings the status in `before` to that in `after`, both whole objects; nothing if they are the same.
     pub fn status(&mut self, object: &Object, before: &Value, after: &Value) {
+        self.status_where(object, json!({"uid": object.uid()}), before, after);
+    }
+
+    /// The same, only if nobody has written the object since it was looked at: what is concluded from silence is void once somebody speaks.
+    pub fn status_unless_changed(&mut self, object: &Object, before: &Value, after: &Value) {
+        let unchanged = json!({"uid": object.uid(), "resourceVersion": object.revision.to_string()});
+        self.status_where(object, unchanged, before, after);
+    }
+
+    fn status_where(&mut self, object: &Object, metadata: Value, before: &Value, after: &Value) {
         let empty = Value::Object(Map::new());
         let status = |v: &Value| v.get("status").cloned().unwrap_or_else(|| empty.clone());
         if let Some(patch) = difference(&status(before), &status(after)) {
-            self.patch(object, "status", json!({"metadata": {"uid": object.uid()}, "status": patch}));
+            self.patch(object, "status", json!({"metadata": metadata, "status": patch}));
         }
     }
 

@@ -90,7 +90,7 @@ impl Controller for NodeLifecycle {
                     format!("Node {name} status is now: NodeNotReady"),
                 );
             }
-            plan.status(object, &before, &value(&node)?);
+            plan.status_unless_changed(object, &before, &value(&node)?);
         } else {
             plan.again_at(expires, now);
         }
@@ -301,6 +301,7 @@ mod tests {
             151,
         );
         let status = patched(&plan, NODES, "status");
+        assert!(status[0]["metadata"]["resourceVersion"].is_string(), "it would undo what the node says meanwhile");
         let ready = &status[0]["status"]["conditions"][0];
         assert_eq!((&ready["status"], &ready["reason"]), (&json!("Unknown"), &json!("NodeStatusUnknown")));
         let taints = patched(&plan, NODES, "")[0]["spec"]["taints"].clone();

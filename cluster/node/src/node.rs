@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Taint};
 use kedge_api::resource::known::{LEASES, NODES};
-use kedge_api::{Client, ClientExt, Options, Reason, Status, Verb};
+use kedge_api::{Client, ClientExt, Key, Options, Reason, Snapshot, Status, Verb};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -52,7 +52,11 @@ pub async fn run(site: Arc<Site>, identity: Identity) {
         if registered {
             let room = Room::read(&site.state_dir);
             let status = status(&identity, &site.host_addresses(), room, &site.ground.images());
-            let due = told.as_ref().is_none_or(|(old, at)| *old != status || now.duration_since(*at).as_secs() >= TELL);
+            let due = told.as_ref().is_none_or(|(old, at)| {
+                *old != status
+                    || now.duration_since(*at).as_secs() >= TELL
+                    || !is_believed(&site.informer.snapshot(), &site.node, &status)
+            });
             if due {
                 match tell(&site, &status, now).await {
                     Ok(()) => told = Some((status, now)),
@@ -140,6 +144,19 @@ fn status(identity: &Identity, addresses: &[IpAddr], room: Room, images: &[(Vec<
     })
 }
 
+/// Whether the cluster has the node's conditions as they were told: who took the node for silent may have said otherwise since.
+fn is_believed(snapshot: &Snapshot, node: &str, status: &Value) -> bool {
+    let Some(Ok(node)) = snapshot.get(&Key::new(NODES, "", node)).map(|object| object.decode::<Value>()) else {
+        return true;
+    };
+    let list = |of: &Value, path: &str| of.pointer(path).and_then(Value::as_array).cloned().unwrap_or_default();
+    let there = list(&node, "/status/conditions");
+    list(status, "/conditions").iter().all(|told| {
+        let same = there.iter().find(|condition| condition.get("type") == told.get("type"));
+        same.is_some_and(|same| same.get("status") == told.get("status"))
+    })
+}
+
 /// Adds the times, which make no difference by themselves, and tells.
 async fn tell(site: &Site, status: &Value, now: Timestamp) -> Result<(), Status> {
     let at = ("", site.node.as_str(), "");
@@ -194,6 +211,8 @@ async fn renew(client: &dyn Client, node: &str, now: Timestamp) -> Result<(), St
 
 #[cfg(test)]
 mod tests {
+    use kedge_api::Informer as _;
+
     use super::*;
 
     #[test]
@@ -218,6 +237,24 @@ mod tests {
         );
         let mut node: Node = serde_json::from_value(json!({"metadata": {"name": "n"}, "status": status})).unwrap();
         assert_eq!(node.status.take().unwrap().addresses.unwrap()[0].address, "192.0.2.7");
+    }
+
+    #[test]
+    fn what_others_say_of_the_node_is_seen() {
+        let told =
+            json!({"conditions": [{"type": "Ready", "status": "True"}, {"type": "DiskPressure", "status": "False"}]});
+        let api = crate::fake::Api::new();
+        let believed = |ready: &str, disk: &str| {
+            let conditions = json!([{"type": "Foreign", "status": "True"}, {"type": "DiskPressure", "status": disk},
+                {"type": "Ready", "status": ready, "lastHeartbeatTime": "2026-01-01T00:00:00Z"}]);
+            api.put(&NODES, json!({"metadata": {"name": "n1"}, "status": {"conditions": conditions}}));
+            is_believed(&api.snapshot(), "n1", &told)
+        };
+        assert!(believed("True", "False"));
+        assert!(!believed("Unknown", "False") && !believed("True", "Unknown"));
+        assert!(is_believed(&api.snapshot(), "another", &told));
+        api.put(&NODES, json!({"metadata": {"name": "n1"}}));
+        assert!(!is_believed(&api.snapshot(), "n1", &told));
     }
 
     #[test]
