@@ -1,4 +1,6 @@
 //! Rollouts over a cluster written down as JSON: every plan's steps are applied to it, and machines do as they are told.
+//!
+//! One file, though long: a rule is a few lines, and all of them stand on the same world.
 
 use std::collections::BTreeSet;
 
