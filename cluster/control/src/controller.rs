@@ -204,7 +204,7 @@ pub fn read<T: DeserializeOwned>(snapshot: &Snapshot, key: &Key) -> Result<Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::merge;
+    use json_patch::merge;
     use proptest::prelude::*;
 
     fn tree() -> impl Strategy<Value = Value> {

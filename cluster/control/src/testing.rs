@@ -5,26 +5,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kedge_api::{GroupResource, Key, Object, Revision, Snapshot};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// A moment, in seconds after some fixed one.
 pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_800_000_000 + seconds).unwrap()
-}
-
-/// Carries a JSON merge patch out (RFC 7396).
-pub fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else { return *target = patch.clone() };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in patch {
-        if value.is_null() {
-            target.as_object_mut().unwrap().remove(key);
-        } else {
-            merge(target.as_object_mut().unwrap().entry(key.clone()).or_insert(Value::Null), value);
-        }
-    }
 }
 
 #[derive(Default)]

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use json_patch::merge;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kedge_api::resource::known::{NODES, POD_DISRUPTION_BUDGETS, PODS};
 use kedge_api::{Change, GroupResource, Key, Object, Revision};
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use super::kind::{CLAIM, CORDONED_BY, MACHINES, UPGRADES};
 use super::*;
 use crate::controller::Step;
-use crate::testing::{Facts, at, merge};
+use crate::testing::{Facts, at};
 
 const SOURCE: &str = "https://example.com/{board}.kedge";
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use json_patch::merge;
 use kedge_api::request::Payload;
 use kedge_api::resource::known::*;
 use kedge_api::status::Cause;
@@ -35,20 +36,6 @@ pub struct World {
     writes: mpsc::UnboundedSender<Change>,
     /// New pods become ready by themselves.
     pub healthy: AtomicBool,
-}
-
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else { return *target = patch.clone() };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in patch {
-        if value.is_null() {
-            target.as_object_mut().unwrap().remove(key);
-        } else {
-            merge(target.as_object_mut().unwrap().entry(key.clone()).or_insert(Value::Null), value);
-        }
-    }
 }
 
 fn now() -> String {

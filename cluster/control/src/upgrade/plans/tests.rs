@@ -1,12 +1,13 @@
 //! Plans and what becomes of them: the translation as a table, and the controller over objects written down as JSON.
 
+use json_patch::merge;
 use kedge_api::Key;
 use kedge_api::resource::known::NODES;
 use serde_json::{Value, json};
 
 use super::translate::translate;
 use super::*;
-use crate::testing::{Facts, at, merge};
+use crate::testing::{Facts, at};
 
 fn spec(more: Value) -> Value {
     let mut spec = json!({"version": "v1.2+kedge3", "nodeSelector": {}, "upgrade": {"image": "registry.example.com/kedge/{board}"}});
